@@ -1,0 +1,18 @@
+//! Leaf value types that every other room may use: origins, findings, causes,
+//! object identities, host patterns, durations and the clock.
+//!
+//! Nothing here imports another room.
+
+pub mod cause;
+pub mod clock;
+pub mod finding;
+pub mod host;
+pub mod object;
+pub mod origin;
+pub mod quantity;
+
+pub use cause::{Cause, CauseKind};
+pub use finding::{Code, Finding, Findings, Severity};
+pub use host::HostPattern;
+pub use object::{Kind, ObjectKey};
+pub use origin::{Origin, Position};

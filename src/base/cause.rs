@@ -1,0 +1,202 @@
+//! Why Pingress itself answered a request.
+//!
+//! Every answer that did not come from an origin has exactly one cause. It decides
+//! status, body, Envoy's response flag and response code details, so that existing
+//! dashboards keep working (istio.md section 6).
+
+use super::Origin;
+
+/// The closed list of causes. Its names are stable: they are a metric label and a log field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CauseKind {
+    /// The request head broke RFC 9112 in a way that must be refused.
+    BadRequest,
+    /// Refused by Pingora's parser before any hook ran.
+    EarlyRefusal,
+    /// `%00` or another target that cannot be normalised.
+    BadPath,
+    /// HTTP/1.0 without the setting that allows it.
+    UpgradeRequired,
+    /// The whole head did not arrive in time.
+    HeaderTimeout,
+    /// The body, or the whole request, did not arrive in time.
+    RequestTimeout,
+    HeadersTooLarge,
+    UriTooLong,
+    BodyTooLarge,
+    MethodNotAllowed,
+    /// No virtual host or no route (NR).
+    RouteNotFound,
+    /// The destination names a host, port or subset that does not exist (NC).
+    ClusterNotFound,
+    /// The cluster has no usable endpoint (UH).
+    NoHealthyUpstream,
+    /// The connection to the endpoint could not be made (UF).
+    UpstreamConnectFailure,
+    /// The endpoint closed the connection before answering (UC).
+    UpstreamConnectionTermination,
+    /// The endpoint reset the stream before answering (UR).
+    UpstreamRemoteReset,
+    /// The route's timeout passed (UT).
+    UpstreamTimeout,
+    /// The endpoint sent something that is not HTTP (UPE).
+    UpstreamProtocolError,
+    /// A rule answers 503 because it, or what protects it, could not be compiled.
+    Fenced,
+    /// The client left before the answer was complete (DC).
+    ClientDisconnect,
+    /// Too many connections are open.
+    ConnectionLimit,
+    /// A bug of ours: the request's handling panicked or failed inside.
+    Internal,
+    /// A redirect or direct response that a rule asked for.
+    DirectResponse,
+    /// `tls.httpsRedirect` of the Gateway.
+    HttpsRedirect,
+}
+
+impl CauseKind {
+    /// Stable code for logs and metrics.
+    pub fn code(self) -> &'static str {
+        use CauseKind::*;
+        match self {
+            BadRequest => "bad_request",
+            EarlyRefusal => "early_refusal",
+            BadPath => "bad_path",
+            UpgradeRequired => "upgrade_required",
+            HeaderTimeout => "header_timeout",
+            RequestTimeout => "request_timeout",
+            HeadersTooLarge => "headers_too_large",
+            UriTooLong => "uri_too_long",
+            BodyTooLarge => "body_too_large",
+            MethodNotAllowed => "method_not_allowed",
+            RouteNotFound => "route_not_found",
+            ClusterNotFound => "cluster_not_found",
+            NoHealthyUpstream => "no_healthy_upstream",
+            UpstreamConnectFailure => "upstream_connect_failure",
+            UpstreamConnectionTermination => "upstream_connection_termination",
+            UpstreamRemoteReset => "upstream_remote_reset",
+            UpstreamTimeout => "upstream_timeout",
+            UpstreamProtocolError => "upstream_protocol_error",
+            Fenced => "fenced",
+            ClientDisconnect => "client_disconnect",
+            ConnectionLimit => "connection_limit",
+            Internal => "internal",
+            DirectResponse => "direct_response",
+            HttpsRedirect => "https_redirect",
+        }
+    }
+
+    /// Status of the answer. Redirects and direct responses carry their own.
+    pub fn status(self) -> u16 {
+        use CauseKind::*;
+        match self {
+            BadRequest | EarlyRefusal | BadPath => 400,
+            RouteNotFound => 404,
+            MethodNotAllowed => 405,
+            HeaderTimeout | RequestTimeout => 408,
+            BodyTooLarge => 413,
+            UriTooLong => 414,
+            UpgradeRequired => 426,
+            HeadersTooLarge => 431,
+            Internal => 500,
+            UpstreamProtocolError => 502,
+            UpstreamTimeout => 504,
+            ClientDisconnect => 499,
+            DirectResponse => 200,
+            HttpsRedirect => 301,
+            ClusterNotFound | NoHealthyUpstream | UpstreamConnectFailure
+            | UpstreamConnectionTermination | UpstreamRemoteReset | Fenced | ConnectionLimit => 503,
+        }
+    }
+
+    /// Envoy's response flag, or `-`.
+    pub fn flag(self) -> &'static str {
+        use CauseKind::*;
+        match self {
+            RouteNotFound => "NR",
+            ClusterNotFound => "NC",
+            NoHealthyUpstream => "UH",
+            UpstreamConnectFailure => "UF",
+            UpstreamConnectionTermination => "UC",
+            UpstreamRemoteReset => "UR",
+            UpstreamTimeout => "UT",
+            UpstreamProtocolError => "UPE",
+            ClientDisconnect => "DC",
+            BadRequest | EarlyRefusal | HeaderTimeout | BadPath => "DPE",
+            _ => "-",
+        }
+    }
+
+    /// Envoy's response code details.
+    pub fn details(self) -> &'static str {
+        use CauseKind::*;
+        match self {
+            BadRequest | EarlyRefusal => "http1.codec_error",
+            BadPath => "path_normalization_failed",
+            UpgradeRequired => "low_version",
+            HeaderTimeout => "request_header_timeout",
+            RequestTimeout => "request_overall_timeout",
+            HeadersTooLarge => "request_headers_too_large",
+            UriTooLong => "uri_too_long",
+            BodyTooLarge => "request_payload_too_large",
+            MethodNotAllowed => "method_not_allowed",
+            RouteNotFound => "route_not_found",
+            ClusterNotFound => "cluster_not_found",
+            NoHealthyUpstream => "no_healthy_upstream",
+            UpstreamConnectFailure => "upstream_reset_before_response_started{remote_connection_failure}",
+            UpstreamConnectionTermination => "upstream_reset_before_response_started{connection_termination}",
+            UpstreamRemoteReset => "upstream_reset_before_response_started{remote_reset}",
+            UpstreamTimeout => "response_timeout",
+            UpstreamProtocolError => "upstream_reset_before_response_started{protocol_error}",
+            Fenced => "pingress_fenced",
+            ClientDisconnect => "downstream_remote_disconnect",
+            ConnectionLimit => "connection_limit",
+            Internal => "internal_error",
+            DirectResponse | HttpsRedirect => "direct_response",
+        }
+    }
+
+    /// Body of the answer, as Envoy writes it; empty for most.
+    pub fn body(self) -> &'static str {
+        use CauseKind::*;
+        match self {
+            NoHealthyUpstream => "no healthy upstream",
+            UpstreamConnectFailure => {
+                "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
+            }
+            UpstreamConnectionTermination => {
+                "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
+            }
+            UpstreamRemoteReset => {
+                "upstream connect error or disconnect/reset before headers. reset reason: remote reset"
+            }
+            UpstreamProtocolError => {
+                "upstream connect error or disconnect/reset before headers. reset reason: protocol error"
+            }
+            UpstreamTimeout => "upstream request timeout",
+            _ => "",
+        }
+    }
+}
+
+/// A cause with what a person needs to mend it.
+#[derive(Clone, Debug)]
+pub struct Cause {
+    pub kind: CauseKind,
+    /// One sentence, static or prepared at compile time.
+    pub message: std::borrow::Cow<'static, str>,
+    /// The rule or object that owns the request, if one was found.
+    pub owner: Option<Origin>,
+}
+
+impl Cause {
+    pub fn new(kind: CauseKind, message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self { kind, message: message.into(), owner: None }
+    }
+
+    pub fn owner(mut self, origin: &Origin) -> Self {
+        self.owner = Some(origin.clone());
+        self
+    }
+}
