@@ -1,0 +1,51 @@
+//! What the operator's settings tell the compiler.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::plan::HttpOptions;
+
+/// The compiler's view of the settings file (`gateway:` section).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Labels of the gateway's pod; a Gateway's selector must be a subset (`istio: ingressgateway`).
+    pub labels: BTreeMap<String, String>,
+    /// The gateway's own namespace (`istio-system`).
+    pub namespace: Arc<str>,
+    /// `meshConfig.rootNamespace` (`istio-system`).
+    pub root_namespace: Arc<str>,
+    /// Cluster domain (`cluster.local`).
+    pub domain: Arc<str>,
+    /// Declared port to bound port.
+    pub ports: BTreeMap<u16, u16>,
+    /// Where a server without `bind` listens (`0.0.0.0`; one listener per address).
+    pub bind: Vec<IpAddr>,
+    pub http: HttpOptions,
+    /// Protections to serve without although they are not enforced: `Kind`,
+    /// `Kind/namespace/name`.
+    pub accept_unenforced: Vec<String>,
+    /// Mesh defaults of `exportTo` (`*`).
+    pub virtual_service_export_to: Vec<String>,
+    pub destination_rule_export_to: Vec<String>,
+    pub service_export_to: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let all = || vec!["*".to_owned()];
+        Self {
+            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            namespace: "istio-system".into(),
+            root_namespace: "istio-system".into(),
+            domain: "cluster.local".into(),
+            ports: BTreeMap::new(),
+            bind: vec![IpAddr::from([0, 0, 0, 0])],
+            http: HttpOptions::default(),
+            accept_unenforced: Vec::new(),
+            virtual_service_export_to: all(),
+            destination_rule_export_to: all(),
+            service_export_to: all(),
+        }
+    }
+}

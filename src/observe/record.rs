@@ -1,0 +1,46 @@
+//! Everything known about one finished request. `proxy::finish` (and `listener`, for heads
+//! refused before any hook) fills it; the access log and the metrics read it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::base::Cause;
+use crate::plan::Cluster;
+
+/// One finished request, borrowed from where its parts live. Absent values print as `-`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Record<'a> {
+    /// Start of the request since the Unix epoch.
+    pub start: Duration,
+    pub method: Option<&'a str>,
+    /// Path with query as received, before normalisation and rewriting (`x-envoy-original-path?:path`).
+    pub path: Option<&'a str>,
+    /// `HTTP/1.1`, `HTTP/2`.
+    pub protocol: Option<&'a str>,
+    /// 0 if no status was sent.
+    pub status: u16,
+    /// Envoy's response flags (`NR`, `UF,URX`), empty for none.
+    pub flags: &'a str,
+    /// Envoy's response code details.
+    pub details: &'a str,
+    pub cause: Option<&'a Cause>,
+    pub upstream_failure: Option<&'a str>,
+    /// Body bytes.
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub duration: Duration,
+    pub upstream_service_time: Option<Duration>,
+    pub forwarded_for: Option<&'a str>,
+    pub user_agent: Option<&'a str>,
+    pub request_id: Option<&'a str>,
+    pub authority: Option<&'a str>,
+    pub upstream_host: Option<SocketAddr>,
+    pub cluster: Option<&'a Cluster>,
+    pub upstream_local_address: Option<SocketAddr>,
+    pub downstream_local_address: Option<SocketAddr>,
+    pub downstream_remote_address: Option<SocketAddr>,
+    pub requested_server_name: Option<&'a str>,
+    pub route_name: Option<&'a str>,
+    pub grpc: bool,
+    pub grpc_status: Option<u16>,
+}

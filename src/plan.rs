@@ -1,0 +1,23 @@
+//! The compiled, immutable routing table, and the one function that decides a request.
+//!
+//! `compile` builds a [`Plan`]; traffic, `explain`, `check` and the tests ask it with
+//! [`Plan::decide`]. Nothing in it can be wrong and nothing in it changes.
+
+pub mod cluster;
+pub mod decide;
+pub mod digest;
+pub mod endpoints;
+pub mod hosts;
+pub mod paths;
+pub mod predicate;
+pub mod route;
+pub mod table;
+pub mod why;
+
+pub use cluster::{Balance, Cluster, ClusterId, Protocol};
+pub use decide::{Decision, Request};
+pub use digest::Digest;
+pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};
+pub use predicate::{Predicate, StringMatch, UriMatch};
+pub use route::{Action, Destination, Fence, Forward, Route, Target};
+pub use table::{HttpOptions, Listener, PathNormalization, Plan, VirtualHost};

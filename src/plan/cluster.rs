@@ -1,0 +1,48 @@
+//! A cluster's definition: one per destination host, port and subset, as in Istio.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::Origin;
+
+/// Index of a cluster in its plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterId(pub u32);
+
+/// How to reach one destination; its endpoints live beside the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// `outbound|port|subset|host`: unique, and the key of all run-time state.
+    pub name: Arc<str>,
+    pub host: Arc<str>,
+    pub port: u16,
+    pub subset: Option<Arc<str>>,
+    /// Namespace and name of the service, for metric labels (`destination_service_*`).
+    pub service_name: Arc<str>,
+    pub service_namespace: Arc<str>,
+    pub protocol: Protocol,
+    pub balance: Balance,
+    pub connect_timeout: Duration,
+    /// The Service or ServiceEntry.
+    pub origin: Option<Origin>,
+    /// The DestinationRule whose traffic policy holds.
+    pub policy_origin: Option<Origin>,
+}
+
+/// What is spoken to the endpoints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    #[default]
+    Http1,
+    /// Prior-knowledge HTTP/2 without TLS.
+    H2c,
+}
+
+/// How an endpoint is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Balance {
+    #[default]
+    LeastRequest,
+    RoundRobin,
+    Random,
+}

@@ -1,0 +1,57 @@
+//! The second table: which endpoints each cluster has, or how to find them.
+//!
+//! It has its own digest and is published per cluster, so that a pod that comes or goes
+//! swaps no plan (design 4.5).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::Origin;
+
+use super::Digest;
+
+/// Cluster name to endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointTable {
+    pub clusters: BTreeMap<Arc<str>, Arc<ClusterEndpoints>>,
+    pub digest: Digest,
+}
+
+/// The endpoints of one cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterEndpoints {
+    pub resolution: Resolution,
+    /// Same endpoints, same digest.
+    pub digest: Digest,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    Static(Vec<Endpoint>),
+    /// Names to resolve at run time.
+    Dns {
+        names: Vec<DnsEndpoint>,
+        /// `DNS_ROUND_ROBIN`: at most one address of the answer is used.
+        single: bool,
+    },
+}
+
+/// One address that takes traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub addr: SocketAddr,
+    /// 1 unless written; 0 takes no traffic.
+    pub weight: u32,
+    /// The object that names it.
+    pub origin: Option<Origin>,
+}
+
+/// A name whose addresses take traffic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsEndpoint {
+    pub name: Arc<str>,
+    pub port: u16,
+    pub weight: u32,
+    pub origin: Option<Origin>,
+}

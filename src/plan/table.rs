@@ -1,0 +1,118 @@
+//! The shape of a plan: listeners hold virtual hosts, virtual hosts hold routes in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::base::{HostPattern, Origin};
+
+use super::hosts::HostIndex;
+use super::paths::PathIndex;
+use super::route::{Fence, Route};
+use super::{Cluster, ClusterId, Digest};
+
+/// Everything needed to serve a request, compiled from one inventory.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Sorted by address; one per socket.
+    pub listeners: Vec<Listener>,
+    /// Indexed by [`ClusterId`]; names are unique. Shared with earlier plans where equal.
+    pub clusters: Vec<Arc<Cluster>>,
+    pub http: HttpOptions,
+    /// Same meaning, same digest.
+    pub digest: Digest,
+}
+
+impl Plan {
+    /// The listener of a socket.
+    pub fn listener(&self, addr: SocketAddr) -> Option<&Listener> {
+        self.listeners
+            .binary_search_by_key(&addr, |listener| listener.addr)
+            .ok()
+            .and_then(|index| self.listeners.get(index))
+    }
+
+    pub fn cluster(&self, id: ClusterId) -> Option<&Arc<Cluster>> {
+        self.clusters.get(id.0 as usize)
+    }
+}
+
+/// One listening socket with the merged HTTP route table of all its servers.
+#[derive(Debug)]
+pub struct Listener {
+    /// The bound address (after `gateway.ports` and bind settings).
+    pub addr: SocketAddr,
+    /// The port the Gateways declare; `match.port`, virtual host names and redirects use it.
+    pub declared_port: u16,
+    /// The servers merged here.
+    pub origins: Vec<Origin>,
+    pub hosts: HostIndex,
+    /// Indexed by the host index.
+    pub virtual_hosts: Vec<VirtualHost>,
+    /// Set when something protects the whole listener and cannot be enforced.
+    pub fence: Option<Arc<Fence>>,
+}
+
+/// The routes of one host on one listener.
+#[derive(Debug)]
+pub struct VirtualHost {
+    /// `host:declaredPort`, as Istio names it.
+    pub name: Arc<str>,
+    pub host: HostPattern,
+    /// First match wins.
+    pub routes: Vec<Route>,
+    pub paths: PathIndex,
+    /// The server whose `tls.httpsRedirect` turns this host.
+    pub https_redirect: Option<Origin>,
+    /// Set when something protects this host and cannot be enforced.
+    pub fence: Option<Arc<Fence>>,
+}
+
+/// What applies to every HTTP request of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpOptions {
+    pub path_normalization: PathNormalization,
+    /// `gatewayTopology.numTrustedProxies`.
+    pub trusted_proxies: u32,
+    /// Serve HTTP/1.0 instead of answering 426.
+    pub http10: bool,
+    /// Value of the `server` response header; `None` passes the origin's through.
+    pub server_header: Option<Arc<str>>,
+    /// Generate `x-request-id`.
+    pub request_id: bool,
+    /// Send `x-envoy-attempt-count` to origins.
+    pub attempt_count: bool,
+    /// Send `x-envoy-*` debug headers.
+    pub envoy_debug_headers: bool,
+    pub forwarded_host: bool,
+    pub forwarded_port: bool,
+    /// `gateway.profile: edge`: every stricter choice of edge hardening.
+    pub edge: bool,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            path_normalization: PathNormalization::Base,
+            trusted_proxies: 0,
+            http10: false,
+            server_header: Some("istio-envoy".into()),
+            request_id: true,
+            attempt_count: true,
+            envoy_debug_headers: true,
+            forwarded_host: false,
+            forwarded_port: false,
+            edge: false,
+        }
+    }
+}
+
+/// `meshConfig.pathNormalization.normalization`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum PathNormalization {
+    None,
+    /// Dot segments, unreserved escapes, backslashes. Istio's `DEFAULT`.
+    #[default]
+    Base,
+    MergeSlashes,
+    DecodeAndMergeSlashes,
+}

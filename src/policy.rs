@@ -1,0 +1,8 @@
+//! Traffic policies, one folder each: `spec` is what a plan holds, `apply` does it to a request.
+//!
+//! A spec can only hold values that cannot be wrong; `compile` makes them, `proxy` applies them.
+
+pub mod direct_response;
+pub mod headers;
+pub mod redirect;
+pub mod rewrite;

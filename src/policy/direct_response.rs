@@ -1,0 +1,3 @@
+//! Answers given without an origin (`directResponse` of an http rule).
+
+pub mod spec;

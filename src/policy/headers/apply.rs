@@ -1,0 +1,1 @@
+//! Runs header edits.

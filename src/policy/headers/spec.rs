@@ -1,0 +1,48 @@
+//! What to remove, set and add, ready to run.
+
+use http::{HeaderName, HeaderValue};
+
+/// Edits in the order they run: all levels' removals first within a level, then sets, then adds
+/// (istio.md section 3, Headers). `compile` has already put the levels in Istio's order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits(pub Vec<HeaderEdit>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeaderEdit {
+    Remove(HeaderName),
+    /// Replaces every value of the name.
+    Set(HeaderName, ValueTemplate),
+    /// Appends a value.
+    Add(HeaderName, ValueTemplate),
+}
+
+/// A header value, with Envoy's `%…%` substitutions already parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ValueTemplate {
+    Literal(HeaderValue),
+    Parts(Vec<TemplatePart>),
+}
+
+/// One piece of a value with substitutions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TemplatePart {
+    Text(String),
+    /// `%REQ(main?alternative):max%`
+    Request { name: String, alternative: Option<String>, max: Option<usize> },
+    /// `%RESP(name)%`; empty on the request side.
+    Response { name: String, alternative: Option<String>, max: Option<usize> },
+    DownstreamRemoteAddress,
+    DownstreamRemoteAddressWithoutPort,
+    DownstreamLocalAddress,
+    DownstreamLocalAddressWithoutPort,
+    DownstreamLocalPort,
+    Protocol,
+    ResponseCode,
+    ResponseFlags,
+    RouteName,
+    UpstreamCluster,
+    UpstreamHost,
+    UpstreamRemoteAddress,
+    Hostname,
+    StartTime,
+}
