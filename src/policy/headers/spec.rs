@@ -4,10 +4,10 @@ use http::{HeaderName, HeaderValue};
 
 /// Edits in the order they run: all levels' removals first within a level, then sets, then adds
 /// (istio.md section 3, Headers). `compile` has already put the levels in Istio's order.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HeaderEdits(pub Vec<HeaderEdit>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HeaderEdit {
     Remove(HeaderName),
     /// Replaces every value of the name.
@@ -17,14 +17,14 @@ pub enum HeaderEdit {
 }
 
 /// A header value, with Envoy's `%…%` substitutions already parsed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ValueTemplate {
     Literal(HeaderValue),
     Parts(Vec<TemplatePart>),
 }
 
 /// One piece of a value with substitutions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TemplatePart {
     Text(String),
     /// `%REQ(main?alternative):max%`
