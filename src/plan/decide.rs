@@ -33,10 +33,17 @@ pub struct Request<'a> {
 /// What the plan says about a request.
 #[derive(Clone, Copy, Debug)]
 pub enum Decision<'p> {
-    Route { virtual_host: &'p VirtualHost, route: &'p Route, index: u32 },
+    Route {
+        virtual_host: &'p VirtualHost,
+        route: &'p Route,
+        index: u32,
+    },
     /// A protection that covers the listener or host is not enforced.
     Fenced(&'p Fence),
-    HttpsRedirect { virtual_host: &'p VirtualHost, server: &'p Origin },
+    HttpsRedirect {
+        virtual_host: &'p VirtualHost,
+        server: &'p Origin,
+    },
     /// The host is known, no rule matched: 404.
     NoRoute { virtual_host: &'p VirtualHost },
     /// 404.
@@ -73,13 +80,22 @@ impl VirtualHost {
         if let Some(server) = &self.https_redirect
             && !request.forwarded_https
         {
-            return Decision::HttpsRedirect { virtual_host: self, server };
+            return Decision::HttpsRedirect {
+                virtual_host: self,
+                server,
+            };
         }
         let found = self.paths.find(request.path, |number| {
-            self.routes.get(number as usize).is_some_and(|route| route.holds_beyond_text(request))
+            self.routes
+                .get(number as usize)
+                .is_some_and(|route| route.holds_beyond_text(request))
         });
         match found.and_then(|index| Some((index, self.routes.get(index as usize)?))) {
-            Some((index, route)) => Decision::Route { virtual_host: self, route, index },
+            Some((index, route)) => Decision::Route {
+                virtual_host: self,
+                route,
+                index,
+            },
             None => Decision::NoRoute { virtual_host: self },
         }
     }
@@ -88,7 +104,11 @@ impl VirtualHost {
 impl Route {
     /// Whether all conditions hold.
     pub fn holds(&self, request: &Request<'_>) -> bool {
-        self.uri.holds(request.path) && self.predicates.iter().all(|predicate| predicate.holds(request))
+        self.uri.holds(request.path)
+            && self
+                .predicates
+                .iter()
+                .all(|predicate| predicate.holds(request))
     }
 
     /// The same for a route that the path index found: its exact or prefix text is known to fit.
@@ -96,7 +116,10 @@ impl Route {
     fn holds_beyond_text(&self, request: &Request<'_>) -> bool {
         match &self.uri {
             UriMatch::Regex(regex) if !regex.is_match(request.path) => false,
-            _ => self.predicates.iter().all(|predicate| predicate.holds(request)),
+            _ => self
+                .predicates
+                .iter()
+                .all(|predicate| predicate.holds(request)),
         }
     }
 }

@@ -28,7 +28,11 @@ impl HostIndex {
             }
             HostPattern::Suffix(suffix) => {
                 let known = !self.suffix.is_empty();
-                self.shortest = if known { self.shortest.min(suffix.len()) } else { suffix.len() };
+                self.shortest = if known {
+                    self.shortest.min(suffix.len())
+                } else {
+                    suffix.len()
+                };
                 self.longest = self.longest.max(suffix.len());
                 self.suffix.insert(suffix.clone(), virtual_host);
             }
@@ -56,7 +60,11 @@ impl HostIndex {
         let last = host.len().checked_sub(self.shortest)?;
         (first..=last)
             .filter(|&at| host.get(at) == Some(&b'.'))
-            .find_map(|at| self.suffix.get(std::str::from_utf8(host.get(at..)?).ok()?).copied())
+            .find_map(|at| {
+                self.suffix
+                    .get(std::str::from_utf8(host.get(at..)?).ok()?)
+                    .copied()
+            })
     }
 }
 
@@ -98,10 +106,25 @@ mod tests {
     fn every_host_gets_the_most_specific_pattern_that_matches_it() {
         let patterns = ["a.b", "*.b", "*.a.b", "*.c.a.b", "c.a.b", "*.a", "*"];
         for kept in 0..1_u32 << patterns.len() {
-            let kept: Vec<&str> =
-                (0..).zip(patterns).filter(|(bit, _)| kept >> bit & 1 == 1).map(|(_, text)| text).collect();
+            let kept: Vec<&str> = (0..)
+                .zip(patterns)
+                .filter(|(bit, _)| kept >> bit & 1 == 1)
+                .map(|(_, text)| text)
+                .collect();
             let index = index(&kept);
-            for host in ["a", "b", "a.b", "x.b", "c.a.b", "x.a.b", "x.c.a.b", "d.x.c.a.b", "x.a", "..b", "é.b"] {
+            for host in [
+                "a",
+                "b",
+                "a.b",
+                "x.b",
+                "c.a.b",
+                "x.a.b",
+                "x.c.a.b",
+                "d.x.c.a.b",
+                "x.a",
+                "..b",
+                "é.b",
+            ] {
                 let best = (0..)
                     .zip(&kept)
                     .map(|(number, text)| (HostPattern::parse(text).unwrap(), number))

@@ -32,11 +32,25 @@ impl PathIndex {
         for (number, uri) in (0..).zip(uris) {
             match uri {
                 UriMatch::Any => plain.push(Entry::prefix("", number)),
-                UriMatch::Exact { text, ignore_case: false } => plain.push(Entry::exact(text, number)),
-                UriMatch::Exact { text, ignore_case: true } => folded.push(Entry::exact(text, number)),
-                UriMatch::Prefix { text, ignore_case: false } => plain.push(Entry::prefix(text, number)),
-                UriMatch::Prefix { text, ignore_case: true } => folded.push(Entry::prefix(text, number)),
-                UriMatch::Regex(regex) => plain.push(Entry::prefix(literal::beginning(regex), number)),
+                UriMatch::Exact {
+                    text,
+                    ignore_case: false,
+                } => plain.push(Entry::exact(text, number)),
+                UriMatch::Exact {
+                    text,
+                    ignore_case: true,
+                } => folded.push(Entry::exact(text, number)),
+                UriMatch::Prefix {
+                    text,
+                    ignore_case: false,
+                } => plain.push(Entry::prefix(text, number)),
+                UriMatch::Prefix {
+                    text,
+                    ignore_case: true,
+                } => folded.push(Entry::prefix(text, number)),
+                UriMatch::Regex(regex) => {
+                    plain.push(Entry::prefix(literal::beginning(regex), number))
+                }
             }
         }
         Self {
@@ -52,7 +66,8 @@ impl PathIndex {
     #[inline]
     pub fn find(&self, path: &str, mut holds: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut candidates = Candidates::default();
-        self.tree.walk::<false>(path.as_bytes(), |list| candidates.add(list, &mut holds));
+        self.tree
+            .walk::<false>(path.as_bytes(), |list| candidates.add(list, &mut holds));
         if let Some(folded) = &self.folded {
             folded.walk::<true>(path.as_bytes(), |list| candidates.add(list, &mut holds));
         }
@@ -71,7 +86,11 @@ struct Candidates<'a> {
 
 impl Default for Candidates<'_> {
     fn default() -> Self {
-        Self { lists: [&[]; LISTS], len: 0, best: u32::MAX }
+        Self {
+            lists: [&[]; LISTS],
+            len: 0,
+            best: u32::MAX,
+        }
     }
 }
 
@@ -91,7 +110,9 @@ impl<'a> Candidates<'a> {
     /// Merges the lists up to the first number that holds.
     #[inline]
     fn settle(&mut self, holds: &mut impl FnMut(u32) -> bool) {
-        let Some(lists) = self.lists.get_mut(..self.len) else { return };
+        let Some(lists) = self.lists.get_mut(..self.len) else {
+            return;
+        };
         loop {
             // The list with the smallest head, and where another list has to be looked at again.
             let (mut smallest, mut head, mut next) = (usize::MAX, self.best, self.best);
@@ -104,7 +125,9 @@ impl<'a> Candidates<'a> {
                     }
                 }
             }
-            let Some(list) = lists.get_mut(smallest) else { return };
+            let Some(list) = lists.get_mut(smallest) else {
+                return;
+            };
             while let Some((&number, rest)) = list.split_first() {
                 if number >= next {
                     break;

@@ -44,15 +44,26 @@ pub enum Predicate {
     Scheme(StringMatch),
     /// Tests the raw authority: port and case count.
     Authority(StringMatch),
-    Header { name: HeaderName, matcher: StringMatch },
+    Header {
+        name: HeaderName,
+        matcher: StringMatch,
+    },
     /// `withoutHeaders`: the condition must not hold; a missing header counts as empty for
     /// all matchers but `Present`.
-    WithoutHeader { name: HeaderName, matcher: StringMatch },
+    WithoutHeader {
+        name: HeaderName,
+        matcher: StringMatch,
+    },
     /// Not percent-decoded.
-    Query { name: Box<str>, matcher: StringMatch },
+    Query {
+        name: Box<str>,
+        matcher: StringMatch,
+    },
     /// Always holds: stands for a condition that could not be compiled, so that traffic does not
     /// fall through to a broader rule (design 4.3). Its route is fenced.
-    Unreadable { text: Box<str> },
+    Unreadable {
+        text: Box<str>,
+    },
 }
 
 impl UriMatch {
@@ -61,10 +72,22 @@ impl UriMatch {
     pub fn holds(&self, path: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Exact { text, ignore_case: false } => path == &**text,
-            Self::Exact { text, ignore_case: true } => path.eq_ignore_ascii_case(text),
-            Self::Prefix { text, ignore_case: false } => path.starts_with(&**text),
-            Self::Prefix { text, ignore_case: true } => path
+            Self::Exact {
+                text,
+                ignore_case: false,
+            } => path == &**text,
+            Self::Exact {
+                text,
+                ignore_case: true,
+            } => path.eq_ignore_ascii_case(text),
+            Self::Prefix {
+                text,
+                ignore_case: false,
+            } => path.starts_with(&**text),
+            Self::Prefix {
+                text,
+                ignore_case: true,
+            } => path
                 .as_bytes()
                 .get(..text.len())
                 .is_some_and(|begin| begin.eq_ignore_ascii_case(text.as_bytes())),
@@ -131,7 +154,9 @@ impl<'a> HeaderText<'a> {
     pub(super) fn of(headers: &'a HeaderMap, name: &HeaderName) -> Option<Self> {
         let mut values = headers.get_all(name).iter();
         let first = values.next()?;
-        let Some(second) = values.next() else { return Some(Self::One(first)) };
+        let Some(second) = values.next() else {
+            return Some(Self::One(first));
+        };
         let mut joined = SmallVec::from_slice(first.as_bytes());
         for value in std::iter::once(second).chain(values) {
             joined.push(b',');
@@ -165,7 +190,9 @@ pub(super) fn query_value<'a>(query: Option<&'a str>, name: &str) -> Option<&'a 
 /// A regex as the user wrote it, without the anchors `compile` adds.
 pub(super) fn as_written(regex: &Regex) -> &str {
     let text = regex.as_str();
-    text.strip_prefix("^(?:").and_then(|text| text.strip_suffix(")$")).unwrap_or(text)
+    text.strip_prefix("^(?:")
+        .and_then(|text| text.strip_suffix(")$"))
+        .unwrap_or(text)
 }
 
 impl fmt::Display for UriMatch {
@@ -176,7 +203,11 @@ impl fmt::Display for UriMatch {
             Self::Prefix { text, ignore_case } => ("prefix", &**text, *ignore_case),
             Self::Regex(regex) => ("regex", as_written(regex), false),
         };
-        write!(f, "uri.{word} {text:?}{}", if ignore_case { " (ignoreUriCase)" } else { "" })
+        write!(
+            f,
+            "uri.{word} {text:?}{}",
+            if ignore_case { " (ignoreUriCase)" } else { "" }
+        )
     }
 }
 

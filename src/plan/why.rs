@@ -32,21 +32,32 @@ impl Listener {
     pub fn why<'p>(&'p self, request: &Request<'_>) -> Explanation<'p> {
         let decision = self.decide(request);
         let virtual_host = self.virtual_host(request.host);
-        let routes = virtual_host.map(|host| host.routes.as_slice()).unwrap_or_default();
+        let routes = virtual_host
+            .map(|host| host.routes.as_slice())
+            .unwrap_or_default();
         let (before, after) = match decision {
             Decision::Route { index, .. } => {
-                let (before, rest) = routes.split_at_checked(index as usize).unwrap_or((routes, &[]));
+                let (before, rest) = routes
+                    .split_at_checked(index as usize)
+                    .unwrap_or((routes, &[]));
                 (before, rest.get(1..).unwrap_or_default())
             }
             Decision::NoRoute { .. } => (routes, [].as_slice()),
-            Decision::Fenced(_) | Decision::HttpsRedirect { .. } | Decision::NoHost => Default::default(),
+            Decision::Fenced(_) | Decision::HttpsRedirect { .. } | Decision::NoHost => {
+                Default::default()
+            }
         };
         Explanation {
             decision,
             virtual_host,
             losers: before
                 .iter()
-                .filter_map(|route| Some(Loser { route, failed: route.failed(request)? }))
+                .filter_map(|route| {
+                    Some(Loser {
+                        route,
+                        failed: route.failed(request)?,
+                    })
+                })
                 .collect(),
             shadowed: after.iter().filter(|route| route.holds(request)).collect(),
         }
@@ -59,7 +70,10 @@ impl Route {
         if !self.uri.holds(request.path) {
             return Some(uri_failed(&self.uri, request.path));
         }
-        let failed = self.predicates.iter().find(|predicate| !predicate.holds(request))?;
+        let failed = self
+            .predicates
+            .iter()
+            .find(|predicate| !predicate.holds(request))?;
         Some(predicate_failed(failed, request))
     }
 }

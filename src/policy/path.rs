@@ -55,8 +55,13 @@ pub fn split_target(target: &str) -> (&str, Option<&str>) {
 ///
 /// # Errors
 /// The path cannot be normalised: 400.
-pub fn normalize(raw_path: &str, normalization: PathNormalization) -> Result<Cow<'_, str>, BadPath> {
-    let path = raw_path.split_once('#').map_or(raw_path, |(before, _)| before);
+pub fn normalize(
+    raw_path: &str,
+    normalization: PathNormalization,
+) -> Result<Cow<'_, str>, BadPath> {
+    let path = raw_path
+        .split_once('#')
+        .map_or(raw_path, |(before, _)| before);
     check_always(path)?;
     if path.is_empty() {
         return Ok("/".into());
@@ -67,10 +72,17 @@ pub fn normalize(raw_path: &str, normalization: PathNormalization) -> Result<Cow
     Ok(match normalization {
         PathNormalization::None => path.into(),
         PathNormalization::Base => Rules::default().apply(path),
-        PathNormalization::MergeSlashes => Rules { merge: true, ..Rules::default() }.apply(path),
-        PathNormalization::DecodeAndMergeSlashes => {
-            Rules { merge: true, decode_slashes: true, ..Rules::default() }.apply(path)
+        PathNormalization::MergeSlashes => Rules {
+            merge: true,
+            ..Rules::default()
         }
+        .apply(path),
+        PathNormalization::DecodeAndMergeSlashes => Rules {
+            merge: true,
+            decode_slashes: true,
+            ..Rules::default()
+        }
+        .apply(path),
     })
 }
 
@@ -84,7 +96,12 @@ pub fn normalize_edge(raw_path: &str) -> Result<Cow<'_, str>, BadPath> {
     match raw_path {
         "" => Ok("/".into()),
         "*" => Ok(raw_path.into()),
-        _ => Ok(Rules { merge: true, upper_case: true, ..Rules::default() }.apply(raw_path)),
+        _ => Ok(Rules {
+            merge: true,
+            upper_case: true,
+            ..Rules::default()
+        }
+        .apply(raw_path)),
     }
 }
 
@@ -95,7 +112,10 @@ pub fn normalize_edge(raw_path: &str) -> Result<Cow<'_, str>, BadPath> {
 pub fn check_strict(raw_path: &str) -> Result<(), BadPath> {
     check_always(raw_path)?;
     let bytes = raw_path.as_bytes();
-    if bytes.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
+    if bytes
+        .iter()
+        .any(|byte| !byte.is_ascii_graphic() || *byte == b'#')
+    {
         return Err(BadPath::Forbidden);
     }
     for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%') {
@@ -111,7 +131,9 @@ pub fn check_strict(raw_path: &str) -> Result<(), BadPath> {
         match segment {
             b"." | b"" => {}
             b".." => depth = depth.checked_sub(1).ok_or(BadPath::AboveRoot)?,
-            _ if segment.starts_with(b".;") || segment.starts_with(b"..;") => return Err(BadPath::DotParameters),
+            _ if segment.starts_with(b".;") || segment.starts_with(b"..;") => {
+                return Err(BadPath::DotParameters);
+            }
             _ => depth += 1,
         }
     }
@@ -169,7 +191,9 @@ impl Rules {
         escape(bytes, at).is_some_and(|decoded| {
             self.decodes(decoded)
                 || self.upper_case
-                    && bytes.get(at + 1..at + 3).is_some_and(|digits| digits.iter().any(u8::is_ascii_lowercase))
+                    && bytes
+                        .get(at + 1..at + 3)
+                        .is_some_and(|digits| digits.iter().any(u8::is_ascii_lowercase))
         })
     }
 
@@ -232,7 +256,10 @@ fn resolve_dots(path: &[u8]) -> Vec<u8> {
 
 /// Whether a path's rest after a slash begins with a dot segment.
 fn begins_with_dots(rest: &[u8]) -> bool {
-    matches!(rest, [b'.'] | [b'.', b'/' | b'\\', ..] | [b'.', b'.'] | [b'.', b'.', b'/' | b'\\', ..])
+    matches!(
+        rest,
+        [b'.'] | [b'.', b'/' | b'\\', ..] | [b'.', b'.'] | [b'.', b'.', b'/' | b'\\', ..]
+    )
 }
 
 /// The byte that the escape at `at` stands for; `None` if the escape is broken.
@@ -251,11 +278,21 @@ fn is_unreserved(byte: u8) -> bool {
 
 /// Chromium's table for paths, which Envoy uses.
 fn must_be_escaped(byte: u8) -> bool {
-    !byte.is_ascii_graphic() || matches!(byte, b'"' | b'<' | b'>' | b'?' | b'^' | b'`' | b'{' | b'|' | b'}')
+    !byte.is_ascii_graphic()
+        || matches!(
+            byte,
+            b'"' | b'<' | b'>' | b'?' | b'^' | b'`' | b'{' | b'|' | b'}'
+        )
 }
 
 fn push_escaped(out: &mut Vec<u8>, byte: u8) {
-    let digit = |value: u8| if value < 10 { b'0' + value } else { b'A' + value - 10 };
+    let digit = |value: u8| {
+        if value < 10 {
+            b'0' + value
+        } else {
+            b'A' + value - 10
+        }
+    };
     out.extend([b'%', digit(byte >> 4), digit(byte & 15)]);
 }
 

@@ -44,7 +44,15 @@ mod tests {
 
     #[test]
     fn a_regex_that_can_begin_anyhow_has_no_beginning() {
-        for pattern in ["^(?:.*)$", "^(?:.*/x)$", "^(?:a|b)$", "^(?:)$", "/unanchored", "^(?:[ab]x)$", "(?m)^(?:/x)$"] {
+        for pattern in [
+            "^(?:.*)$",
+            "^(?:.*/x)$",
+            "^(?:a|b)$",
+            "^(?:)$",
+            "/unanchored",
+            "^(?:[ab]x)$",
+            "(?m)^(?:/x)$",
+        ] {
             assert_eq!(of(pattern), "", "{pattern}");
         }
     }

@@ -16,11 +16,19 @@ pub struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     pub fn exact(text: &'a str, route: u32) -> Self {
-        Self { text: text.as_bytes().into(), exact: true, route }
+        Self {
+            text: text.as_bytes().into(),
+            exact: true,
+            route,
+        }
     }
 
     pub fn prefix(text: impl Into<Text<'a>>, route: u32) -> Self {
-        Self { text: text.into().0, exact: false, route }
+        Self {
+            text: text.into().0,
+            exact: false,
+            route,
+        }
     }
 }
 
@@ -75,13 +83,23 @@ impl Tree {
             return Self::default();
         }
         entries.sort_unstable();
-        let mut tree = Builder { nodes: Vec::new(), firsts: vec![0], labels: Vec::new(), routes: Vec::new() };
+        let mut tree = Builder {
+            nodes: Vec::new(),
+            firsts: vec![0],
+            labels: Vec::new(),
+            routes: Vec::new(),
+        };
         // What is left to do: the entries below a node, and how much of their text is spelled.
         let mut queue = VecDeque::from([(entries.as_slice(), 0)]);
         while let Some((below, spelled)) = queue.pop_front() {
             let end = tree.node(below, spelled);
-            let inner = below.iter().position(|entry| entry.text.len() > end).unwrap_or(below.len());
-            let Some(inner) = below.get(inner..) else { break };
+            let inner = below
+                .iter()
+                .position(|entry| entry.text.len() > end)
+                .unwrap_or(below.len());
+            let Some(inner) = below.get(inner..) else {
+                break;
+            };
             for siblings in inner.chunk_by(|a, b| a.text.get(end) == b.text.get(end)) {
                 let first = siblings.first().and_then(|entry| entry.text.get(end));
                 tree.firsts.push(first.copied().unwrap_or_default());
@@ -99,8 +117,14 @@ impl Tree {
         let mut rest = path;
         while let Some(&[node, next]) = self.nodes.get(at..at + 2) {
             let label = span(&self.labels, node.label, next.label);
-            let Some((begin, after)) = rest.split_at_checked(label.len()) else { return };
-            if !(if FOLD { begin.eq_ignore_ascii_case(label) } else { begin == label }) {
+            let Some((begin, after)) = rest.split_at_checked(label.len()) else {
+                return;
+            };
+            if !(if FOLD {
+                begin.eq_ignore_ascii_case(label)
+            } else {
+                begin == label
+            }) {
                 return;
             }
             if node.prefixes != node.exacts {
@@ -112,8 +136,15 @@ impl Tree {
                 }
                 return;
             };
-            let first = if FOLD { first.to_ascii_lowercase() } else { *first };
-            let Some(child) = position(span(&self.firsts, node.children, next.children), first) else { return };
+            let first = if FOLD {
+                first.to_ascii_lowercase()
+            } else {
+                *first
+            };
+            let Some(child) = position(span(&self.firsts, node.children, next.children), first)
+            else {
+                return;
+            };
             at = node.children as usize + child;
             rest = after;
         }
@@ -147,10 +178,16 @@ impl Builder {
     /// Adds the node under which all of `below` stand; they agree on the first `spelled` bytes.
     /// Gives the length of text spelled at the node's end.
     fn node(&mut self, below: &[Entry<'_>], spelled: usize) -> usize {
-        let (Some(first), Some(last)) = (below.first(), below.last()) else { return spelled };
+        let (Some(first), Some(last)) = (below.first(), below.last()) else {
+            return spelled;
+        };
         // Sorted: what the first and the last share, all share. The root's label stays empty, so
         // that every tree has a node for the conditions that hold for all paths.
-        let shared = if self.nodes.is_empty() { 0 } else { shared(&first.text, &last.text, spelled) };
+        let shared = if self.nodes.is_empty() {
+            0
+        } else {
+            shared(&first.text, &last.text, spelled)
+        };
         let end = spelled + shared;
         let node = Node {
             label: length(&self.labels),
@@ -158,11 +195,14 @@ impl Builder {
             prefixes: length(&self.routes),
             exacts: 0,
         };
-        self.labels.extend(first.text.get(spelled..end).unwrap_or_default());
+        self.labels
+            .extend(first.text.get(spelled..end).unwrap_or_default());
         let here = || below.iter().take_while(|entry| entry.text.len() == end);
-        self.routes.extend(here().filter(|entry| !entry.exact).map(|entry| entry.route));
+        self.routes
+            .extend(here().filter(|entry| !entry.exact).map(|entry| entry.route));
         let exacts = length(&self.routes);
-        self.routes.extend(here().filter(|entry| entry.exact).map(|entry| entry.route));
+        self.routes
+            .extend(here().filter(|entry| entry.exact).map(|entry| entry.route));
         self.nodes.push(Node { exacts, ..node });
         end
     }
@@ -187,7 +227,11 @@ impl Builder {
 /// How many bytes from `from` on two texts have in common.
 fn shared(a: &[u8], b: &[u8], from: usize) -> usize {
     let rest = |text| <[u8]>::get(text, from..).unwrap_or_default();
-    rest(a).iter().zip(rest(b)).take_while(|(a, b)| a == b).count()
+    rest(a)
+        .iter()
+        .zip(rest(b))
+        .take_while(|(a, b)| a == b)
+        .count()
 }
 
 /// A length as the arrays index. Configuration is limited to far less than 4 GiB.
