@@ -10,6 +10,7 @@ pub mod endpoints;
 pub mod hosts;
 pub mod paths;
 pub mod predicate;
+pub mod render;
 pub mod route;
 pub mod table;
 pub mod why;
