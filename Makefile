@@ -7,7 +7,7 @@ CARGO ?= cargo
 .PHONY: run test bench deps
 
 run: deps
-	$(CARGO) run --release -- demo
+	$(CARGO) run -- demo
 
 test: deps
 	$(CARGO) fmt --check
