@@ -1,0 +1,40 @@
+//! What Istio refuses when an object is applied (istio.md section 11).
+//!
+//! One file per kind, each with `check(object, spec, findings)`: it adds one finding of severity
+//! error per fault, made with [`fault`], with the field's path. `version` calls [`check`] on every
+//! object; one with errors is replaced by its last error-free version, or compiled with fences
+//! around the rules that the findings' paths name.
+
+mod destination_rule;
+mod gateway;
+pub(crate) mod name;
+mod service_entry;
+mod virtual_service;
+
+use crate::base::{Code, Finding, Findings};
+use crate::model::{FieldPath, Object, Spec};
+
+/// Adds what is wrong with an object's values to the findings.
+pub(crate) fn check(object: &Object, findings: &mut Findings) {
+    match &object.spec {
+        Spec::Gateway(spec) => gateway::check(object, spec, findings),
+        Spec::VirtualService(spec) => virtual_service::check(object, spec, findings),
+        Spec::DestinationRule(spec) => destination_rule::check(object, spec, findings),
+        Spec::ServiceEntry(spec) => service_entry::check(object, spec, findings),
+        _ => {}
+    }
+}
+
+/// A violation of Istio's own validation, at a field.
+pub(crate) fn fault(
+    object: &Object,
+    path: &FieldPath,
+    message: impl Into<String>,
+    hint: impl Into<String>,
+) -> Finding {
+    Finding::new(Code::SCHEMA_VALIDATION, message)
+        .at(&object.origin_of(path))
+        .of(&object.key)
+        .path(path.to_string())
+        .hint(hint)
+}
