@@ -32,7 +32,7 @@ pub enum Command {
     #[command(after_help = "Example:\n  pingress routes manifests/")]
     Routes(Routes),
     /// Print every key of the settings file with its default and meaning.
-    #[command(after_help = "Example:\n  pingress settings | grep limits")]
+    #[command(after_help = "Examples:\n  pingress settings | grep limits\n  pingress settings --format yaml > pingress.yaml")]
     Settings(Settings),
     /// Start three small origins and a gateway in front of them, and say what to try.
     #[command(after_help = "Example:\n  pingress demo --port 8080")]
@@ -118,10 +118,20 @@ pub struct Routes {
     pub format: Format,
 }
 
+/// How settings are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum SettingsFormat {
+    #[default]
+    Text,
+    Json,
+    /// A settings file with every key at its default.
+    Yaml,
+}
+
 #[derive(Debug, Args)]
 pub struct Settings {
     #[arg(long, value_enum, default_value_t)]
-    pub format: Format,
+    pub format: SettingsFormat,
 }
 
 #[derive(Debug, Args)]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::server::Settings;
 
-use super::arguments::{Format, Settings as Arguments};
+use super::arguments::{Settings as Arguments, SettingsFormat};
 use super::{Outcome, print};
 
 /// Prints the list of keys.
@@ -13,11 +13,12 @@ pub fn settings(arguments: &Arguments) -> Outcome {
     let keys = Settings::keys();
     let mut text = String::new();
     match arguments.format {
-        Format::Json => {
+        SettingsFormat::Json => {
             text = serde_json::to_string_pretty(&keys).map_err(|error| error.to_string())?;
             text.push('\n');
         }
-        Format::Text => {
+        SettingsFormat::Yaml => text = Settings::yaml(),
+        SettingsFormat::Text => {
             for key in &keys {
                 let _ = writeln!(text, "{}: {}\n    {}", key.key, key.default, key.meaning);
             }

@@ -110,6 +110,26 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// A settings file with every key at its default and its meaning as a comment.
+    pub fn yaml() -> String {
+        let mut text = String::from("# Every setting with its default; `pingress settings --format yaml` prints this file.\n");
+        let mut open: Vec<String> = Vec::new();
+        for key in Self::keys() {
+            let mut parts: Vec<String> = key.key.split('.').map(ToOwned::to_owned).collect();
+            let Some(name) = parts.pop() else { continue };
+            let same = open.iter().zip(&parts).take_while(|(a, b)| a == b).count();
+            for (depth, part) in parts.iter().enumerate().skip(same) {
+                text.push_str(&format!("{}{part}:\n", "  ".repeat(depth)));
+            }
+            let indent = "  ".repeat(parts.len());
+            text.push_str(&format!("{indent}# {}\n{indent}{name}: {}\n", key.meaning, key.default));
+            open = parts;
+        }
+        text
+    }
+}
+
 /// Adds what to do to the reader's message.
 fn explain(message: &str) -> String {
     let unknown = message.split("unknown field `").nth(1).and_then(|rest| rest.split('`').next());
