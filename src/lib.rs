@@ -13,5 +13,6 @@ pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod policy;
+pub mod server;
 pub mod source;
 pub mod upstream;
