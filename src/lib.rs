@@ -13,6 +13,5 @@ pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod policy;
-pub mod server;
 pub mod source;
 pub mod upstream;
