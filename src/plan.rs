@@ -7,6 +7,8 @@ pub mod cluster;
 pub mod decide;
 pub mod digest;
 pub mod endpoints;
+#[cfg(test)]
+mod fixture;
 pub mod hosts;
 pub mod paths;
 pub mod predicate;

@@ -135,3 +135,75 @@ fn header_name(text: &str) -> Result<String, String> {
         Err(format!("{text:?} is not a header name"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_without_substitutions_is_literal() {
+        for (text, literal) in [
+            ("a b", "a b"),
+            ("100%%", "100%"),
+            ("", ""),
+            ("%%%%", "%%"),
+            ("\tx", "\tx"),
+        ] {
+            let value = HeaderValue::from_str(literal).unwrap();
+            assert_eq!(
+                ValueTemplate::parse(text),
+                Ok(ValueTemplate::Literal(value)),
+                "{text}"
+            );
+        }
+        assert!(matches!(
+            ValueTemplate::parse("é"),
+            Ok(ValueTemplate::Literal(_))
+        ));
+    }
+
+    #[test]
+    fn substitutions_are_read_with_their_arguments() {
+        assert_eq!(
+            ValueTemplate::parse("a%REQ(X-Y?:path):12%%%b%START_TIME%"),
+            Ok(ValueTemplate::Parts(vec![
+                TemplatePart::Text("a".into()),
+                TemplatePart::Request {
+                    name: "x-y".into(),
+                    alternative: Some(":path".into()),
+                    max: Some(12)
+                },
+                TemplatePart::Text("%b".into()),
+                TemplatePart::StartTime,
+            ]))
+        );
+        for (name, part) in TemplatePart::OPERATORS {
+            assert_eq!(part.operator(), name);
+            assert_eq!(
+                ValueTemplate::parse(&format!("%{name}%")),
+                Ok(ValueTemplate::Parts(vec![part]))
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_substituted_is_refused_with_a_reason() {
+        for (text, reason) in [
+            ("50%", "write `%%`"),
+            ("50% off", "write `%%`"),
+            ("%UNKNOWN%", "`%UNKNOWN%` is not supported"),
+            ("%REQ%", "needs a header name"),
+            ("%REQ(%", "closing parenthesis"),
+            ("%REQ()%", "is not a header name"),
+            ("%REQ(:bad)%", "is not a header name"),
+            ("%REQ(x):%", "a length"),
+            ("%START_TIME(%s)%", "takes no argument"),
+            ("a\r\nb", "line break"),
+            ("a\0", "NUL"),
+            ("%PROTOCOL%\u{7f}", "control character"),
+        ] {
+            let said = ValueTemplate::parse(text).unwrap_err();
+            assert!(said.contains(reason), "{text:?}: {said}");
+        }
+    }
+}
