@@ -188,6 +188,21 @@ fn a_broken_subset_fences_only_its_own_traffic() {
 }
 
 #[test]
+fn of_a_subset_defined_twice_the_first_serves() {
+    let yaml = service("reviews", "default", &["v1", "v2"])
+        + &rule(
+            "reviews",
+            "default",
+            "  host: reviews
+  subsets:
+  - {name: v1, labels: {version: v1}}
+  - {name: v1, labels: {version: v2}}",
+        );
+    let answers = answer(&yaml, &[ask("reviews").subset("v1")]);
+    assert_eq!(answers.addresses(0), ["10.0.0.1:8080"]);
+}
+
+#[test]
 fn a_subset_whose_name_is_lost_fences_the_subsets_nobody_defines() {
     let yaml = service("reviews", "default", &["v1"])
         + &rule(
