@@ -3,10 +3,9 @@
 //! `compile` makes them, [`decide`](super::decide) asks [`UriMatch::holds`] and
 //! [`Predicate::holds`]; both print as the user wrote them.
 
-use std::borrow::Cow;
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, Method};
 use regex::Regex;
 use smallvec::SmallVec;
 
@@ -128,12 +127,15 @@ impl Predicate {
             Self::MethodMatch(matcher) => matcher.holds(request.method.as_str()),
             Self::Scheme(matcher) => matcher.holds(request.scheme),
             Self::Authority(matcher) => matcher.holds(request.authority),
-            Self::Header { name, matcher } => HeaderText::of(request.headers, name)
-                .is_some_and(|value| matcher.holds_bytes(value.as_bytes())),
-            Self::WithoutHeader { name, matcher } => match HeaderText::of(request.headers, name) {
-                Some(value) => !matcher.holds_bytes(value.as_bytes()),
-                None => matches!(matcher, StringMatch::Present) || !matcher.holds(""),
-            },
+            Self::Header { name, matcher } => header_value(request.headers, name, |value| {
+                value.is_some_and(|value| matcher.holds_bytes(value))
+            }),
+            Self::WithoutHeader { name, matcher } => {
+                header_value(request.headers, name, |value| match (value, matcher) {
+                    (None, StringMatch::Present) => true,
+                    (value, _) => !matcher.holds_bytes(value.unwrap_or_default()),
+                })
+            }
             Self::Query { name, matcher } => {
                 query_value(request.query, name).is_some_and(|value| matcher.holds(value))
             }
@@ -142,39 +144,26 @@ impl Predicate {
     }
 }
 
-/// The value of a header as conditions see it: repeated values are joined with commas, as Envoy
-/// does. Only a join copies, and only a long one allocates.
-pub(super) enum HeaderText<'a> {
-    One(&'a HeaderValue),
-    Joined(SmallVec<[u8; 256]>),
-}
-
-impl<'a> HeaderText<'a> {
-    #[inline]
-    pub(super) fn of(headers: &'a HeaderMap, name: &HeaderName) -> Option<Self> {
-        let mut values = headers.get_all(name).iter();
-        let first = values.next()?;
-        let Some(second) = values.next() else {
-            return Some(Self::One(first));
-        };
-        let mut joined = SmallVec::from_slice(first.as_bytes());
-        for value in std::iter::once(second).chain(values) {
-            joined.push(b',');
-            joined.extend_from_slice(value.as_bytes());
+/// Gives `read` the value of a header as conditions see it: repeated values are joined with
+/// commas, as Envoy does. Only a join copies, and only a long one allocates.
+#[inline]
+pub(super) fn header_value<R>(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    read: impl FnOnce(Option<&[u8]>) -> R,
+) -> R {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => read(None),
+        (Some(only), None) => read(Some(only.as_bytes())),
+        (Some(first), Some(second)) => {
+            let mut joined: SmallVec<[u8; 256]> = SmallVec::from_slice(first.as_bytes());
+            for value in std::iter::once(second).chain(values) {
+                joined.push(b',');
+                joined.extend_from_slice(value.as_bytes());
+            }
+            read(Some(&joined))
         }
-        Some(Self::Joined(joined))
-    }
-
-    #[inline]
-    pub(super) fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::One(value) => value.as_bytes(),
-            Self::Joined(joined) => joined,
-        }
-    }
-
-    pub(super) fn to_text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(self.as_bytes())
     }
 }
 

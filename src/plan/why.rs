@@ -1,7 +1,9 @@
 //! The same walk as `decide`, with a reason for every rule that did not win.
 
+use http::HeaderName;
+
 use super::decide::{Decision, Request};
-use super::predicate::{HeaderText, Predicate, StringMatch, UriMatch, query_value};
+use super::predicate::{Predicate, StringMatch, UriMatch, header_value, query_value};
 use super::route::Route;
 use super::table::{Listener, VirtualHost};
 
@@ -92,12 +94,12 @@ fn predicate_failed(predicate: &Predicate, request: &Request<'_>) -> String {
         Predicate::MethodMatch(matcher) => text_failed(predicate, matcher, request.method.as_str()),
         Predicate::Scheme(matcher) => text_failed(predicate, matcher, request.scheme),
         Predicate::Authority(matcher) => text_failed(predicate, matcher, request.authority),
-        Predicate::Header { name, matcher } => match HeaderText::of(request.headers, name) {
-            Some(value) => text_failed(predicate, matcher, &value.to_text()),
+        Predicate::Header { name, matcher } => match header_text(request, name) {
+            Some(value) => text_failed(predicate, matcher, &value),
             None => format!("{predicate}: header is absent"),
         },
-        Predicate::WithoutHeader { name, matcher } => match HeaderText::of(request.headers, name) {
-            Some(value) => excluded(predicate, matcher, &value.to_text()),
+        Predicate::WithoutHeader { name, matcher } => match header_text(request, name) {
+            Some(value) => excluded(predicate, matcher, &value),
             None => format!("{predicate}: header is absent, which counts as empty"),
         },
         Predicate::Query { name, matcher } => match query_value(request.query, name) {
@@ -106,6 +108,12 @@ fn predicate_failed(predicate: &Predicate, request: &Request<'_>) -> String {
         },
         Predicate::Unreadable { .. } => predicate.to_string(),
     }
+}
+
+fn header_text(request: &Request<'_>, name: &HeaderName) -> Option<String> {
+    header_value(request.headers, name, |value| {
+        Some(String::from_utf8_lossy(value?).into_owned())
+    })
 }
 
 fn text_failed(predicate: &Predicate, matcher: &StringMatch, text: &str) -> String {

@@ -63,7 +63,7 @@ mod tests {
     #[test]
     fn a_turn_interleaves_the_heavy_endpoint_with_the_light_ones() {
         assert_eq!(turn(&[5, 1, 1])[..], [0, 0, 2, 0, 0, 1, 0]);
-        assert_eq!(turn(&[2, 2])[..], [0, 1, 0, 1]);
+        assert_eq!(turn(&[2, 2, 4])[..], [0, 2, 1, 2]);
     }
 
     #[test]
