@@ -7,11 +7,13 @@
 //! [`server`] is the life of the process, [`admin`] the operator's endpoint, [`cli`] the commands.
 
 pub mod base;
+pub mod cli;
 pub mod compile;
 pub mod listener;
 pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod policy;
+pub mod server;
 pub mod source;
 pub mod upstream;
