@@ -1,5 +1,19 @@
-//! What is recorded about requests and connections: access log and metrics.
+//! What is recorded about requests, connections and plans: access log and metrics.
+//!
+//! [`Observe`] is the handle all other rooms record through. Everything a client chooses is
+//! escaped in the log and absent from the metrics' labels.
 
+mod access_log;
+mod counters;
+mod field;
+mod format;
+mod line;
+mod observer;
 pub mod record;
+mod requests;
 
-pub use record::Record;
+pub use access_log::AccessLogOptions;
+pub use format::{FormatError, LogEncoding, LogFormat};
+pub use observer::{Observe, ObserveError, ObserveOptions};
+pub use record::{EarlyRefusal, Record};
+pub use requests::Workload;

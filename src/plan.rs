@@ -7,9 +7,12 @@ pub mod cluster;
 pub mod decide;
 pub mod digest;
 pub mod endpoints;
+#[cfg(test)]
+mod fixture;
 pub mod hosts;
 pub mod paths;
 pub mod predicate;
+pub mod render;
 pub mod route;
 pub mod table;
 pub mod why;

@@ -4,5 +4,6 @@
 
 pub mod direct_response;
 pub mod headers;
+pub mod path;
 pub mod redirect;
 pub mod rewrite;

@@ -5,8 +5,15 @@
 //! [`Watcher`] tells which paths changed. `server` and `cli` call both; nothing here knows what
 //! an object means.
 
+mod contents;
 pub mod files;
+mod kinds;
+mod merge;
+#[cfg(test)]
+mod tests;
+mod walk;
 pub mod watch;
+mod yaml;
 
 pub use files::{LoadOptions, Loader};
 pub use watch::{WatchError, Watcher};

@@ -63,6 +63,7 @@ impl Code {
     pub const UNREACHABLE_RULE: Self = Self::warning("IST0130", "VirtualServiceUnreachableRule");
     pub const INEFFECTIVE_MATCH: Self = Self::info("IST0131", "VirtualServiceIneffectiveMatch");
     pub const HOST_NOT_FOUND_IN_GATEWAY: Self = Self::warning("IST0132", "VirtualServiceHostNotFoundInGateway");
+    pub const UNKNOWN_DESTINATION_RULE_HOST: Self = Self::warning("IST0174", "UnknownDestinationRuleHost");
     pub const CONFLICTING_GATEWAYS: Self = Self::error("IST0145", "ConflictingGateways");
 
     // Ours: input.
@@ -87,7 +88,7 @@ impl Code {
     // Ours: meaning.
     pub const INVALID_VALUE: Self = Self::error("PGR0201", "InvalidValue");
     pub const INERT_FIELD: Self = Self::warning("PGR0202", "InertField");
-    pub const AMBIGUOUS_PORT: Self = Self::error("PGR0203", "AmbiguousPort");
+    pub const AMBIGUOUS_PORT: Self = Self::error("IST0112", "VirtualServiceDestinationPortSelectorRequired");
     pub const NO_ENDPOINTS: Self = Self::warning("PGR0204", "NoEndpoints");
     pub const NO_ENDPOINT_RECORDS: Self = Self::info("PGR0205", "NoEndpointRecords");
     pub const LINEAR_RULES: Self = Self::warning("PGR0206", "LinearRules");

@@ -1,10 +1,13 @@
-//! Everything known about one finished request. `proxy::finish` (and `listener`, for heads
-//! refused before any hook) fills it; the access log and the metrics read it.
+//! Everything known about one finished request. `proxy::finish` fills [`Record`]; `listener`
+//! fills [`EarlyRefusal`] for heads refused before any hook; the access log and the metrics read
+//! them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::base::Cause;
+use http::HeaderMap;
+
+use crate::base::{Cause, CauseKind};
 use crate::plan::Cluster;
 
 /// One finished request, borrowed from where its parts live. Absent values print as `-`.
@@ -19,7 +22,8 @@ pub struct Record<'a> {
     pub protocol: Option<&'a str>,
     /// 0 if no status was sent.
     pub status: u16,
-    /// Envoy's response flags (`NR`, `UF,URX`), empty for none.
+    /// Envoy's response flags (`NR`, `UF,URX`), empty for none. Only texts the gateway makes:
+    /// they are a metric label.
     pub flags: &'a str,
     /// Envoy's response code details.
     pub details: &'a str,
@@ -43,4 +47,27 @@ pub struct Record<'a> {
     pub route_name: Option<&'a str>,
     pub grpc: bool,
     pub grpc_status: Option<u16>,
+    /// For `%REQ(name)%` of a custom format; the default formats do not need it.
+    pub request_headers: Option<&'a HeaderMap>,
+    /// For `%RESP(name)%` of a custom format; the default formats do not need it.
+    pub response_headers: Option<&'a HeaderMap>,
+}
+
+/// A request head that was refused before it became a request.
+#[derive(Clone, Copy, Debug)]
+pub struct EarlyRefusal<'a> {
+    /// Since the Unix epoch.
+    pub start: Duration,
+    /// `EarlyRefusal`, `HeaderTimeout`, `ConnectionLimit`, …
+    pub kind: CauseKind,
+    /// The status that was written; 0 if the connection was closed without one.
+    pub status: u16,
+    /// The first line of the head as far as it arrived; may be anything.
+    pub request_line: &'a [u8],
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub duration: Duration,
+    /// The socket that accepted the connection.
+    pub listener: SocketAddr,
+    pub peer: Option<SocketAddr>,
 }

@@ -1,6 +1,19 @@
 //! Same meaning, same digest: decides whether a reload is a swap at all.
+//!
+//! Everything that changes what a request meets, or what is said about it, counts: listeners,
+//! hosts, routes in order with their names and owners, actions, fences, clusters, HTTP options.
+//! Files and lines do not: an object that only moved in its file has the same meaning. `compile`
+//! seals what it built. Digests are compared within one process, never between versions.
 
 use std::fmt;
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+
+use super::Cluster;
+use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
+use super::predicate::{Predicate, StringMatch, UriMatch};
+use super::route::{Action, Destination, Fence, Forward, Route, Target};
+use super::table::{Listener, Plan, VirtualHost};
+use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 /// A 128-bit fingerprint of meaning. Origins (files, lines) do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,3 +24,308 @@ impl fmt::Display for Digest {
         write!(f, "{:032x}", self.0)
     }
 }
+
+impl Digest {
+    /// The digest of anything that has a meaning.
+    fn of(meaning: impl FnOnce(&mut Lanes)) -> Self {
+        let mut lanes = Lanes::default();
+        meaning(&mut lanes);
+        lanes.digest()
+    }
+
+    /// The digest of a plan's meaning. Its own `digest` field does not count.
+    pub fn of_plan(plan: &Plan) -> Self {
+        Self::of(|to| {
+            let Plan {
+                listeners,
+                clusters,
+                http,
+                digest: _,
+            } = plan;
+            each(listeners, to, listener);
+            each(clusters, to, |item, to| cluster(item, to));
+            http.hash(to);
+        })
+    }
+
+    /// The digest of one cluster's definition.
+    pub fn of_cluster(definition: &Cluster) -> Self {
+        Self::of(|to| cluster(definition, to))
+    }
+
+    /// The digest of one cluster's endpoints, in their order.
+    pub fn of_endpoints(endpoints: &Resolution) -> Self {
+        Self::of(|to| resolution(endpoints, to))
+    }
+}
+
+impl Plan {
+    /// Sets the digest. Call when the plan is complete.
+    pub fn seal(&mut self) {
+        self.digest = Digest::of_plan(self);
+    }
+}
+
+impl ClusterEndpoints {
+    /// Endpoints with their digest.
+    pub fn new(resolution: Resolution) -> Self {
+        let digest = Digest::of_endpoints(&resolution);
+        Self { resolution, digest }
+    }
+}
+
+impl EndpointTable {
+    /// Sets the table's digest from those of its clusters. Call when the table is complete.
+    pub fn seal(&mut self) {
+        self.digest = Digest::of(|to| {
+            for (name, endpoints) in &self.clusters {
+                (name, endpoints.digest).hash(to);
+            }
+        });
+    }
+}
+
+/// Collects the bytes of a meaning and fingerprints them in two independent ways.
+///
+/// Small values are collected first, because both ways are much faster on long runs.
+struct Lanes {
+    pending: Vec<u8>,
+    sip: DefaultHasher,
+    fold: foldhash::quality::FoldHasher<'static>,
+}
+
+impl Lanes {
+    const RUN: usize = 4096;
+
+    fn flush(&mut self) {
+        self.sip.write(&self.pending);
+        self.fold.write(&self.pending);
+        self.pending.clear();
+    }
+
+    fn digest(mut self) -> Digest {
+        self.flush();
+        Digest(u128::from(self.sip.finish()) << 64 | u128::from(self.fold.finish()))
+    }
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        let fold = foldhash::quality::FixedState::with_seed(0).build_hasher();
+        Self {
+            pending: Vec::with_capacity(2 * Self::RUN),
+            sip: DefaultHasher::new(),
+            fold,
+        }
+    }
+}
+
+impl Hasher for Lanes {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+        if self.pending.len() >= Self::RUN {
+            self.flush();
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.sip.finish()
+    }
+}
+
+/// The length, then each item: lists that follow one another stay apart.
+fn each<T>(items: &[T], to: &mut Lanes, mut one: impl FnMut(&T, &mut Lanes)) {
+    items.len().hash(to);
+    for item in items {
+        one(item, to);
+    }
+}
+
+fn maybe<T>(item: Option<&T>, to: &mut Lanes, one: impl FnOnce(&T, &mut Lanes)) {
+    item.is_some().hash(to);
+    if let Some(item) = item {
+        one(item, to);
+    }
+}
+
+fn listener(item: &Listener, to: &mut Lanes) {
+    // `hosts` is built from the virtual hosts.
+    let Listener {
+        addr,
+        declared_port,
+        origins: _,
+        hosts: _,
+        virtual_hosts,
+        fence,
+    } = item;
+    (addr, declared_port).hash(to);
+    each(virtual_hosts, to, virtual_host);
+    maybe(fence.as_deref(), to, fenced);
+}
+
+fn virtual_host(item: &VirtualHost, to: &mut Lanes) {
+    // `paths` is built from the routes.
+    let VirtualHost {
+        name,
+        host,
+        routes,
+        paths: _,
+        https_redirect,
+        fence,
+    } = item;
+    (name, host, https_redirect.is_some()).hash(to);
+    each(routes, to, route);
+    maybe(fence.as_deref(), to, fenced);
+}
+
+fn fenced(item: &Fence, to: &mut Lanes) {
+    let Fence { origin: _, reason } = item;
+    reason.hash(to);
+}
+
+fn route(item: &Route, to: &mut Lanes) {
+    let Route {
+        name,
+        object,
+        path,
+        origin: _,
+        uri,
+        predicates,
+        action: what,
+    } = item;
+    (name, object, path).hash(to);
+    match uri {
+        UriMatch::Any => 0_u8.hash(to),
+        UriMatch::Exact { text, ignore_case } => (1_u8, text, ignore_case).hash(to),
+        UriMatch::Prefix { text, ignore_case } => (2_u8, text, ignore_case).hash(to),
+        UriMatch::Regex(regex) => (3_u8, regex.as_str()).hash(to),
+    }
+    each(predicates, to, predicate);
+    action(what, to);
+}
+
+fn predicate(item: &Predicate, to: &mut Lanes) {
+    let matcher = match item {
+        Predicate::Method(method) => return (0_u8, method).hash(to),
+        Predicate::Unreadable { text } => return (1_u8, text).hash(to),
+        Predicate::MethodMatch(matcher) => {
+            2_u8.hash(to);
+            matcher
+        }
+        Predicate::Scheme(matcher) => {
+            3_u8.hash(to);
+            matcher
+        }
+        Predicate::Authority(matcher) => {
+            4_u8.hash(to);
+            matcher
+        }
+        Predicate::Header { name, matcher } => {
+            (5_u8, name).hash(to);
+            matcher
+        }
+        Predicate::WithoutHeader { name, matcher } => {
+            (6_u8, name).hash(to);
+            matcher
+        }
+        Predicate::Query { name, matcher } => {
+            (7_u8, name).hash(to);
+            matcher
+        }
+    };
+    match matcher {
+        StringMatch::Present => 0_u8.hash(to),
+        StringMatch::Exact(text) => (1_u8, text).hash(to),
+        StringMatch::Prefix(text) => (2_u8, text).hash(to),
+        StringMatch::Regex(regex) => (3_u8, regex.as_str()).hash(to),
+    }
+}
+
+fn action(item: &Action, to: &mut Lanes) {
+    match item {
+        Action::Forward(forward) => {
+            0_u8.hash(to);
+            forwarded(forward, to);
+        }
+        Action::Redirect { redirect, response } => (1_u8, redirect, response).hash(to),
+        Action::Direct { response, edits } => (2_u8, response, edits).hash(to),
+        Action::Fenced(fence) => {
+            3_u8.hash(to);
+            fenced(fence, to);
+        }
+    }
+}
+
+fn forwarded(item: &Forward, to: &mut Lanes) {
+    // `total_weight` is the destinations' sum.
+    let Forward {
+        destinations,
+        total_weight: _,
+        rewrite,
+        timeout,
+    } = item;
+    each(destinations, to, destination);
+    let Rewrite { path, authority } = rewrite;
+    match path {
+        None => 0_u8.hash(to),
+        Some(PathRewrite::Prefix { length, with }) => (1_u8, length, with).hash(to),
+        Some(PathRewrite::Full(whole)) => (2_u8, whole).hash(to),
+        Some(PathRewrite::Regex { pattern, with }) => (3_u8, pattern.as_str(), with).hash(to),
+    }
+    (authority, timeout).hash(to);
+}
+
+fn destination(item: &Destination, to: &mut Lanes) {
+    let Destination {
+        target,
+        weight,
+        request,
+        response,
+        authority,
+        origin: _,
+    } = item;
+    match target {
+        Target::Cluster(id) => (0_u8, id).hash(to),
+        Target::Missing { name, reason } => (1_u8, name, reason).hash(to),
+    }
+    (weight, request, response, authority).hash(to);
+}
+
+fn cluster(item: &Cluster, to: &mut Lanes) {
+    let Cluster {
+        name,
+        host,
+        port,
+        subset,
+        service_name,
+        service_namespace,
+        protocol,
+        balance,
+        connect_timeout,
+        origin: _,
+        policy_origin: _,
+    } = item;
+    (name, host, port, subset, service_name, service_namespace).hash(to);
+    (protocol, balance, connect_timeout).hash(to);
+}
+
+fn resolution(item: &Resolution, to: &mut Lanes) {
+    match item {
+        Resolution::Static(endpoints) => {
+            0_u8.hash(to);
+            each(endpoints, to, |endpoint, to| {
+                (endpoint.addr, endpoint.weight).hash(to)
+            });
+        }
+        Resolution::Dns { names, single } => {
+            (1_u8, single).hash(to);
+            each(names, to, |name, to| {
+                (&name.name, name.port, name.weight).hash(to)
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

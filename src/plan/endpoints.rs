@@ -50,6 +50,8 @@ pub struct Endpoint {
 /// A name whose addresses take traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DnsEndpoint {
+    /// A host name; or an IP address, which is its own answer (a ServiceEntry with resolution
+    /// `DNS` may have both).
     pub name: Arc<str>,
     pub port: u16,
     pub weight: u32,

@@ -9,8 +9,8 @@ use crate::policy::headers::spec::HeaderEdits;
 use crate::policy::redirect::spec::Redirect;
 use crate::policy::rewrite::spec::Rewrite;
 
-use super::predicate::{Predicate, UriMatch};
 use super::ClusterId;
+use super::predicate::{Predicate, UriMatch};
 
 /// A match of an http rule with the rule's action.
 #[derive(Clone, Debug)]
@@ -33,8 +33,14 @@ pub struct Route {
 #[derive(Clone, Debug)]
 pub enum Action {
     Forward(Forward),
-    Redirect { redirect: Redirect, response: HeaderEdits },
-    Direct { response: DirectResponse, edits: HeaderEdits },
+    Redirect {
+        redirect: Redirect,
+        response: HeaderEdits,
+    },
+    Direct {
+        response: DirectResponse,
+        edits: HeaderEdits,
+    },
     /// The rule, or what protects it, could not be compiled: 503 with this cause.
     Fenced(Arc<Fence>),
 }
@@ -84,7 +90,10 @@ pub struct Destination {
 pub enum Target {
     Cluster(ClusterId),
     /// The host, port or subset does not exist: 503, NC.
-    Missing { name: Arc<str>, reason: Arc<str> },
+    Missing {
+        name: Arc<str>,
+        reason: Arc<str>,
+    },
 }
 
 /// Why something answers 503 instead of serving, and where to mend it.
@@ -93,4 +102,39 @@ pub struct Fence {
     pub origin: Origin,
     /// One sentence: what is wrong and what to change.
     pub reason: Arc<str>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::forward;
+    use super::*;
+
+    /// How often each destination is chosen when every number below the sum is drawn once.
+    fn shares(weights: &[u64]) -> Vec<u64> {
+        let forward = forward(weights);
+        let mut shares = vec![0; weights.len()];
+        for random in 0..forward.total_weight {
+            if let Some(Destination {
+                target: Target::Cluster(id),
+                ..
+            }) = forward.pick(random)
+            {
+                shares[id.0 as usize] += 1;
+            }
+        }
+        shares
+    }
+
+    #[test]
+    fn every_destination_gets_exactly_its_weight() {
+        for weights in [&[90, 10][..], &[1, 2, 3], &[7], &[1, 1000, 1], &[1; 50]] {
+            assert_eq!(shares(weights), weights);
+        }
+    }
+
+    #[test]
+    fn gotcha_18_a_sole_destination_is_chosen_whatever_its_weight() {
+        assert!(forward(&[0]).pick(5).is_some());
+        assert!(forward(&[]).pick(5).is_none());
+    }
 }

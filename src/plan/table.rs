@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::{HostPattern, Origin};
+pub use crate::policy::path::PathNormalization;
 
 use super::hosts::HostIndex;
 use super::paths::PathIndex;
@@ -68,7 +69,7 @@ pub struct VirtualHost {
 }
 
 /// What applies to every HTTP request of the gateway.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HttpOptions {
     pub path_normalization: PathNormalization,
     /// `gatewayTopology.numTrustedProxies`.
@@ -104,15 +105,4 @@ impl Default for HttpOptions {
             edge: false,
         }
     }
-}
-
-/// `meshConfig.pathNormalization.normalization`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum PathNormalization {
-    None,
-    /// Dot segments, unreserved escapes, backslashes. Istio's `DEFAULT`.
-    #[default]
-    Base,
-    MergeSlashes,
-    DecodeAndMergeSlashes,
 }

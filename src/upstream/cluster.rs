@@ -5,22 +5,83 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use arc_swap::ArcSwap;
+use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::plan::Cluster;
+
+use super::membership::Membership;
+use super::peer::PeerTemplate;
+use super::pick::Pick;
+use super::snapshot::Snapshot;
+use super::view::ClusterView;
 
 /// The run-time side of a [`Cluster`]; lives as long as any plan names the cluster.
 #[derive(Debug)]
 pub struct ClusterState {
     /// The current definition; replaced when a new plan changes it.
     pub definition: ArcSwap<Cluster>,
-    pub(super) endpoints: ArcSwap<Vec<Arc<EndpointState>>>,
+    endpoints: ArcSwap<Snapshot>,
+    template: ArcSwap<PeerTemplate>,
+    /// How many round robin picks were made. Starts anywhere, so that gateways that start
+    /// together do not walk the endpoints in step.
+    cursor: AtomicUsize,
 }
 
-/// One address of a cluster with its counters.
+/// One address of a cluster with its counters. Lives as long as the address is published,
+/// whatever its weight, and as long as a request holds it.
 #[derive(Debug)]
 pub struct EndpointState {
     pub addr: SocketAddr,
-    pub weight: u32,
     /// Requests in flight; the holder of a pick counts itself.
     pub active: AtomicUsize,
+}
+
+impl ClusterState {
+    pub(super) fn new(definition: Arc<Cluster>) -> Self {
+        Self {
+            endpoints: ArcSwap::from_pointee(Snapshot::empty(definition.balance)),
+            template: ArcSwap::from_pointee(PeerTemplate::new(&definition)),
+            definition: ArcSwap::new(definition),
+            cursor: AtomicUsize::new(fastrand::usize(..=usize::MAX >> 1)),
+        }
+    }
+
+    /// The endpoint for the next request; `None` if no endpoint takes traffic (503 UH).
+    pub fn pick(&self) -> Option<Pick> {
+        let snapshot = self.endpoints.load();
+        let endpoint = snapshot.next(&self.cursor, || fastrand::u64(..))?;
+        Some(Pick::new(endpoint.clone()))
+    }
+
+    /// How Pingora reaches an endpoint of this cluster. An `upgrade` (WebSocket) is asked for
+    /// in HTTP/1.1 whatever the cluster speaks.
+    pub fn peer(&self, endpoint: &EndpointState, upgrade: bool) -> HttpPeer {
+        self.template.load().peer(endpoint.addr, upgrade)
+    }
+
+    /// What the operator sees.
+    pub fn view(&self) -> ClusterView {
+        ClusterView::new(&self.definition.load(), &self.endpoints.load())
+    }
+
+    /// Takes a new plan's definition. Called by one thread at a time, as `publish`.
+    pub(super) fn define(&self, definition: &Arc<Cluster>) {
+        let known = self.definition.load();
+        if Arc::ptr_eq(&known, definition) {
+            return;
+        }
+        if known.balance != definition.balance {
+            let rebalanced = self.endpoints.load().rebalanced(definition.balance);
+            self.endpoints.store(Arc::new(rebalanced));
+        }
+        self.template.store(Arc::new(PeerTemplate::new(definition)));
+        self.definition.store(definition.clone());
+    }
+
+    /// Takes new members. Requests in flight are left alone.
+    pub(super) fn publish(&self, membership: Membership) {
+        let balance = self.definition.load().balance;
+        let succeeded = self.endpoints.load().succeeded_by(membership, balance);
+        self.endpoints.store(Arc::new(succeeded));
+    }
 }

@@ -1,11 +1,20 @@
 //! What a request needs from the slow flow, behind one pointer: a plan and its clusters' state.
+//!
+//! `server` calls [`Upstreams::publish`] with each new endpoint table and [`Upstreams::serve`]
+//! with each new plan, in this order, so that the clusters a plan adds have their endpoints
+//! when its first request comes. Requests see neither: they pin the [`Serving`] they started with.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
-use crate::plan::{ClusterId, Plan};
+use tokio::runtime::Handle;
+
+use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Plan, Resolution};
 
 use super::ClusterState;
+use super::dns::{DnsOptions, Names};
+use super::membership::{Membership, literal};
 
 /// A plan with the live state of each of its clusters. A request pins one and keeps it.
 #[derive(Debug, Default)]
@@ -15,14 +24,179 @@ pub struct Serving {
     clusters: Vec<Arc<ClusterState>>,
 }
 
+/// All live clusters by name, across plans. Dropping it ends the asking of names.
+#[derive(Debug)]
+pub struct Upstreams {
+    live: Arc<Mutex<Live>>,
+}
+
+/// Touched by the slow flow alone: a request never waits for this lock.
+#[derive(Debug)]
+struct Live {
+    /// Every cluster that the last plan names or that a request still holds.
+    states: HashMap<Arc<str>, Weak<ClusterState>>,
+    /// Those of the last plan.
+    current: Vec<Arc<ClusterState>>,
+    /// The last table, kept because it may run ahead of the plan.
+    table: HashMap<Arc<str>, Arc<ClusterEndpoints>>,
+    names: Names,
+}
+
 impl Serving {
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<ClusterState>> {
         self.clusters.get(id.0 as usize)
     }
 }
 
-/// All live clusters by name, across plans.
-#[derive(Debug, Default)]
-pub struct Upstreams {
-    clusters: std::sync::Mutex<HashMap<Arc<str>, Arc<ClusterState>>>,
+impl Upstreams {
+    /// Names are asked on `runtime`.
+    pub fn new(dns: DnsOptions, runtime: Handle) -> Arc<Self> {
+        let live = Arc::new_cyclic(|this: &Weak<Mutex<Live>>| {
+            let this = this.clone();
+            let names = Names::new(dns, runtime, move |name| {
+                if let Some(live) = this.upgrade() {
+                    lock(&live).answered(name);
+                }
+            });
+            Mutex::new(Live {
+                states: HashMap::new(),
+                current: Vec::new(),
+                table: HashMap::new(),
+                names,
+            })
+        });
+        Arc::new(Self { live })
+    }
+
+    /// Takes a new endpoint table: each cluster whose entry changed gets a new snapshot, the
+    /// names it is resolved from are asked from now on, and others no longer.
+    ///
+    /// A cluster the table does not name any more keeps what it has, for the requests of the
+    /// plan that still names it.
+    pub fn publish(&self, table: &EndpointTable) {
+        let mut live = lock(&self.live);
+        let gone: Vec<_> = live
+            .table
+            .keys()
+            .filter(|cluster| !table.clusters.contains_key(*cluster))
+            .cloned()
+            .collect();
+        for (cluster, endpoints) in &table.clusters {
+            live.publish(cluster, endpoints);
+        }
+        for cluster in gone {
+            live.withdraw(&cluster);
+        }
+    }
+
+    /// Pairs a plan with the state of its clusters. State is kept by cluster name; what no plan
+    /// names any more ends with the last request that holds it.
+    pub fn serve(&self, plan: Arc<Plan>) -> Arc<Serving> {
+        let mut live = lock(&self.live);
+        let clusters: Vec<_> = plan
+            .clusters
+            .iter()
+            .map(|definition| live.state(definition))
+            .collect();
+        live.current.clone_from(&clusters);
+        live.states.retain(|_, state| state.strong_count() > 0);
+        Arc::new(Serving { plan, clusters })
+    }
+
+    /// The clusters of the last plan.
+    pub fn clusters(&self) -> Vec<Arc<ClusterState>> {
+        lock(&self.live).current.clone()
+    }
+
+    /// Returns when every published name was asked once, or after `limit`. Between `publish`
+    /// and `serve` it spares the first requests of a new cluster a 503.
+    pub async fn warm(&self, limit: Duration) {
+        let names = lock(&self.live).names.all();
+        let asked = async {
+            for name in names {
+                name.asked().await;
+            }
+        };
+        // The limit is the answer: what is not known by then is not waited for.
+        let _ = tokio::time::timeout(limit, asked).await;
+    }
 }
+
+impl Live {
+    fn state(&mut self, definition: &Arc<Cluster>) -> Arc<ClusterState> {
+        if let Some(state) = self.states.get(&definition.name).and_then(Weak::upgrade) {
+            state.define(definition);
+            return state;
+        }
+        let state = Arc::new(ClusterState::new(definition.clone()));
+        self.states
+            .insert(definition.name.clone(), Arc::downgrade(&state));
+        self.refresh(&definition.name);
+        state
+    }
+
+    fn publish(&mut self, cluster: &Arc<str>, endpoints: &Arc<ClusterEndpoints>) {
+        let known = self.table.insert(cluster.clone(), endpoints.clone());
+        if known
+            .as_ref()
+            .is_some_and(|known| known.digest == endpoints.digest)
+        {
+            return;
+        }
+        let wanted = names(endpoints);
+        for name in &wanted {
+            self.names.follow(name, cluster);
+        }
+        for name in known.iter().flat_map(|known| names(known)) {
+            if !wanted.contains(&name) {
+                self.names.forget(&name, cluster);
+            }
+        }
+        self.refresh(cluster);
+    }
+
+    fn withdraw(&mut self, cluster: &str) {
+        for name in self
+            .table
+            .remove(cluster)
+            .iter()
+            .flat_map(|known| names(known))
+        {
+            self.names.forget(&name, cluster);
+        }
+    }
+
+    fn answered(&mut self, name: &str) {
+        for cluster in self.names.clusters(name) {
+            self.refresh(&cluster);
+        }
+    }
+
+    /// Publishes to a cluster, if it lives, who belongs to it now.
+    fn refresh(&self, cluster: &str) {
+        let state = self.states.get(cluster).and_then(Weak::upgrade);
+        if let (Some(state), Some(endpoints)) = (state, self.table.get(cluster)) {
+            state.publish(Membership::new(endpoints, |name| self.names.get(name)));
+        }
+    }
+}
+
+/// The names to ask for a cluster.
+fn names(endpoints: &ClusterEndpoints) -> HashSet<Arc<str>> {
+    match &endpoints.resolution {
+        Resolution::Static(_) => HashSet::new(),
+        Resolution::Dns { names, .. } => names
+            .iter()
+            .filter(|entry| literal(&entry.name).is_none())
+            .map(|entry| entry.name.clone())
+            .collect(),
+    }
+}
+
+/// A panic under the lock leaves every map whole: each step replaces one entry.
+fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+    live.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

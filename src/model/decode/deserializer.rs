@@ -165,6 +165,10 @@ impl<'n> de::Deserializer<'n> for NodeDeserializer<'n, '_> {
         }
     }
 
+    fn deserialize_ignored_any<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, DecodeError> {
+        visitor.visit_unit()
+    }
+
     fn deserialize_seq<V: Visitor<'n>>(self, visitor: V) -> Result<V::Value, DecodeError> {
         match &self.node.value {
             Value::Sequence(items) => visitor.visit_seq(Elements::new(self, items)),
@@ -198,7 +202,6 @@ impl<'n> de::Deserializer<'n> for NodeDeserializer<'n, '_> {
     forward_to_deserialize_any! {
         <W: Visitor<'n>>
         i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct enum identifier
-        ignored_any
     }
 }
 

@@ -1,7 +1,7 @@
 //! A redirect, ready to be rendered for a request.
 
 /// The answer's status and which parts of the URL change.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Redirect {
     /// 301, 302, 303, 307 or 308.
     pub status: u16,
@@ -11,7 +11,7 @@ pub struct Redirect {
     pub port: RedirectPort,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RedirectPath {
     /// Replaces the whole path; the query is kept unless the text has a `?`.
     Full(String),
@@ -19,7 +19,7 @@ pub enum RedirectPath {
     Prefix { length: usize, with: String },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RedirectPort {
     /// The received Host's port stays unless it was the old scheme's default and the scheme changes.
     Keep,

@@ -1,0 +1,342 @@
+//! Services, their endpoints and the policies for them: what a destination means.
+//!
+//! Built once per compile from the chosen objects; the VirtualService translator then asks it for
+//! every destination and takes the clusters and their endpoints at the end. Only destinations
+//! that were asked for become clusters.
+
+mod broken;
+mod discovery;
+mod entry;
+mod kubernetes;
+mod missing;
+mod name;
+mod near;
+mod policy;
+mod port;
+mod report;
+mod rule;
+mod service;
+#[cfg(test)]
+mod tests;
+mod workload;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::base::{Findings, ObjectKey, Origin};
+use crate::model::{FieldPath, Object};
+use crate::plan::{
+    Cluster, ClusterEndpoints, ClusterId, EndpointTable, Fence, Protocol, Resolution,
+};
+
+use super::Options;
+use discovery::Discovery;
+use near::Nearest;
+use policy::Effective;
+use port::Port;
+use rule::{Rule, Rules, Subset};
+use service::{Backing, Service, Services};
+use workload::Workloads;
+
+/// How many ExternalName services may lead to each other.
+const MAX_ALIASES: usize = 8;
+
+/// Everything a destination can name.
+#[derive(Debug)]
+pub(crate) struct Registry<'a> {
+    options: &'a Options,
+    services: Services<'a>,
+    rules: Rules<'a>,
+    /// The rule that holds for each service, by the service's index.
+    rule_of: Vec<Option<usize>>,
+    workloads: Workloads<'a>,
+    clusters: Vec<Planned>,
+    /// What each service and port came to, by subset.
+    outcomes: HashMap<(usize, u16), Vec<(Option<Arc<str>>, Outcome)>>,
+    nearest: Nearest,
+    /// Missing references already reported: the same rule is compiled for several listeners.
+    reported: HashSet<(ObjectKey, FieldPath, Arc<str>)>,
+}
+
+/// A destination as a rule writes it, with where it is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DestinationRef<'r> {
+    pub host: &'r str,
+    pub subset: Option<&'r str>,
+    pub port: Option<u32>,
+    /// Declared port of the Gateway's server; stands in where a port is needed and not given.
+    pub gateway_port: u16,
+    /// Namespace of the config that writes it.
+    pub namespace: &'r str,
+    pub origin: &'r Origin,
+    pub object: &'r ObjectKey,
+    pub path: &'r FieldPath,
+}
+
+/// What a destination came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Resolved {
+    Cluster(ClusterId),
+    /// The host, port or subset does not exist; `name` is what Istio would call the cluster.
+    Missing {
+        name: Arc<str>,
+        reason: Arc<str>,
+    },
+    /// It exists, but what defines or protects it is broken or cannot be enforced.
+    Fenced(Arc<Fence>),
+}
+
+#[derive(Clone, Debug)]
+enum Outcome {
+    Cluster(ClusterId),
+    Fenced(Arc<Fence>),
+}
+
+/// A cluster that was asked for.
+#[derive(Debug)]
+struct Planned {
+    cluster: Arc<Cluster>,
+    service: usize,
+}
+
+impl<'a> Registry<'a> {
+    /// Indexes the objects, which are the versions to use, oldest first.
+    pub(crate) fn build(
+        objects: &'a [Arc<Object>],
+        options: &'a Options,
+        findings: &mut Findings,
+    ) -> Self {
+        let all = objects.iter().map(|object| &**object);
+        let services = Services::index(all.clone(), options, findings);
+        let rules = Rules::index(all.clone(), options, findings);
+        let rule_of = services
+            .iter()
+            .map(|service| rules.find(&service.host, service.namespace(), options))
+            .collect();
+        let registry = Self {
+            options,
+            services,
+            rules,
+            rule_of,
+            workloads: Workloads::index(all.clone()),
+            clusters: Vec::new(),
+            outcomes: HashMap::new(),
+            nearest: Nearest::new(),
+            reported: HashSet::new(),
+        };
+        for object in all {
+            entry::report(object, findings);
+            kubernetes::report(object, findings);
+        }
+        registry
+    }
+
+    /// Finds or makes the cluster of a destination.
+    pub(crate) fn resolve(
+        &mut self,
+        reference: &DestinationRef<'_>,
+        findings: &mut Findings,
+    ) -> Resolved {
+        let found = self.find(reference);
+        match found {
+            Ok(Outcome::Cluster(id)) => Resolved::Cluster(id),
+            Ok(Outcome::Fenced(fence)) => Resolved::Fenced(fence),
+            Err(missing) => {
+                let reason: Arc<str> = missing.reason.as_str().into();
+                let mark = (
+                    reference.object.clone(),
+                    reference.path.clone(),
+                    reason.clone(),
+                );
+                if self.reported.insert(mark) {
+                    findings.push(self.explain(&missing, reference));
+                }
+                Resolved::Missing {
+                    name: missing.name,
+                    reason,
+                }
+            }
+        }
+    }
+
+    /// The clusters in the order of their ids, and the endpoints of each.
+    pub(crate) fn finish(self, findings: &mut Findings) -> (Vec<Arc<Cluster>>, EndpointTable) {
+        let mut table = EndpointTable::default();
+        let mut unrecorded = HashSet::new();
+        for planned in &self.clusters {
+            let Some(discovery) = self.discover(planned) else {
+                continue;
+            };
+            if unrecorded.insert(planned.service) {
+                self.report_unrecorded(planned, &discovery, findings);
+            }
+            if discovery.is_empty() {
+                findings.push(self.no_endpoints(planned, &discovery));
+            }
+            let endpoints = ClusterEndpoints::new(discovery.resolution);
+            table
+                .clusters
+                .insert(planned.cluster.name.clone(), Arc::new(endpoints));
+        }
+        table.seal();
+        self.report_unused(findings);
+        (
+            self.clusters
+                .into_iter()
+                .map(|planned| planned.cluster)
+                .collect(),
+            table,
+        )
+    }
+
+    fn find(&mut self, reference: &DestinationRef<'_>) -> Result<Outcome, missing::Missing> {
+        let host = name::expand(reference.host, reference.namespace, &self.options.domain);
+        let (index, number) = self.follow(&host, reference)?;
+        let subset = reference.subset.filter(|subset| !subset.is_empty());
+        let Some(service) = self.services.get(index) else {
+            return Err(missing::host(&host, reference));
+        };
+        if let Some(fence) = &service.fence {
+            return Ok(Outcome::Fenced(fence.clone()));
+        }
+        let Some(port) = service.port(number) else {
+            return Err(missing::port(service, number, reference));
+        };
+        let known = self
+            .outcomes
+            .get(&(index, port.number))
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        if let Some((_, outcome)) = known.iter().find(|(name, _)| name.as_deref() == subset) {
+            return Ok(outcome.clone());
+        }
+        let rule = self.rule(index);
+        let chosen = match (subset, rule) {
+            (None, _) => None,
+            (Some(name), Some(rule)) => match (rule.subsets.get(name), &rule.nameless_fence) {
+                (Some(chosen), _) => Some(chosen),
+                (None, Some(fence)) => return Ok(Outcome::Fenced(fence.clone())),
+                (None, None) => return Err(missing::subset(service, number, name, Some(rule))),
+            },
+            (Some(name), None) => return Err(missing::subset(service, number, name, None)),
+        };
+        let id = ClusterId(u32::try_from(self.clusters.len()).unwrap_or(u32::MAX));
+        let (outcome, planned) = match self.plan(index, service, port, rule, chosen) {
+            Ok(cluster) => (Outcome::Cluster(id), Some(cluster)),
+            Err(fence) => (Outcome::Fenced(fence), None),
+        };
+        let key = (index, port.number);
+        self.clusters.extend(planned);
+        let kept = (subset.map(Arc::from), outcome.clone());
+        self.outcomes.entry(key).or_default().push(kept);
+        Ok(outcome)
+    }
+
+    /// The service a host leads to, and the port number asked of it.
+    fn follow(
+        &self,
+        host: &str,
+        reference: &DestinationRef<'_>,
+    ) -> Result<(usize, u32), missing::Missing> {
+        let mut number = reference.port;
+        let mut host: &str = host;
+        for _ in 0..MAX_ALIASES {
+            let Some((index, service)) = self.services.find(host) else {
+                return Err(missing::host(host, reference));
+            };
+            // The port is settled by the service that was named: Istio looks at it alone.
+            if let (None, [only]) = (number, service.ports.as_slice()) {
+                number = Some(u32::from(only.number));
+            }
+            match &service.backing {
+                Backing::Alias(target) if service.fence.is_none() => host = target,
+                _ => return Ok((index, number.unwrap_or(u32::from(reference.gateway_port)))),
+            }
+        }
+        Err(missing::host(host, reference))
+    }
+
+    fn plan(
+        &self,
+        index: usize,
+        service: &Service<'a>,
+        port: &Port,
+        rule: Option<&Rule<'a>>,
+        subset: Option<&Subset<'a>>,
+    ) -> Result<Planned, Arc<Fence>> {
+        let broken = rule.and_then(|rule| rule.fence.as_ref());
+        let broken = broken.or(subset.and_then(|subset| subset.fence.as_ref()));
+        if let Some(fence) = broken {
+            return Err(fence.clone());
+        }
+        let of_rule = rule.and_then(|rule| rule.policy.as_ref());
+        let of_subset = subset.and_then(Subset::policy);
+        let effective = Effective::of(of_rule.into_iter().chain(&of_subset), port.number);
+        if let Some(fence) = effective.fence(self.options) {
+            return Err(fence);
+        }
+        let subset_name = subset.map(|subset| subset.spec.name.as_str());
+        let cluster = Cluster {
+            name: name::cluster_name(&service.host, u32::from(port.number), subset_name),
+            host: service.host.clone(),
+            port: port.number,
+            subset: subset_name.map(Arc::from),
+            service_name: service.name.clone(),
+            service_namespace: service.namespace().clone(),
+            protocol: match effective.upgrades() {
+                true => Protocol::H2c,
+                false => port.speech.protocol(),
+            },
+            balance: effective.balance(),
+            connect_timeout: effective.connect_timeout(),
+            origin: Some(service.object.origin.clone()),
+            policy_origin: effective
+                .origin
+                .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path))),
+        };
+        Ok(Planned {
+            cluster: Arc::new(cluster),
+            service: index,
+        })
+    }
+
+    fn discover(&self, planned: &Planned) -> Option<Discovery> {
+        let service = self.services.get(planned.service)?;
+        let port = service.port(u32::from(planned.cluster.port))?;
+        let labels = self.subset_of(planned).map(|subset| &subset.spec.labels);
+        let workloads = &self.workloads;
+        Some(match service.backing {
+            Backing::Kubernetes(spec) => kubernetes::Query {
+                service,
+                spec,
+                port,
+                labels,
+                workloads,
+            }
+            .answer(),
+            Backing::Entry(spec) => entry::Query {
+                service,
+                spec,
+                port,
+                labels,
+                workloads,
+            }
+            .answer(),
+            Backing::Alias(_) => Discovery {
+                resolution: Resolution::Static(Vec::new()),
+                unlabelled: 0,
+                reached_as_whole: None,
+            },
+        })
+    }
+
+    fn rule(&self, service: usize) -> Option<&Rule<'a>> {
+        self.rules.get((*self.rule_of.get(service)?)?)
+    }
+
+    fn subset_of(&self, planned: &Planned) -> Option<&Subset<'a>> {
+        self.rule(planned.service)?
+            .subsets
+            .get(planned.cluster.subset.as_deref()?)
+    }
+}

@@ -1,0 +1,307 @@
+//! What of a DestinationRule's traffic policy holds for one port of one subset, and what of it
+//! Pingress does not do.
+//!
+//! Blocks replace each other whole: a subset's block takes the place of the rule's, and a
+//! `portLevelSettings` entry of the port takes the place of all of them, set or not
+//! (istio.md section 4). Called for every cluster, and once per policy for its findings.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::quantity::parse_duration;
+use crate::base::{Code, Finding, Findings, Origin};
+use crate::compile::Options;
+use crate::model::istio::destination_rule::{
+    ClientTls, ConnectionPool, HttpPool, LoadBalancer, OutlierDetection, TcpPool, TrafficPolicy,
+};
+use crate::model::{FieldPath, Object};
+use crate::plan::{Balance, Fence};
+
+/// Envoy's, and so Istio's, time to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A traffic policy as written, and where.
+#[derive(Debug)]
+pub(super) struct Layer<'a> {
+    pub policy: &'a TrafficPolicy,
+    pub object: &'a Object,
+    pub path: FieldPath,
+}
+
+/// The blocks that hold after overlaying.
+#[derive(Debug, Default)]
+pub(super) struct Effective<'a> {
+    load_balancer: Option<&'a LoadBalancer>,
+    connection_pool: Option<&'a ConnectionPool>,
+    tls: Option<(&'a ClientTls, &'a Object, FieldPath)>,
+    /// Where the policy that was laid on last is written.
+    pub origin: Option<Origin>,
+}
+
+/// The four blocks that a policy and its port-level settings share.
+struct Blocks<'a> {
+    load_balancer: Option<&'a LoadBalancer>,
+    connection_pool: Option<&'a ConnectionPool>,
+    outlier_detection: Option<&'a OutlierDetection>,
+    tls: Option<&'a ClientTls>,
+}
+
+impl<'a> Effective<'a> {
+    /// Lays the policies over each other, outermost first, for a service port.
+    pub(super) fn of<'l>(layers: impl IntoIterator<Item = &'l Layer<'a>>, port: u16) -> Self
+    where
+        'a: 'l,
+    {
+        let mut effective = Self::default();
+        for layer in layers {
+            effective.lay(layer, port);
+        }
+        effective
+    }
+
+    pub(super) fn balance(&self) -> Balance {
+        match self
+            .load_balancer
+            .and_then(|balancer| balancer.simple.as_deref())
+        {
+            Some("ROUND_ROBIN") => Balance::RoundRobin,
+            Some("RANDOM") => Balance::Random,
+            _ => Balance::LeastRequest,
+        }
+    }
+
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.connection_pool
+            .and_then(|pool| pool.tcp.as_ref()?.connect_timeout.as_deref())
+            .and_then(|text| parse_duration(text, false).ok())
+            .unwrap_or(CONNECT_TIMEOUT)
+    }
+
+    /// Whether HTTP/2 is spoken whatever the port says.
+    pub(super) fn upgrades(&self) -> bool {
+        self.connection_pool
+            .and_then(|pool| pool.http.as_ref()?.h2_upgrade_policy.as_deref())
+            .is_some_and(|policy| policy == "UPGRADE")
+    }
+
+    /// The fence that stands for TLS to the origin, unless it was accepted to go without.
+    pub(super) fn fence(&self, options: &Options) -> Option<Arc<Fence>> {
+        let (tls, object, path) = self.tls.as_ref()?;
+        let mode = protecting_mode(tls)?;
+        if accepted(object, options) {
+            return None;
+        }
+        let reason = format!(
+            "{} wants TLS ({mode}) to the origin, which this version cannot do; \
+             name it in gateway.acceptUnenforced to send plain text",
+            object.key
+        );
+        Some(Arc::new(Fence {
+            origin: object.origin_of(path),
+            reason: reason.into(),
+        }))
+    }
+
+    fn lay(&mut self, layer: &Layer<'a>, port: u16) {
+        let Layer {
+            policy,
+            object,
+            path,
+        } = layer;
+        self.origin = Some(object.origin_of(path));
+        self.load_balancer = policy.load_balancer.as_ref().or(self.load_balancer);
+        self.connection_pool = policy.connection_pool.as_ref().or(self.connection_pool);
+        if let Some(tls) = &policy.tls {
+            self.tls = Some((tls, object, path.field("tls")));
+        }
+        let settings = policy.port_level_settings.iter().enumerate();
+        let settings = settings.filter_map(|(index, slot)| Some((index, slot.good()?)));
+        let is_meant = |number: Option<u32>| number == Some(u32::from(port));
+        let mut meant = settings
+            .filter(|(_, settings)| is_meant(settings.port.and_then(|selector| selector.number)));
+        if let Some((index, settings)) = meant.next() {
+            let path = path.field("portLevelSettings").index(index);
+            self.load_balancer = settings.load_balancer.as_ref();
+            self.connection_pool = settings.connection_pool.as_ref();
+            self.tls = settings
+                .tls
+                .as_ref()
+                .map(|tls| (tls, *object, path.field("tls")));
+            self.origin = Some(object.origin_of(&path));
+        }
+    }
+}
+
+impl<'a> Layer<'a> {
+    /// Reports every field that is set and not honoured, and every protection not enforced.
+    pub(super) fn report(&self, host: &str, options: &Options, findings: &mut Findings) {
+        let policy = self.policy;
+        let blocks = Blocks {
+            load_balancer: policy.load_balancer.as_ref(),
+            connection_pool: policy.connection_pool.as_ref(),
+            outlier_detection: policy.outlier_detection.as_ref(),
+            tls: policy.tls.as_ref(),
+        };
+        self.report_blocks(&blocks, &self.path, host, options, findings);
+        let others = [
+            ("tunnel", policy.tunnel.is_some()),
+            ("proxyProtocol", policy.proxy_protocol.is_some()),
+            ("retryBudget", policy.retry_budget.is_some()),
+        ];
+        self.unsupported(&self.path, &others, findings);
+        for (index, slot) in policy.port_level_settings.iter().enumerate() {
+            let Some(settings) = slot.good() else {
+                continue;
+            };
+            let blocks = Blocks {
+                load_balancer: settings.load_balancer.as_ref(),
+                connection_pool: settings.connection_pool.as_ref(),
+                outlier_detection: settings.outlier_detection.as_ref(),
+                tls: settings.tls.as_ref(),
+            };
+            let path = self.path.field("portLevelSettings").index(index);
+            self.report_blocks(&blocks, &path, host, options, findings);
+        }
+    }
+
+    fn report_blocks(
+        &self,
+        blocks: &Blocks<'a>,
+        path: &FieldPath,
+        host: &str,
+        options: &Options,
+        findings: &mut Findings,
+    ) {
+        if let Some(balancer) = blocks.load_balancer {
+            self.unsupported(
+                &path.field("loadBalancer"),
+                &unsupported_balancing(balancer),
+                findings,
+            );
+        }
+        if let Some(pool) = blocks.connection_pool {
+            let path = path.field("connectionPool");
+            if let Some(tcp) = &pool.tcp {
+                self.unsupported(&path.field("tcp"), &unsupported_tcp(tcp), findings);
+            }
+            if let Some(http) = &pool.http {
+                self.unsupported(&path.field("http"), &unsupported_http(http), findings);
+            }
+        }
+        let detects = blocks.outlier_detection.is_some();
+        self.unsupported(path, &[("outlierDetection", detects)], findings);
+        if let Some(mode) = blocks.tls.and_then(protecting_mode) {
+            findings.push(self.unenforced(&path.field("tls"), mode, host, options));
+        }
+    }
+
+    fn unsupported(&self, path: &FieldPath, fields: &[(&str, bool)], findings: &mut Findings) {
+        for (name, _) in fields.iter().filter(|(_, is_set)| *is_set) {
+            let path = path.field(name);
+            let message = format!("`{name}` is not supported yet; traffic is served without it");
+            findings.push(
+                Finding::new(Code::UNSUPPORTED, message)
+                    .at(&self.object.origin_of(&path))
+                    .of(&self.object.key)
+                    .path(path.to_string())
+                    .hint("remove the field, or do without what it promises until it is supported"),
+            );
+        }
+    }
+
+    fn unenforced(&self, path: &FieldPath, mode: &str, host: &str, options: &Options) -> Finding {
+        let key = &self.object.key;
+        let finding = if accepted(self.object, options) {
+            let message = format!(
+                "TLS to the origin ({mode}) is not supported yet; traffic for `{host}` goes in \
+                 plain text, as gateway.acceptUnenforced allows"
+            );
+            Finding::new(Code::ACCEPTED_UNENFORCED, message)
+        } else {
+            let message = format!(
+                "TLS to the origin ({mode}) is not supported yet; traffic for `{host}` that it \
+                 protects answers 503"
+            );
+            let hint = format!(
+                "to send it in plain text, add `DestinationRule/{}/{}` to gateway.acceptUnenforced",
+                key.namespace, key.name
+            );
+            Finding::new(Code::UNENFORCED_PROTECTION, message).hint(hint)
+        };
+        finding
+            .at(&self.object.origin_of(path))
+            .of(key)
+            .path(path.to_string())
+    }
+}
+
+/// The TLS mode, if it is one that protects. Unset means `DISABLE`.
+fn protecting_mode(tls: &ClientTls) -> Option<&str> {
+    tls.mode.as_deref().filter(|mode| *mode != "DISABLE")
+}
+
+fn accepted(object: &Object, options: &Options) -> bool {
+    let key = &object.key;
+    options.accept_unenforced.iter().any(|entry| {
+        let mut parts = entry.splitn(3, '/');
+        let kind = parts.next() == Some(key.kind.as_str());
+        kind && match (parts.next(), parts.next()) {
+            (None, _) => true,
+            (Some(namespace), Some(name)) => *namespace == *key.namespace && *name == *key.name,
+            _ => false,
+        }
+    })
+}
+
+fn unsupported_balancing(balancer: &LoadBalancer) -> [(&'static str, bool); 5] {
+    let locality = balancer.locality_lb_setting.as_ref();
+    [
+        ("simple", balancer.simple.as_deref() == Some("PASSTHROUGH")),
+        ("consistentHash", balancer.consistent_hash.is_some()),
+        (
+            "localityLbSetting",
+            locality.is_some_and(|setting| setting.enabled != Some(false)),
+        ),
+        (
+            "warmupDurationSecs",
+            balancer.warmup_duration_secs.is_some(),
+        ),
+        ("warmup", balancer.warmup.is_some()),
+    ]
+}
+
+fn unsupported_tcp(tcp: &TcpPool) -> [(&'static str, bool); 4] {
+    [
+        ("maxConnections", is_set(tcp.max_connections)),
+        ("tcpKeepalive", tcp.tcp_keepalive.is_some()),
+        (
+            "maxConnectionDuration",
+            tcp.max_connection_duration.is_some(),
+        ),
+        ("idleTimeout", tcp.idle_timeout.is_some()),
+    ]
+}
+
+fn unsupported_http(http: &HttpPool) -> [(&'static str, bool); 8] {
+    [
+        (
+            "http1MaxPendingRequests",
+            is_set(http.http1_max_pending_requests),
+        ),
+        ("http2MaxRequests", is_set(http.http2_max_requests)),
+        (
+            "maxRequestsPerConnection",
+            is_set(http.max_requests_per_connection),
+        ),
+        ("maxRetries", is_set(http.max_retries)),
+        ("idleTimeout", http.idle_timeout.is_some()),
+        ("useClientProtocol", http.use_client_protocol == Some(true)),
+        ("maxConcurrentStreams", is_set(http.max_concurrent_streams)),
+        ("http2KeepAlive", http.http2_keep_alive.is_some()),
+    ]
+}
+
+/// Zero means unset in every one of these fields.
+fn is_set(number: Option<i32>) -> bool {
+    number.is_some_and(|number| number != 0)
+}

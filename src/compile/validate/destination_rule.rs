@@ -1,0 +1,342 @@
+//! What Istio refuses in a DestinationRule.
+
+use std::collections::HashSet;
+
+use crate::base::Findings;
+use crate::base::quantity::parse_duration;
+use crate::model::istio::destination_rule::{
+    ClientTls, ConnectionPool, ConsistentHash, DestinationRule, LoadBalancer, LocalityLb,
+    OutlierDetection, TrafficPolicy,
+};
+use crate::model::{FieldPath, Object};
+
+use super::fault;
+use super::service_entry::{is_label, is_wildcard_domain};
+
+const BALANCERS: [&str; 6] = [
+    "UNSPECIFIED",
+    "LEAST_CONN",
+    "LEAST_REQUEST",
+    "RANDOM",
+    "ROUND_ROBIN",
+    "PASSTHROUGH",
+];
+const H2_UPGRADES: [&str; 3] = ["DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"];
+const TLS_MODES: [&str; 4] = ["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"];
+
+/// Envoy's limit for a Maglev table.
+const MAGLEV_LIMIT: u64 = 5_000_011;
+
+/// Checks a DestinationRule.
+pub(super) fn check(object: &Object, spec: &DestinationRule, findings: &mut Findings) {
+    let mut check = Check { object, findings };
+    let path = FieldPath::spec();
+    if !is_wildcard_domain(&spec.host) {
+        let message = match spec.host.is_empty() {
+            true => "a DestinationRule needs a host".to_owned(),
+            false => format!("`{}` is not a host name", spec.host),
+        };
+        check.fault(&path.field("host"), message, "write the name of a service");
+    }
+    if let Some(policy) = &spec.traffic_policy {
+        check.policy(&path.field("trafficPolicy"), policy);
+    }
+    let mut names = HashSet::new();
+    for (index, slot) in spec.subsets.iter().enumerate() {
+        let Some(subset) = slot.good() else { continue };
+        let path = path.field("subsets").index(index);
+        let name = subset.name.as_str();
+        if !is_label(name) {
+            let message = format!("`{name}` is not a subset name");
+            let hint = "lower-case letters, digits and dashes, at most 63";
+            check.fault(&path.field("name"), message, hint);
+        } else if !names.insert(name) {
+            let message = format!("the subset `{name}` is defined twice; the first one counts");
+            check.fault(&path.field("name"), message, "rename or remove one of them");
+        }
+        if let Some(policy) = &subset.traffic_policy {
+            check.policy(&path.field("trafficPolicy"), policy);
+        }
+    }
+}
+
+struct Check<'c> {
+    object: &'c Object,
+    findings: &'c mut Findings,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, path: &FieldPath, message: impl Into<String>, hint: impl Into<String>) {
+        self.findings.push(fault(self.object, path, message, hint));
+    }
+
+    fn policy(&mut self, path: &FieldPath, policy: &TrafficPolicy) {
+        if *policy == TrafficPolicy::default() {
+            self.fault(
+                path,
+                "the traffic policy is empty",
+                "set a field, or remove it",
+            );
+        }
+        if policy.tunnel.is_some() && policy.proxy_protocol.is_some() {
+            let message = "tunnel and proxyProtocol exclude each other";
+            self.fault(&path.field("proxyProtocol"), message, "keep one of them");
+        }
+        self.balancer(path, policy.load_balancer.as_ref());
+        self.pool(path, policy.connection_pool.as_ref());
+        self.outliers(path, policy.outlier_detection.as_ref());
+        self.tls(path, policy.tls.as_ref());
+        for (index, slot) in policy.port_level_settings.iter().enumerate() {
+            let Some(settings) = slot.good() else {
+                continue;
+            };
+            let path = path.field("portLevelSettings").index(index);
+            let number = settings
+                .port
+                .and_then(|port| port.number)
+                .unwrap_or_default();
+            if !(1..=65535).contains(&number) {
+                let message = "port-level settings need a port";
+                self.fault(
+                    &path.field("port"),
+                    message,
+                    "add port.number, from 1 to 65535",
+                );
+            }
+            self.balancer(&path, settings.load_balancer.as_ref());
+            self.pool(&path, settings.connection_pool.as_ref());
+            self.outliers(&path, settings.outlier_detection.as_ref());
+            self.tls(&path, settings.tls.as_ref());
+        }
+    }
+
+    fn balancer(&mut self, path: &FieldPath, balancer: Option<&LoadBalancer>) {
+        let Some(balancer) = balancer else { return };
+        let path = path.field("loadBalancer");
+        self.one_of(
+            &path.field("simple"),
+            balancer.simple.as_deref(),
+            &BALANCERS,
+        );
+        if balancer.simple.is_some() && balancer.consistent_hash.is_some() {
+            let message = "simple and consistentHash exclude each other";
+            self.fault(&path.field("consistentHash"), message, "keep one of them");
+        }
+        if let Some(hash) = &balancer.consistent_hash {
+            self.hash(&path.field("consistentHash"), hash);
+        }
+        if let Some(locality) = &balancer.locality_lb_setting {
+            self.locality(&path.field("localityLbSetting"), locality);
+        }
+        if let Some(warmup) = &balancer.warmup {
+            let path = path.field("warmup");
+            self.duration(&path.field("duration"), warmup.duration.as_deref(), false);
+            if warmup
+                .minimum_percent
+                .is_some_and(|percent| !(0.0..=100.0).contains(&percent))
+            {
+                self.fault(
+                    &path.field("minimumPercent"),
+                    "it is no percentage",
+                    "from 0 to 100",
+                );
+            }
+        }
+        let seconds = balancer.warmup_duration_secs.as_deref();
+        self.duration(&path.field("warmupDurationSecs"), seconds, false);
+    }
+
+    fn hash(&mut self, path: &FieldPath, hash: &ConsistentHash) {
+        let keys = [
+            hash.http_header_name.is_some(),
+            hash.http_cookie.is_some(),
+            hash.use_source_ip == Some(true),
+            hash.http_query_parameter_name.is_some(),
+        ];
+        match keys.iter().filter(|is_set| **is_set).count() {
+            0 => self.fault(
+                path,
+                "it names nothing to hash by",
+                "for example httpHeaderName",
+            ),
+            1 => {}
+            _ => self.fault(
+                path,
+                "it names several things to hash by",
+                "keep one of them",
+            ),
+        }
+        if let Some(cookie) = &hash.http_cookie {
+            let path = path.field("httpCookie");
+            if cookie.name.is_empty() {
+                self.fault(
+                    &path.field("name"),
+                    "the cookie has no name",
+                    "add its name",
+                );
+            }
+            self.duration(&path.field("ttl"), cookie.ttl.as_deref(), true);
+        }
+        let size = hash.maglev.as_ref().and_then(|maglev| maglev.table_size);
+        if let Some(size) = size.filter(|size| *size >= MAGLEV_LIMIT || !is_prime(*size)) {
+            let message = format!("{size} is not a prime below {MAGLEV_LIMIT}");
+            self.fault(
+                &path.field("maglev").field("tableSize"),
+                message,
+                "for example 65537",
+            );
+        }
+    }
+
+    fn locality(&mut self, path: &FieldPath, locality: &LocalityLb) {
+        let kinds = [
+            !locality.distribute.is_empty(),
+            !locality.failover.is_empty(),
+        ];
+        if kinds == [true, true] {
+            let message = "distribute and failover exclude each other";
+            self.fault(&path.field("failover"), message, "keep one of them");
+        }
+        for (index, slot) in locality.distribute.iter().enumerate() {
+            let Some(distribute) = slot.good() else {
+                continue;
+            };
+            let sum: u64 = distribute.to.values().map(|share| u64::from(*share)).sum();
+            if sum != 100 {
+                let message = format!("the shares add up to {sum}");
+                let path = path.field("distribute").index(index).field("to");
+                self.fault(&path, message, "make them 100 together");
+            }
+        }
+    }
+
+    fn pool(&mut self, path: &FieldPath, pool: Option<&ConnectionPool>) {
+        let Some(pool) = pool else { return };
+        let path = path.field("connectionPool");
+        if pool.tcp.is_none() && pool.http.is_none() {
+            self.fault(
+                &path,
+                "the connection pool is empty",
+                "set tcp or http, or remove it",
+            );
+        }
+        if let Some(tcp) = &pool.tcp {
+            let path = path.field("tcp");
+            self.not_negative(&path, &[("maxConnections", tcp.max_connections)]);
+            self.duration(
+                &path.field("connectTimeout"),
+                tcp.connect_timeout.as_deref(),
+                false,
+            );
+            let longest = tcp.max_connection_duration.as_deref();
+            self.duration(&path.field("maxConnectionDuration"), longest, false);
+            self.duration(
+                &path.field("idleTimeout"),
+                tcp.idle_timeout.as_deref(),
+                true,
+            );
+            if let Some(keepalive) = &tcp.tcp_keepalive {
+                let path = path.field("tcpKeepalive");
+                self.duration(&path.field("time"), keepalive.time.as_deref(), false);
+                self.duration(
+                    &path.field("interval"),
+                    keepalive.interval.as_deref(),
+                    false,
+                );
+            }
+        }
+        if let Some(http) = &pool.http {
+            let path = path.field("http");
+            let numbers = [
+                ("http1MaxPendingRequests", http.http1_max_pending_requests),
+                ("http2MaxRequests", http.http2_max_requests),
+                ("maxRequestsPerConnection", http.max_requests_per_connection),
+                ("maxRetries", http.max_retries),
+                ("maxConcurrentStreams", http.max_concurrent_streams),
+            ];
+            self.not_negative(&path, &numbers);
+            self.duration(
+                &path.field("idleTimeout"),
+                http.idle_timeout.as_deref(),
+                false,
+            );
+            let upgrade = http.h2_upgrade_policy.as_deref();
+            self.one_of(&path.field("h2UpgradePolicy"), upgrade, &H2_UPGRADES);
+            if upgrade == Some("UPGRADE") && http.use_client_protocol == Some(true) {
+                let message = "h2UpgradePolicy UPGRADE and useClientProtocol exclude each other";
+                self.fault(
+                    &path.field("useClientProtocol"),
+                    message,
+                    "keep one of them",
+                );
+            }
+        }
+    }
+
+    fn outliers(&mut self, path: &FieldPath, outliers: Option<&OutlierDetection>) {
+        let Some(outliers) = outliers else { return };
+        let path = path.field("outlierDetection");
+        self.duration(&path.field("interval"), outliers.interval.as_deref(), false);
+        let base = outliers.base_ejection_time.as_deref();
+        self.duration(&path.field("baseEjectionTime"), base, false);
+        let percentages = [
+            ("maxEjectionPercent", outliers.max_ejection_percent),
+            ("minHealthPercent", outliers.min_health_percent),
+        ];
+        for (name, percent) in percentages {
+            if percent.is_some_and(|percent| !(0..=100).contains(&percent)) {
+                self.fault(&path.field(name), "it is no percentage", "from 0 to 100");
+            }
+        }
+    }
+
+    fn tls(&mut self, path: &FieldPath, tls: Option<&ClientTls>) {
+        let Some(tls) = tls else { return };
+        let path = path.field("tls");
+        let mode = tls.mode.as_deref();
+        self.one_of(&path.field("mode"), mode, &TLS_MODES);
+        let files = tls.client_certificate.is_some() && tls.private_key.is_some();
+        if mode == Some("MUTUAL") && !files && tls.credential_name.is_none() {
+            let message = "mode MUTUAL needs a client certificate and its key";
+            let hint = "add clientCertificate and privateKey, or credentialName";
+            self.fault(&path, message, hint);
+        }
+        let has_any = tls.client_certificate.is_some() || tls.private_key.is_some();
+        if mode == Some("ISTIO_MUTUAL") && (has_any || tls.ca_certificates.is_some()) {
+            let message = "mode ISTIO_MUTUAL brings its own certificates";
+            self.fault(&path, message, "remove the certificates");
+        }
+        if tls.credential_name.is_some() && (has_any || tls.ca_certificates.is_some()) {
+            let message = "credentialName and certificate files exclude each other";
+            self.fault(&path.field("credentialName"), message, "keep one of them");
+        }
+    }
+
+    fn one_of(&mut self, path: &FieldPath, value: Option<&str>, known: &[&str]) {
+        if let Some(value) = value.filter(|value| !known.contains(value)) {
+            let hint = format!("one of {}", known.join(", "));
+            self.fault(path, format!("`{value}` is not known here"), hint);
+        }
+    }
+
+    fn not_negative(&mut self, path: &FieldPath, fields: &[(&str, Option<i32>)]) {
+        for (name, number) in fields {
+            if number.is_some_and(|number| number < 0) {
+                self.fault(&path.field(name), "it is negative", "0 means no limit");
+            }
+        }
+    }
+
+    fn duration(&mut self, path: &FieldPath, text: Option<&str>, allow_zero: bool) {
+        if let Some(Err(message)) = text.map(|text| parse_duration(text, allow_zero)) {
+            self.fault(path, message, "whole milliseconds, for example `1.5s`");
+        }
+    }
+}
+
+fn is_prime(number: u64) -> bool {
+    number > 1
+        && (2..)
+            .take_while(|divisor| divisor * divisor <= number)
+            .all(|divisor| number % divisor != 0)
+}

@@ -1,0 +1,309 @@
+//! Access log formats: a format string is compiled once into segments, then written per request.
+//!
+//! `server` makes one from `gateway.mesh.accessLogEncoding` and `accessLogFormat`; without a
+//! format it is Istio's default, byte for byte (istio.md section 8).
+
+use serde_json::Value as Json;
+use thiserror::Error;
+
+use super::field::{Field, Value};
+use super::line::{Escape, Line};
+use super::record::Record;
+
+/// Istio's default text format, without its final newline.
+const DEFAULT_TEXT: &str = concat!(
+    r#"[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" "#,
+    r#"%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "#,
+    r#""%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% "#,
+    r#"%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "#,
+    r#""%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% "#,
+    r#"%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% "#,
+    r#"%REQUESTED_SERVER_NAME% %ROUTE_NAME%"#,
+);
+
+/// Istio's default JSON keys and their operators.
+const DEFAULT_JSON: [(&str, &str); 24] = [
+    ("start_time", "START_TIME"),
+    ("route_name", "ROUTE_NAME"),
+    ("method", "REQ(:METHOD)"),
+    ("path", "REQ(X-ENVOY-ORIGINAL-PATH?:PATH)"),
+    ("protocol", "PROTOCOL"),
+    ("response_code", "RESPONSE_CODE"),
+    ("response_flags", "RESPONSE_FLAGS"),
+    ("response_code_details", "RESPONSE_CODE_DETAILS"),
+    (
+        "connection_termination_details",
+        "CONNECTION_TERMINATION_DETAILS",
+    ),
+    ("bytes_received", "BYTES_RECEIVED"),
+    ("bytes_sent", "BYTES_SENT"),
+    ("duration", "DURATION"),
+    (
+        "upstream_service_time",
+        "RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)",
+    ),
+    ("x_forwarded_for", "REQ(X-FORWARDED-FOR)"),
+    ("user_agent", "REQ(USER-AGENT)"),
+    ("request_id", "REQ(X-REQUEST-ID)"),
+    ("authority", "REQ(:AUTHORITY)"),
+    ("upstream_host", "UPSTREAM_HOST"),
+    ("upstream_cluster", "UPSTREAM_CLUSTER_RAW"),
+    ("upstream_local_address", "UPSTREAM_LOCAL_ADDRESS"),
+    ("downstream_local_address", "DOWNSTREAM_LOCAL_ADDRESS"),
+    ("downstream_remote_address", "DOWNSTREAM_REMOTE_ADDRESS"),
+    ("requested_server_name", "REQUESTED_SERVER_NAME"),
+    (
+        "upstream_transport_failure_reason",
+        "UPSTREAM_TRANSPORT_FAILURE_REASON",
+    ),
+];
+
+/// Keys that follow Istio's in the default JSON line of a request Pingress answered itself.
+const CAUSE_JSON: [(&str, Field); 3] = [
+    (r#","cause":"#, Field::Cause),
+    (r#","cause_message":"#, Field::CauseMessage),
+    (r#","cause_owner":"#, Field::CauseOwner),
+];
+
+/// `accessLogEncoding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogEncoding {
+    #[default]
+    Text,
+    Json,
+}
+
+/// What is wrong with an `accessLogFormat`.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("accessLogFormat: {0}")]
+pub struct FormatError(String);
+
+/// A compiled format.
+#[derive(Clone, Debug)]
+pub struct LogFormat {
+    segments: Vec<Segment>,
+    /// The default JSON format tells the cause of local answers.
+    causes: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Segment {
+    Literal(Box<[u8]>),
+    /// `-` if absent.
+    Text(Field),
+    /// A whole JSON value: a number, a string, or `null` if absent.
+    Json(Field),
+    /// Part of a JSON string; `-` if absent.
+    InJsonString(Field),
+}
+
+impl LogFormat {
+    /// Compiles a format; an empty one is Istio's default.
+    ///
+    /// # Errors
+    /// An unknown operator, a header that holds secrets, or a JSON format that is not an object.
+    pub fn new(encoding: LogEncoding, format: &str) -> Result<Self, FormatError> {
+        let mut segments = Vec::new();
+        match encoding {
+            LogEncoding::Text => {
+                let format = if format.is_empty() {
+                    DEFAULT_TEXT
+                } else {
+                    format
+                };
+                // Istio ends a format with one newline whether or not it is written.
+                let format = format.strip_suffix('\n').unwrap_or(format);
+                compile(format, Segment::Text, false, &mut segments)?;
+                push_literal(&mut segments, b"\n");
+                Ok(Self {
+                    segments,
+                    causes: false,
+                })
+            }
+            LogEncoding::Json if format.is_empty() => {
+                for (index, (key, operator)) in DEFAULT_JSON.iter().enumerate() {
+                    let before = if index == 0 { "{" } else { "," };
+                    push_literal(&mut segments, format!("{before}\"{key}\":").as_bytes());
+                    segments.push(Segment::Json(Field::parse(operator).map_err(FormatError)?));
+                }
+                Ok(Self {
+                    segments,
+                    causes: true,
+                })
+            }
+            LogEncoding::Json => {
+                let value: Json = serde_json::from_str(format).map_err(|error| {
+                    FormatError(format!(
+                        "is not JSON, which accessLogEncoding JSON needs: {error}"
+                    ))
+                })?;
+                if !value.is_object() {
+                    return Err(FormatError("is not a JSON object".into()));
+                }
+                compile_json(&value, &mut segments)?;
+                push_literal(&mut segments, b"\n");
+                Ok(Self {
+                    segments,
+                    causes: false,
+                })
+            }
+        }
+    }
+
+    /// Writes one line, with its newline.
+    pub(super) fn write(&self, record: &Record<'_>, line: &mut Line) {
+        for segment in &self.segments {
+            match segment {
+                Segment::Literal(bytes) => line.raw(bytes),
+                Segment::Text(field) => write_text(field.value(record), Escape::Text, line),
+                Segment::InJsonString(field) => write_text(field.value(record), Escape::Json, line),
+                Segment::Json(field) => write_json(field.value(record), line),
+            }
+        }
+        if self.causes {
+            if record.cause.is_some() {
+                for (key, field) in &CAUSE_JSON {
+                    line.raw(key.as_bytes());
+                    write_json(field.value(record), line);
+                }
+            }
+            line.raw(b"}\n");
+        }
+    }
+}
+
+/// Splits a text into literals and operators; `%%` is a percent sign.
+fn compile(
+    mut text: &str,
+    segment: fn(Field) -> Segment,
+    in_json: bool,
+    segments: &mut Vec<Segment>,
+) -> Result<(), FormatError> {
+    let literal = |text: &str, segments: &mut Vec<Segment>| {
+        let mut line = Line::default();
+        if in_json {
+            line.text(text, Escape::Json);
+        } else {
+            line.raw(text.as_bytes());
+        }
+        push_literal(segments, line.bytes());
+    };
+    while let Some((before, after)) = text.split_once('%') {
+        literal(before, segments);
+        let Some((operator, rest)) = after.split_once('%') else {
+            return Err(FormatError(format!(
+                "the operator `%{after}` lacks its closing percent sign"
+            )));
+        };
+        if operator.is_empty() {
+            literal("%", segments);
+        } else {
+            segments.push(segment(Field::parse(operator).map_err(FormatError)?));
+        }
+        text = rest;
+    }
+    literal(text, segments);
+    Ok(())
+}
+
+/// A string that is one operator keeps the operator's type; other values stay as they are.
+fn compile_json(value: &Json, segments: &mut Vec<Segment>) -> Result<(), FormatError> {
+    match value {
+        Json::Object(object) => {
+            for (index, (key, value)) in object.iter().enumerate() {
+                let before = if index == 0 { '{' } else { ',' };
+                push_literal(
+                    segments,
+                    format!("{before}{}:", Json::from(key.as_str())).as_bytes(),
+                );
+                compile_json(value, segments)?;
+            }
+            push_literal(segments, if object.is_empty() { b"{}" } else { b"}" });
+        }
+        Json::Array(array) => {
+            for (index, value) in array.iter().enumerate() {
+                push_literal(segments, if index == 0 { b"[" } else { b"," });
+                compile_json(value, segments)?;
+            }
+            push_literal(segments, if array.is_empty() { b"[]" } else { b"]" });
+        }
+        Json::String(text) => {
+            let whole = text
+                .strip_prefix('%')
+                .and_then(|rest| rest.strip_suffix('%'));
+            match whole.filter(|operator| !operator.is_empty() && !operator.contains('%')) {
+                Some(operator) => {
+                    segments.push(Segment::Json(Field::parse(operator).map_err(FormatError)?))
+                }
+                None => {
+                    push_literal(segments, b"\"");
+                    compile(text, Segment::InJsonString, true, segments)?;
+                    push_literal(segments, b"\"");
+                }
+            }
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) => {
+            push_literal(segments, value.to_string().as_bytes())
+        }
+    }
+    Ok(())
+}
+
+/// Appends to the last literal, so that a line is as few copies as possible.
+fn push_literal(segments: &mut Vec<Segment>, bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    if let Some(Segment::Literal(last)) = segments.last_mut() {
+        *last = [&**last, bytes].concat().into();
+    } else {
+        segments.push(Segment::Literal(bytes.into()));
+    }
+}
+
+fn write_text(value: Value<'_>, escape: Escape, line: &mut Line) {
+    let word = if escape == Escape::Text {
+        Escape::Word
+    } else {
+        escape
+    };
+    match value {
+        Value::Absent => line.raw(b"-"),
+        Value::Text(text) => line.text(text, escape),
+        Value::Word(text) => line.text(text, word),
+        Value::Reason(text) => {
+            for (index, part) in text.split(' ').enumerate() {
+                if index > 0 {
+                    line.raw(b"_");
+                }
+                line.text(part, escape);
+            }
+        }
+        Value::Number(number) | Value::NumberText(number) => line.number(number),
+        Value::Address(address) => line.address(address),
+        Value::Ip(ip) => line.ip(ip),
+        Value::Time(time) => line.time(time),
+        Value::Origin(origin) => {
+            line.text(&origin.file, escape);
+            if origin.position.line > 0 {
+                line.raw(b":");
+                line.number(u64::from(origin.position.line));
+            }
+        }
+    }
+}
+
+fn write_json(value: Value<'_>, line: &mut Line) {
+    match value {
+        Value::Absent => line.raw(b"null"),
+        Value::Number(number) => line.number(number),
+        other => {
+            line.raw(b"\"");
+            write_text(other, Escape::Json, line);
+            line.raw(b"\"");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

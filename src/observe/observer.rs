@@ -1,0 +1,200 @@
+//! The one handle through which the other rooms record what happens.
+//!
+//! `server` makes it and tells it about plans and findings; `listener` tells it about connections
+//! and refused heads; `proxy` about finished requests; `admin` prints its metrics.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::base::{Cause, Finding};
+use crate::plan::Plan;
+
+use super::access_log::{AccessLog, AccessLogOptions};
+use super::counters::Counters;
+use super::record::{EarlyRefusal, Record};
+use super::requests::{Family, Requests, Workload};
+
+/// How much of a refused head's first line is logged.
+const REQUEST_LINE_SHOWN: usize = 1024;
+
+/// What to record and where.
+#[derive(Clone, Debug, Default)]
+pub struct ObserveOptions {
+    /// `None`: no access log, which is Istio's default.
+    pub access_log: Option<AccessLogOptions>,
+    pub workload: Workload,
+}
+
+/// Why recording could not start.
+#[derive(Debug, Error)]
+pub enum ObserveError {
+    #[error("the access log `{file}` cannot be opened: {source}")]
+    AccessLog {
+        file: String,
+        source: std::io::Error,
+    },
+    #[error("the metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Access log and metrics. Shared by all threads; recording neither blocks nor, in general,
+/// allocates.
+#[derive(Debug)]
+pub struct Observe {
+    log: Option<AccessLog>,
+    requests: Requests,
+    counters: Counters,
+}
+
+impl Observe {
+    /// Opens the access log and registers the metrics.
+    ///
+    /// # Errors
+    /// The log file cannot be opened.
+    pub fn new(options: ObserveOptions) -> Result<Arc<Self>, ObserveError> {
+        let counters = Counters::new()?;
+        let log = match options.access_log {
+            None => None,
+            Some(log) => {
+                let file = log.file.clone();
+                let dropped = counters.log_lines_dropped.clone();
+                Some(
+                    AccessLog::open(log, dropped)
+                        .map_err(|source| ObserveError::AccessLog { file, source })?,
+                )
+            }
+        };
+        Ok(Arc::new(Self {
+            log,
+            requests: Requests::new(&options.workload),
+            counters,
+        }))
+    }
+
+    /// A request is over.
+    pub fn finished(&self, record: &Record<'_>) {
+        self.requests.count(record);
+        if let Some(cause) = record.cause {
+            self.counters
+                .local_replies
+                .with_label_values(&[cause.kind.code()])
+                .inc();
+        }
+        if let Some(log) = &self.log {
+            log.write(record);
+        }
+    }
+
+    /// A head was refused before it became a request: logged and counted, but no request.
+    pub fn early_refusal(&self, refusal: &EarlyRefusal<'_>) {
+        self.counters
+            .early_refusals
+            .with_label_values(&[refusal.kind.code()])
+            .inc();
+        let Some(log) = &self.log else { return };
+        let shown = refusal
+            .request_line
+            .get(..REQUEST_LINE_SHOWN)
+            .unwrap_or(refusal.request_line);
+        let line = String::from_utf8_lossy(shown);
+        let mut words = line.split_ascii_whitespace();
+        let method = words.next();
+        let path = words.next();
+        let cause = Cause::new(
+            refusal.kind,
+            "the request head was refused before it was routed",
+        );
+        let flags = match refusal.kind.flag() {
+            "-" => "",
+            flag => flag,
+        };
+        log.write(&Record {
+            start: refusal.start,
+            method,
+            path,
+            protocol: words.next().filter(|word| word.starts_with("HTTP/")),
+            status: refusal.status,
+            flags,
+            details: refusal.kind.details(),
+            cause: Some(&cause),
+            bytes_received: refusal.bytes_received,
+            bytes_sent: refusal.bytes_sent,
+            duration: refusal.duration,
+            downstream_local_address: Some(refusal.listener),
+            downstream_remote_address: refusal.peer,
+            ..Record::default()
+        });
+    }
+
+    /// A client's connection was accepted.
+    pub fn connection_opened(&self) {
+        self.counters.connections_opened.inc();
+        self.counters.connections_open.inc();
+    }
+
+    /// A connection reported by [`Self::connection_opened`] is gone.
+    pub fn connection_closed(&self) {
+        self.counters.connections_open.dec();
+    }
+
+    /// A request's handling panicked.
+    pub fn panicked(&self) {
+        self.counters.panics.inc();
+    }
+
+    /// A plan went live at `at` since the Unix epoch. Forgets the series of clusters it no longer has.
+    pub fn swapped(&self, plan: &Plan, at: Duration) {
+        self.counters.swapped(plan.digest, at);
+        let live: HashSet<&str> = plan.clusters.iter().map(|cluster| &*cluster.name).collect();
+        self.requests.retain(&live);
+    }
+
+    /// A load failed as a whole; what was serving still is.
+    pub fn reload_failed(&self) {
+        self.counters.reload_errors.inc();
+    }
+
+    /// The findings of the latest load.
+    pub fn findings(&self, findings: &[Finding]) {
+        self.counters.findings(findings);
+    }
+
+    /// The sockets that are open now.
+    pub fn listeners_open(&self, listeners: &[SocketAddr]) {
+        self.counters
+            .listeners_open
+            .set(i64::try_from(listeners.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Waits until every access log line so far is written; for the end of the process.
+    /// `false` if that took longer than `limit`.
+    pub fn flush(&self, limit: Duration) -> bool {
+        self.log.as_ref().is_none_or(|log| log.flush(limit))
+    }
+
+    /// All metrics in the Prometheus text format, in pieces that are made when they are asked for.
+    pub fn metrics(self: &Arc<Self>) -> impl Iterator<Item = Bytes> + Send + use<> {
+        let series = self.requests.series();
+        self.counters
+            .request_series
+            .set(i64::try_from(series).unwrap_or(i64::MAX));
+        let first = self.clone();
+        let rest = self.clone();
+        let own = std::iter::once_with(move || first.counters.render());
+        let families = Family::ALL.into_iter().flat_map(move |family| {
+            let observe = rest.clone();
+            (0..observe.requests.pieces()).map(move |piece| observe.requests.render(family, piece))
+        });
+        own.chain(families)
+            .filter(|piece| !piece.is_empty())
+            .map(Bytes::from)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,81 @@
+//! The body of a document, decoded by its kind.
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+
+use crate::base::Kind;
+use crate::model::decode::{UnknownFields, decode};
+use crate::model::object::{FieldPath, Issue, Spec};
+use crate::model::{Node, kube};
+
+/// Decodes a document; its mistakes are added to `issues`.
+pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
+    match kind {
+        Kind::Gateway => Spec::Gateway(istio_spec(node, issues)),
+        Kind::VirtualService => Spec::VirtualService(istio_spec(node, issues)),
+        Kind::DestinationRule => Spec::DestinationRule(istio_spec(node, issues)),
+        Kind::ServiceEntry => Spec::ServiceEntry(istio_spec(node, issues)),
+        Kind::WorkloadEntry => Spec::WorkloadEntry(istio_spec(node, issues)),
+        Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(istio_spec(node, issues)),
+        Kind::RequestAuthentication => Spec::RequestAuthentication(istio_spec(node, issues)),
+        Kind::EnvoyFilter => Spec::EnvoyFilter(istio_spec(node, issues)),
+        Kind::Service => {
+            let document: WithSpec<kube::Service> = kube_document(node, issues);
+            Spec::Service(document.spec)
+        }
+        Kind::Endpoints => Spec::Endpoints(kube_document(node, issues)),
+        Kind::EndpointSlice => Spec::EndpointSlice(kube_document(node, issues)),
+        Kind::Pod => Spec::Pod(kube_document(node, issues)),
+        Kind::Other(_) => Spec::Unsupported,
+    }
+}
+
+/// A whole Istio document: what stands beside `spec` is anyone's, other keys are mistakes.
+#[derive(Deserialize)]
+#[serde(
+    default,
+    rename_all = "camelCase",
+    bound = "T: Deserialize<'de> + Default"
+)]
+struct IstioDocument<T> {
+    #[serde(rename = "apiVersion")]
+    _api_version: IgnoredAny,
+    #[serde(rename = "kind")]
+    _kind: IgnoredAny,
+    #[serde(rename = "metadata")]
+    _metadata: IgnoredAny,
+    spec: T,
+    #[serde(rename = "status")]
+    _status: IgnoredAny,
+}
+
+impl<T: Default> Default for IstioDocument<T> {
+    fn default() -> Self {
+        Self {
+            _api_version: IgnoredAny,
+            _kind: IgnoredAny,
+            _metadata: IgnoredAny,
+            spec: T::default(),
+            _status: IgnoredAny,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, bound = "T: Deserialize<'de> + Default")]
+struct WithSpec<T> {
+    spec: T,
+}
+
+fn istio_spec<T: DeserializeOwned + Default>(node: &Node, issues: &mut Vec<Issue>) -> T {
+    let (document, found): (IstioDocument<T>, _) =
+        decode(node, &FieldPath::default(), UnknownFields::Report);
+    issues.extend(found);
+    document.spec
+}
+
+fn kube_document<T: DeserializeOwned + Default>(node: &Node, issues: &mut Vec<Issue>) -> T {
+    let (document, found) = decode(node, &FieldPath::default(), UnknownFields::Ignore);
+    issues.extend(found);
+    document
+}

@@ -1,0 +1,77 @@
+//! What the operator sees of a cluster: endpoints with their load, names with their answers.
+//!
+//! Built on demand for `admin` and `explain`; no request reads it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::plan::Cluster;
+
+pub use super::membership::Source;
+use super::snapshot::Snapshot;
+
+/// A cluster at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterView {
+    pub name: Arc<str>,
+    /// Those that take traffic first, by address; then those of weight 0.
+    pub endpoints: Vec<EndpointView>,
+    /// The names it is resolved from.
+    pub dns: Vec<DnsView>,
+}
+
+/// An endpoint at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointView {
+    pub addr: SocketAddr,
+    pub weight: u32,
+    /// Requests in flight.
+    pub active: usize,
+    pub source: Source,
+}
+
+/// A followed name at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsView {
+    pub name: Arc<str>,
+    /// How many addresses are in use.
+    pub addresses: usize,
+    /// When DNS last gave addresses, since the Unix epoch.
+    pub answered: Option<Duration>,
+    /// Why the last question brought none; `None` after a good answer.
+    pub last_error: Option<Arc<str>>,
+}
+
+impl ClusterView {
+    pub(super) fn new(definition: &Cluster, snapshot: &Snapshot) -> Self {
+        let endpoints = snapshot
+            .members()
+            .iter()
+            .map(|member| EndpointView {
+                addr: member.endpoint.addr,
+                weight: member.weight,
+                active: member.active(),
+                source: member.source.clone(),
+            })
+            .collect();
+        let dns = snapshot
+            .names
+            .iter()
+            .map(|name| {
+                let status = name.status();
+                DnsView {
+                    name: name.name.clone(),
+                    addresses: status.addresses.len(),
+                    answered: status.answered,
+                    last_error: status.last_error.clone(),
+                }
+            })
+            .collect();
+        Self {
+            name: definition.name.clone(),
+            endpoints,
+            dns,
+        }
+    }
+}
