@@ -4,7 +4,7 @@
 //! carries one of its hosts (istio.md section 3, Binding). The rest is reported here. Called by
 //! `compile` before any rule is looked at.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::base::{Code, Finding, Findings, HostPattern, ObjectKey, Severity};
@@ -15,6 +15,7 @@ use crate::plan::Fence;
 use super::Options;
 use super::damage::Fault;
 use super::gateway::{Gateways, Named};
+use super::rule::unsupported;
 use super::version::Versions;
 
 /// A VirtualService bound to at least one of our Gateways.
@@ -56,31 +57,54 @@ impl<'a> Services<'a> {
         let mut services = Self::default();
         let mut reached: Vec<(Reach, Bound<'a>)> = Vec::new();
         for object in &versions.objects {
-            let Spec::VirtualService(spec) = &object.spec else { continue };
+            let Spec::VirtualService(spec) = &object.spec else {
+                continue;
+            };
             let damage = versions.damage(&object.key);
-            let hosts_broken = damage.is_some_and(|damage| damage.under("spec.hosts").next().is_some());
+            let hosts_broken =
+                damage.is_some_and(|damage| damage.under("spec.hosts").next().is_some());
             if spec.hosts.is_empty() && !hosts_broken {
-                services.delegates.insert((&object.key.namespace, &object.key.name), (object, spec));
+                services
+                    .delegates
+                    .insert((&object.key.namespace, &object.key.name), (object, spec));
                 continue;
             }
             let Some(reach) = visible(&object.key, spec, options) else {
-                let message = format!("`exportTo` does not include this gateway's namespace `{}`", options.namespace);
+                let message = format!(
+                    "`exportTo` does not include this gateway's namespace `{}`",
+                    options.namespace
+                );
                 findings.push(foreign(object, "exportTo", message));
                 continue;
             };
-            let Some(ours) = our_gateways(object, spec, gateways, findings) else { continue };
+            let Some(ours) = our_gateways(object, spec, gateways, findings) else {
+                continue;
+            };
             let hosts = read_hosts(object, spec, options);
             if hosts.is_empty() {
                 let message = "no host can be read, so no request reaches this object's rules";
                 let path = FieldPath::spec().field("hosts");
                 findings.push(
-                    Finding::new(Code::FENCED, message).at(&object.origin_of(&path)).of(&object.key).path(path.to_string()),
+                    Finding::new(Code::FENCED, message)
+                        .at(&object.origin_of(&path))
+                        .of(&object.key)
+                        .path(path.to_string()),
                 );
                 continue;
             }
-            let whole = damage.and_then(|damage| damage.of_whole(&["spec.http", "spec.tls", "spec.tcp"]));
+            let whole =
+                damage.and_then(|damage| damage.of_whole(&["spec.http", "spec.tls", "spec.tcp"]));
             let fence = whole.map(Fault::fence);
-            reached.push((reach, Bound { object, spec, gateways: ours, hosts, fence }));
+            reached.push((
+                reach,
+                Bound {
+                    object,
+                    spec,
+                    gateways: ours,
+                    hosts,
+                    fence,
+                },
+            ));
         }
         // Stable: within a reach, the inventory's order by age stays.
         reached.sort_by_key(|(reach, _)| *reach);
@@ -89,9 +113,51 @@ impl<'a> Services<'a> {
     }
 }
 
+impl Services<'_> {
+    /// Reports what is not honoured in the VirtualServices that take part in routing, and the
+    /// delegates that take none.
+    pub(crate) fn report(&self, findings: &mut Findings) {
+        let mut used = HashSet::new();
+        for bound in &self.bound {
+            unsupported::report(bound.object, bound.spec, findings);
+            for delegate in bound
+                .spec
+                .http
+                .iter()
+                .filter_map(|slot| slot.good()?.delegate.as_deref())
+            {
+                let namespace = delegate
+                    .namespace
+                    .as_deref()
+                    .filter(|namespace| !namespace.is_empty());
+                let namespace = namespace.unwrap_or(&bound.object.key.namespace);
+                used.insert((namespace, delegate.name.as_str()));
+            }
+        }
+        for (name, (object, spec)) in &self.delegates {
+            if used.contains(name) {
+                unsupported::report(object, spec, findings);
+                continue;
+            }
+            let message = "no rule that this gateway serves delegates to it";
+            let finding = Finding::new(Code::UNUSED_OBJECT, message)
+                .at(&object.origin)
+                .of(&object.key);
+            findings
+                .push(finding.hint(
+                    "name it as the `delegate` of a rule, or give it `hosts` and `gateways`",
+                ));
+        }
+    }
+}
+
 fn visible(key: &ObjectKey, spec: &VirtualService, options: &Options) -> Option<Reach> {
     let defaults = &options.virtual_service_export_to;
-    let export_to = if spec.export_to.is_empty() { defaults } else { &spec.export_to };
+    let export_to = if spec.export_to.is_empty() {
+        defaults
+    } else {
+        &spec.export_to
+    };
     if export_to.is_empty() || export_to.iter().any(|entry| entry == "*") {
         return Some(Reach::Public);
     }
@@ -123,12 +189,16 @@ fn our_gateways(
         }
         let place = |finding: Finding| {
             let path = path().index(index);
-            finding.at(&object.origin_of(&path)).of(&object.key).path(path.to_string())
+            finding
+                .at(&object.origin_of(&path))
+                .of(&object.key)
+                .path(path.to_string())
         };
         if !name.contains('/') && name.contains('.') {
             let (namespace, short) = super::gateway::split_name(name, &object.key.namespace);
             let message = format!("`{name}` is the old form of a Gateway's name");
-            let finding = Finding::new(Code::SCHEMA_VALIDATION, message).severity(Severity::Warning);
+            let finding =
+                Finding::new(Code::SCHEMA_VALIDATION, message).severity(Severity::Warning);
             findings.push(place(finding.hint(format!("write `{namespace}/{short}`"))));
         }
         match gateways.find(name, &object.key.namespace) {
@@ -138,7 +208,9 @@ fn our_gateways(
             Named::Missing => {
                 let message = format!("the Gateway `{name}` does not exist");
                 let hint = "write `namespace/name` of an existing Gateway; a bare name means this object's namespace";
-                findings.push(place(Finding::new(Code::REFERENCED_RESOURCE_NOT_FOUND, message).hint(hint)));
+                findings.push(place(
+                    Finding::new(Code::REFERENCED_RESOURCE_NOT_FOUND, message).hint(hint),
+                ));
             }
         }
     }
@@ -146,13 +218,19 @@ fn our_gateways(
         return Some(ours);
     }
     let message = if !elsewhere.is_empty() {
-        format!("the Gateway `{}` is not this gateway's", elsewhere.join("`, `"))
+        format!(
+            "the Gateway `{}` is not this gateway's",
+            elsewhere.join("`, `")
+        )
     } else if spec.gateways.iter().all(|name| name == "mesh") {
         "`gateways` is unset or `mesh`, which means sidecars only".to_owned()
     } else {
         "no Gateway that it names exists".to_owned()
     };
-    findings.push(foreign(object, "gateways", message).hint("name a Gateway in `spec.gateways` to route its traffic"));
+    findings.push(
+        foreign(object, "gateways", message)
+            .hint("name a Gateway in `spec.gateways` to route its traffic"),
+    );
     None
 }
 
@@ -170,7 +248,10 @@ fn read_hosts(object: &Object, spec: &VirtualService, options: &Options) -> Vec<
     for text in &spec.hosts {
         let is_short = !text.contains(['.', ':', '*']);
         let pattern = if is_short && !text.is_empty() {
-            HostPattern::parse(&format!("{text}.{}.svc.{}", object.key.namespace, options.domain))
+            HostPattern::parse(&format!(
+                "{text}.{}.svc.{}",
+                object.key.namespace, options.domain
+            ))
         } else {
             HostPattern::parse(text)
         };

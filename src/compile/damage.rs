@@ -41,19 +41,22 @@ impl Damage {
         });
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.faults.is_empty()
-    }
-
     /// Faults at or below a field.
     pub(crate) fn under<'d>(&'d self, path: &str) -> impl Iterator<Item = &'d Fault> {
-        self.faults.iter().filter(move |fault| is_under(&fault.path, path))
+        self.faults
+            .iter()
+            .filter(move |fault| is_under(&fault.path, path))
     }
 
     /// The first fault that belongs to no element of the given lists: it concerns the object.
     pub(crate) fn of_whole(&self, lists: &[&str]) -> Option<&Fault> {
         self.faults.iter().find(|fault| {
-            !lists.iter().any(|list| fault.path.strip_prefix(list).is_some_and(|rest| rest.starts_with('[')))
+            !lists.iter().any(|list| {
+                fault
+                    .path
+                    .strip_prefix(list)
+                    .is_some_and(|rest| rest.starts_with('['))
+            })
         })
     }
 }
@@ -66,7 +69,10 @@ impl Fault {
         } else {
             format!("{}: {}", self.path, self.message)
         };
-        Arc::new(Fence { origin: self.origin.clone(), reason: reason.into() })
+        Arc::new(Fence {
+            origin: self.origin.clone(),
+            reason: reason.into(),
+        })
     }
 }
 

@@ -45,7 +45,10 @@ impl ServerProtocol {
             ("REDIS", ServerProtocol::Tcp),
             ("MYSQL", ServerProtocol::Tcp),
         ];
-        NAMES.iter().find(|(name, _)| name.eq_ignore_ascii_case(text)).map(|(_, protocol)| *protocol)
+        NAMES
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(text))
+            .map(|(_, protocol)| *protocol)
     }
 
     pub(crate) fn is_tls(self) -> bool {
@@ -116,17 +119,33 @@ impl<'a> Gateways<'a> {
         let mut all = Self::default();
         let mut count = 0_usize;
         for object in &versions.objects {
-            let Spec::Gateway(spec) = &object.spec else { continue };
+            let Spec::Gateway(spec) = &object.spec else {
+                continue;
+            };
             count += 1;
-            let named = all.add(object, spec, versions.damage(&object.key), options, findings);
-            all.names.entry(&object.key.namespace).or_default().insert(&object.key.name, named);
+            let named = all.add(
+                object,
+                spec,
+                versions.damage(&object.key),
+                options,
+                findings,
+            );
+            all.names
+                .entry(&object.key.namespace)
+                .or_default()
+                .insert(&object.key.name, named);
         }
         if all.gateways.is_empty() && !versions.objects.is_empty() {
             let message = match count {
                 0 => "there is no Gateway, so no port is opened".to_owned(),
-                _ => format!("none of the {count} Gateways selects this gateway, so no port is opened"),
+                _ => format!(
+                    "none of the {count} Gateways selects this gateway, so no port is opened"
+                ),
             };
-            let hint = format!("add a Gateway with the selector {}", show_labels(&options.labels));
+            let hint = format!(
+                "add a Gateway with the selector {}",
+                show_labels(&options.labels)
+            );
             findings.push(Finding::new(Code::NO_GATEWAY, message).hint(hint));
         }
         all
@@ -135,7 +154,11 @@ impl<'a> Gateways<'a> {
     /// Resolves a name as a VirtualService of `namespace` writes it. `mesh` is no Gateway.
     pub(crate) fn find(&self, name: &str, namespace: &str) -> Named {
         let (namespace, name) = split_name(name, namespace);
-        self.names.get(namespace).and_then(|names| names.get(name)).copied().unwrap_or(Named::Missing)
+        self.names
+            .get(namespace)
+            .and_then(|names| names.get(name))
+            .copied()
+            .unwrap_or(Named::Missing)
     }
 
     fn add(
@@ -148,7 +171,12 @@ impl<'a> Gateways<'a> {
     ) -> Named {
         if damage.is_some_and(|damage| damage.under("spec.selector").next().is_some()) {
             let message = "the selector cannot be read, so nothing is served for this Gateway";
-            findings.push(Finding::new(Code::FENCED, message).at(&object.origin).of(&object.key).path("spec.selector"));
+            findings.push(
+                Finding::new(Code::FENCED, message)
+                    .at(&object.origin)
+                    .of(&object.key)
+                    .path("spec.selector"),
+            );
             return Named::Other;
         }
         if !selects(&spec.selector, &options.labels) {
@@ -165,15 +193,22 @@ impl<'a> Gateways<'a> {
             );
             return Named::Other;
         }
-        let whole = damage.and_then(|damage| damage.of_whole(&["spec.servers"])).map(super::damage::Fault::fence);
+        let whole = damage
+            .and_then(|damage| damage.of_whole(&["spec.servers"]))
+            .map(super::damage::Fault::fence);
         let first = self.servers.len();
         for (index, slot) in spec.servers.iter().enumerate() {
             let printed = format!("spec.servers[{index}]");
-            let own = damage.and_then(|damage| damage.under(&printed).next()).map(super::damage::Fault::fence);
+            let own = damage
+                .and_then(|damage| damage.under(&printed).next())
+                .map(super::damage::Fault::fence);
             let fence = own.or_else(|| whole.clone());
             let origin = object.origin.at(slot.position);
             let note = |code: Code, message: String| {
-                Finding::new(code, message).at(&origin).of(&object.key).path(printed.clone())
+                Finding::new(code, message)
+                    .at(&origin)
+                    .of(&object.key)
+                    .path(printed.clone())
             };
             if let Some(fence) = &fence {
                 let message = format!("what this server routes answers 503: {}", fence.reason);
@@ -184,12 +219,18 @@ impl<'a> Gateways<'a> {
                 let message = "`defaultEndpoint` has no effect, as in Istio".to_owned();
                 findings.push(note(Code::INERT_FIELD, message));
             }
-            if server.bind.as_deref().is_some_and(|bind| bind.starts_with("unix:")) {
-                let message = "a server on a Unix socket is not supported; it is not opened".to_owned();
+            if server
+                .bind
+                .as_deref()
+                .is_some_and(|bind| bind.starts_with("unix:"))
+            {
+                let message =
+                    "a server on a Unix socket is not supported; it is not opened".to_owned();
                 findings.push(note(Code::UNSUPPORTED, message).hint("bind to an IP address"));
                 continue;
             }
-            let Some(read) = read_server(object, index, server, origin.clone(), fence, options) else {
+            let Some(read) = read_server(object, index, server, origin.clone(), fence, options)
+            else {
                 let message = "the port cannot be read, so this server is not opened".to_owned();
                 findings.push(note(Code::FENCED, message));
                 continue;
@@ -203,7 +244,10 @@ impl<'a> Gateways<'a> {
             }
             self.servers.push(read);
         }
-        self.gateways.push(Gateway { object, servers: first..self.servers.len() });
+        self.gateways.push(Gateway {
+            object,
+            servers: first..self.servers.len(),
+        });
         Named::Ours(self.gateways.len() - 1)
     }
 }
@@ -216,7 +260,10 @@ fn unsupported(server: &Server<'_>) -> Option<String> {
         ServerProtocol::Tls => "TLS",
         ServerProtocol::Tcp => "TCP",
     };
-    Some(format!("{what} servers are not supported yet; port {} is not opened for this one", server.declared_port))
+    Some(format!(
+        "{what} servers are not supported yet; port {} is not opened for this one",
+        server.declared_port
+    ))
 }
 
 fn read_server<'a>(
@@ -228,14 +275,29 @@ fn read_server<'a>(
     options: &Options,
 ) -> Option<Server<'a>> {
     let port = spec.port.as_ref()?;
-    let declared_port = port.number.and_then(|number| u16::try_from(number).ok()).filter(|number| *number > 0)?;
+    let declared_port = port
+        .number
+        .and_then(|number| u16::try_from(number).ok())
+        .filter(|number| *number > 0)?;
     let protocol = ServerProtocol::parse(port.protocol.as_deref()?)?;
-    let bound = options.ports.get(&declared_port).copied().unwrap_or(declared_port);
+    let bound = options
+        .ports
+        .get(&declared_port)
+        .copied()
+        .unwrap_or(declared_port);
     let addrs = match spec.bind.as_deref().filter(|bind| !bind.is_empty()) {
         Some(bind) => vec![SocketAddr::new(bind.parse::<IpAddr>().ok()?, bound)],
-        None => options.bind.iter().map(|addr| SocketAddr::new(*addr, bound)).collect(),
+        None => options
+            .bind
+            .iter()
+            .map(|addr| SocketAddr::new(*addr, bound))
+            .collect(),
     };
-    let hosts = spec.hosts.iter().filter_map(|host| read_host(host, &object.key.namespace)).collect();
+    let hosts = spec
+        .hosts
+        .iter()
+        .filter_map(|host| read_host(host, &object.key.namespace))
+        .collect();
     Some(Server {
         object,
         index,
@@ -246,7 +308,11 @@ fn read_server<'a>(
         port_name: port.name.as_deref().unwrap_or_default(),
         hosts,
         has_tls: spec.tls.is_some(),
-        https_redirect: spec.tls.as_ref().and_then(|tls| tls.https_redirect).unwrap_or(false),
+        https_redirect: spec
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.https_redirect)
+            .unwrap_or(false),
         fence,
         serves: false,
     })
@@ -266,7 +332,11 @@ fn read_host(text: &str, own: &Arc<str>) -> Option<ServerHost> {
         Some(namespace) => format!("{namespace}/{pattern}"),
         None => pattern.to_string(),
     };
-    Some(ServerHost { namespace, pattern, literal })
+    Some(ServerHost {
+        namespace,
+        pattern,
+        literal,
+    })
 }
 
 /// Splits a Gateway's name into namespace and name (istio.md section 3, Binding).
@@ -283,12 +353,20 @@ pub(crate) fn split_name<'n>(name: &'n str, own: &'n str) -> (&'n str, &'n str) 
 }
 
 /// Whether every label asked for is there.
-pub(crate) fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
-    selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+pub(crate) fn selects(
+    selector: &BTreeMap<String, String>,
+    labels: &BTreeMap<String, String>,
+) -> bool {
+    selector
+        .iter()
+        .all(|(name, value)| labels.get(name) == Some(value))
 }
 
 /// Labels as `{a: b, c: d}`.
 pub(crate) fn show_labels(labels: &BTreeMap<String, String>) -> String {
-    let pairs: Vec<String> = labels.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
     format!("{{{}}}", pairs.join(", "))
 }

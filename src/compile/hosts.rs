@@ -67,7 +67,10 @@ pub(crate) fn listeners<'a>(
     };
     let mut listeners = Vec::with_capacity(sockets.len());
     for (socket, drafts) in sockets.iter().zip(drafts) {
-        let first = socket.servers.first().and_then(|server| gateways.servers.get(*server));
+        let first = socket
+            .servers
+            .first()
+            .and_then(|server| gateways.servers.get(*server));
         let declared_port = first.map_or(socket.addr.port(), |server| server.declared_port);
         let mut hosts = HostIndex::default();
         let mut virtual_hosts = Vec::with_capacity(drafts.len());
@@ -79,10 +82,16 @@ pub(crate) fn listeners<'a>(
             if virtual_host.routes.is_empty() && virtual_host.https_redirect.is_none() {
                 continue;
             }
-            hosts.insert(&virtual_host.host, u32::try_from(virtual_hosts.len()).unwrap_or(u32::MAX));
+            hosts.insert(
+                &virtual_host.host,
+                u32::try_from(virtual_hosts.len()).unwrap_or(u32::MAX),
+            );
             virtual_hosts.push(virtual_host);
         }
-        let origins = socket.servers.iter().filter_map(|server| gateways.servers.get(*server));
+        let origins = socket
+            .servers
+            .iter()
+            .filter_map(|server| gateways.servers.get(*server));
         listeners.push(Listener {
             addr: socket.addr,
             declared_port,
@@ -116,7 +125,10 @@ fn draft(
         .gateways
         .iter()
         .map(|gateway| {
-            let servers = gateways.servers.get(gateway.servers.clone()).unwrap_or_default();
+            let servers = gateways
+                .servers
+                .get(gateway.servers.clone())
+                .unwrap_or_default();
             Reach::new(servers, gateway.servers.start)
         })
         .collect();
@@ -126,21 +138,32 @@ fn draft(
         for host in &bound.hosts {
             let mut is_found = false;
             for gateway in &bound.gateways {
-                let Some(reach) = reaches.get(*gateway) else { continue };
+                let Some(reach) = reaches.get(*gateway) else {
+                    continue;
+                };
                 reach.find(host, &bound.object.key.namespace, |index, common| {
                     is_found = true;
-                    let Some(server) = gateways.servers.get(index) else { return };
+                    let Some(server) = gateways.servers.get(index) else {
+                        return;
+                    };
                     is_served |= server.serves;
                     if let Some(routed) = routed.get_mut(index) {
                         *routed = true;
                     }
                     for socket in sockets_of.get(index).into_iter().flatten() {
-                        let Some(drafts) = drafts.get_mut(*socket) else { continue };
+                        let Some(drafts) = drafts.get_mut(*socket) else {
+                            continue;
+                        };
                         let draft = match drafts.get_mut(common) {
                             Some(draft) => draft,
                             None => drafts.entry(common.clone()).or_default(),
                         };
-                        let entry = Entry { fenced: server.fence.is_some(), server: index, service, gateway: *gateway };
+                        let entry = Entry {
+                            fenced: server.fence.is_some(),
+                            server: index,
+                            service,
+                            gateway: *gateway,
+                        };
                         draft.entries.push(entry);
                         if server.https_redirect && draft.https_redirect.is_none() {
                             draft.https_redirect = Some(server.origin.clone());
@@ -153,15 +176,30 @@ fn draft(
             }
         }
         if !is_served {
-            let message = "no open port carries a host of this object, so none of its rules is served";
-            let finding = Finding::new(Code::NOT_FOR_THIS_GATEWAY, message).at(&bound.object.origin);
+            let message =
+                "no open port carries a host of this object, so none of its rules is served";
+            let finding =
+                Finding::new(Code::NOT_FOR_THIS_GATEWAY, message).at(&bound.object.origin);
             let hint = "see the findings about its hosts and about the servers of its Gateways";
-            translator.findings().push(finding.of(&bound.object.key).hint(hint));
+            translator
+                .findings()
+                .push(finding.of(&bound.object.key).hint(hint));
         }
     }
-    for (index, server) in gateways.servers.iter().enumerate().filter(|(_, server)| server.serves) {
+    for (index, server) in gateways
+        .servers
+        .iter()
+        .enumerate()
+        .filter(|(_, server)| server.serves)
+    {
         let is_routed = routed.get(index).copied().unwrap_or(false);
-        without_service(server, is_routed, sockets_of.get(index), &mut drafts, translator);
+        without_service(
+            server,
+            is_routed,
+            sockets_of.get(index),
+            &mut drafts,
+            translator,
+        );
     }
     drafts
 }
@@ -176,26 +214,50 @@ fn without_service(
 ) {
     if !server.https_redirect {
         if !is_routed {
-            let message = "no VirtualService routes a host of this server; every request to it answers 404";
-            let finding = Finding::new(Code::UNROUTED_HOST, message).at(&server.origin).of(&server.object.key);
+            let message =
+                "no VirtualService routes a host of this server; every request to it answers 404";
+            let finding = Finding::new(Code::UNROUTED_HOST, message)
+                .at(&server.origin)
+                .of(&server.object.key);
             let path = format!("spec.servers[{}]", server.index);
-            translator.findings().push(finding.path(path).hint("bind a VirtualService to this Gateway"));
+            translator.findings().push(
+                finding
+                    .path(path)
+                    .hint("bind a VirtualService to this Gateway"),
+            );
         }
         return;
     }
     for socket in sockets.into_iter().flatten() {
-        let Some(drafts) = drafts.get_mut(*socket) else { continue };
+        let Some(drafts) = drafts.get_mut(*socket) else {
+            continue;
+        };
         for host in &server.hosts {
             let draft = drafts.entry(host.pattern.clone()).or_default();
-            draft.https_redirect.get_or_insert_with(|| server.origin.clone());
+            draft
+                .https_redirect
+                .get_or_insert_with(|| server.origin.clone());
         }
     }
 }
 
-fn unreached(bound: &Bound<'_>, host: &HostPattern, gateways: &Gateways<'_>, translator: &mut Translator<'_, '_>) {
-    let names = bound.gateways.iter().filter_map(|gateway| gateways.gateways.get(*gateway));
-    let names: Vec<String> = names.map(|gateway| gateway.object.key.to_string()).collect();
-    let message = format!("no server of {} carries the host `{host}`", names.join(", "));
+fn unreached(
+    bound: &Bound<'_>,
+    host: &HostPattern,
+    gateways: &Gateways<'_>,
+    translator: &mut Translator<'_, '_>,
+) {
+    let names = bound
+        .gateways
+        .iter()
+        .filter_map(|gateway| gateways.gateways.get(*gateway));
+    let names: Vec<String> = names
+        .map(|gateway| gateway.object.key.to_string())
+        .collect();
+    let message = format!(
+        "no server of {} carries the host `{host}`",
+        names.join(", ")
+    );
     let path = crate::model::FieldPath::spec().field("hosts");
     let finding = Finding::new(Code::HOST_NOT_FOUND_IN_GATEWAY, message);
     translator.findings().push(
@@ -217,10 +279,21 @@ struct Merge<'m, 'a, 'c> {
 }
 
 impl Merge<'_, '_, '_> {
-    fn virtual_host(&mut self, host: HostPattern, mut draft: Draft, declared_port: u16) -> VirtualHost {
-        draft.entries.sort_by_key(|entry| (entry.fenced, entry.server, entry.service));
+    fn virtual_host(
+        &mut self,
+        host: HostPattern,
+        mut draft: Draft,
+        declared_port: u16,
+    ) -> VirtualHost {
+        draft
+            .entries
+            .sort_by_key(|entry| (entry.fenced, entry.server, entry.service));
         let mut name_port = declared_port;
-        if let Some(server) = draft.entries.first().and_then(|entry| self.gateways.servers.get(entry.server)) {
+        if let Some(server) = draft
+            .entries
+            .first()
+            .and_then(|entry| self.gateways.servers.get(entry.server))
+        {
             name_port = server.declared_port;
         }
         let mut routes = Vec::new();
@@ -228,9 +301,13 @@ impl Merge<'_, '_, '_> {
         let several = draft.entries.len() > 1;
         let mut seen = HashSet::new();
         for entry in &draft.entries {
-            let Some(server) = self.gateways.servers.get(entry.server) else { continue };
+            let Some(server) = self.gateways.servers.get(entry.server) else {
+                continue;
+            };
             let branches = self.branches(entry.service, server.declared_port);
-            let Some(fate) = self.fates.get_mut(entry.service) else { continue };
+            let Some(fate) = self.fates.get_mut(entry.service) else {
+                continue;
+            };
             let mut is_cut = false;
             for (index, branch) in branches.iter().enumerate() {
                 if !branch.applies(entry.gateway, server.declared_port) {
@@ -249,11 +326,16 @@ impl Merge<'_, '_, '_> {
                 if let Some(fence) = &server.fence {
                     route.action = Action::Fenced(fence.clone()).into();
                 }
-                if branch.catch_all { last.push(route) } else { routes.push(route) }
+                if branch.catch_all {
+                    last.push(route)
+                } else {
+                    routes.push(route)
+                }
             }
         }
         routes.append(&mut last);
-        self.shadows.look(&host, &routes, self.translator.findings());
+        self.shadows
+            .look(&host, &routes, self.translator.findings());
         VirtualHost {
             name: format!("{host}:{name_port}").into(),
             paths: PathIndex::build(routes.iter().map(|route: &Route| &route.uri)),
@@ -284,9 +366,15 @@ impl Merge<'_, '_, '_> {
     /// Reports every match that no virtual host took.
     fn report(&mut self) {
         for fate in &self.fates {
-            let Some(branches) = &fate.branches else { continue };
+            let Some(branches) = &fate.branches else {
+                continue;
+            };
             let states = fate.served.iter().zip(&fate.cut);
-            for (branch, (_, cut)) in branches.iter().zip(states).filter(|(_, (served, _))| !**served) {
+            for (branch, (_, cut)) in branches
+                .iter()
+                .zip(states)
+                .filter(|(_, (served, _))| !**served)
+            {
                 let finding = match (branch.foreign, *cut) {
                     (_, true) => Finding::new(
                         Code::UNREACHABLE_RULE,
@@ -296,7 +384,10 @@ impl Merge<'_, '_, '_> {
                     (Some(reason), false) => Finding::new(Code::NOT_FOR_THIS_GATEWAY, reason),
                     (None, false) => Finding::new(Code::NOT_FOR_THIS_GATEWAY, elsewhere(branch)),
                 };
-                let finding = finding.at(&branch.route.origin).of(&branch.route.object).path(branch.printed_path());
+                let finding = finding
+                    .at(&branch.route.origin)
+                    .of(&branch.route.object)
+                    .path(branch.printed_path());
                 self.translator.findings().push(finding);
             }
         }
@@ -305,7 +396,9 @@ impl Merge<'_, '_, '_> {
 
 fn elsewhere(branch: &Branch) -> String {
     match branch.port {
-        Some(port) => format!("no server that carries a host of this object declares the port {port}"),
+        Some(port) => {
+            format!("no server that carries a host of this object declares the port {port}")
+        }
         None => "its `gateways` are not those through which this object is served".to_owned(),
     }
 }

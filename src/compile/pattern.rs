@@ -49,12 +49,18 @@ pub(crate) fn replacement(text: &str, pattern: &Regex) -> Result<String, String>
                 Some(digit) if digit.is_ascii_digit() => {
                     let group = digit as usize - '0' as usize;
                     if group >= pattern.captures_len() {
-                        return Err(format!("`\\{group}` names a group that the pattern does not have"));
+                        return Err(format!(
+                            "`\\{group}` names a group that the pattern does not have"
+                        ));
                     }
                     // Writing to a String cannot fail.
                     let _ = write!(out, "${{{group}}}");
                 }
-                Some(other) => return Err(format!("`\\{other}` is no reference; write `\\1` to `\\9`, or `\\\\`")),
+                Some(other) => {
+                    return Err(format!(
+                        "`\\{other}` is no reference; write `\\1` to `\\9`, or `\\\\`"
+                    ));
+                }
                 None => return Err("the text ends in a single `\\`".into()),
             },
             other => out.push(other),
@@ -70,7 +76,8 @@ fn compile(text: &str, wrap: impl Fn(String) -> String) -> Result<Regex, String>
     if text.len() > MAX_LENGTH {
         return Err(format!("the regex is longer than {MAX_LENGTH} characters"));
     }
-    let mut translated = translate(text).map_err(|error| format!("`{text}` is not an RE2 regex: {error}"))?;
+    let mut translated =
+        translate(text).map_err(|error| format!("`{text}` is not an RE2 regex: {error}"))?;
     translated = wrap(translated);
     RegexBuilder::new(&translated)
         .size_limit(MAX_COMPILED)
@@ -99,7 +106,11 @@ fn translate(text: &str) -> Result<String, String> {
     if is_common(text) {
         return Ok(text.to_owned());
     }
-    let mut scan = Scan { text, chars: text.char_indices().peekable(), out: String::with_capacity(text.len() + 16) };
+    let mut scan = Scan {
+        text,
+        chars: text.char_indices().peekable(),
+        out: String::with_capacity(text.len() + 16),
+    };
     while let Some((at, c)) = scan.chars.next() {
         match c {
             '\\' => scan.escape(false)?,
@@ -177,7 +188,8 @@ impl Scan<'_> {
     fn quoted(&mut self, from: usize) {
         let rest = self.text.get(from..).unwrap_or_default();
         let length = rest.find("\\E").unwrap_or(rest.len());
-        self.out.push_str(&regex::escape(rest.get(..length).unwrap_or_default()));
+        self.out
+            .push_str(&regex::escape(rest.get(..length).unwrap_or_default()));
         let end = from + length;
         while self.chars.next_if(|(at, _)| *at < end + 2).is_some() {}
     }
@@ -203,7 +215,11 @@ impl Scan<'_> {
                     match rest.starts_with("[:").then(|| rest.find(":]")).flatten() {
                         Some(end) => {
                             self.out.push_str(rest.get(..end + 2).unwrap_or_default());
-                            while self.chars.next_if(|(next, _)| *next < at + end + 2).is_some() {}
+                            while self
+                                .chars
+                                .next_if(|(next, _)| *next < at + end + 2)
+                                .is_some()
+                            {}
                         }
                         None => self.out.push_str("\\["),
                     }
@@ -213,7 +229,9 @@ impl Scan<'_> {
                     self.out.push('\\');
                     self.out.push(c);
                 }
-                '-' if self.chars.peek().is_some_and(|(_, next)| *next == '-') => self.out.push_str("\\-"),
+                '-' if self.chars.peek().is_some_and(|(_, next)| *next == '-') => {
+                    self.out.push_str("\\-")
+                }
                 other => self.out.push(other),
             }
         }
@@ -224,7 +242,8 @@ impl Scan<'_> {
     fn brace(&mut self, at: usize) -> Result<(), String> {
         let rest = self.text.get(at + 1..).unwrap_or_default();
         let body = rest.find('}').and_then(|end| rest.get(..end));
-        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
         let Some(body) = body.filter(|body| match body.split_once(',') {
             Some((low, high)) => is_number(low) && (high.is_empty() || is_number(high)),
             None => is_number(body),
@@ -233,7 +252,10 @@ impl Scan<'_> {
             return Ok(());
         };
         let too_often = |part: &str| part.parse::<u32>().map_or(true, |count| count > MAX_REPEAT);
-        if body.split(',').any(|part| !part.is_empty() && too_often(part)) {
+        if body
+            .split(',')
+            .any(|part| !part.is_empty() && too_often(part))
+        {
             return Err(format!("`{{{body}}}` repeats more than {MAX_REPEAT} times"));
         }
         self.out.push('{');
@@ -244,8 +266,12 @@ impl Scan<'_> {
     fn group(&mut self, at: usize) -> Result<(), String> {
         self.out.push('(');
         let rest = self.text.get(at + 1..).unwrap_or_default();
-        let Some(kind) = rest.strip_prefix('?') else { return Ok(()) };
-        if kind.starts_with("P<") || kind.starts_with('<') && !kind.starts_with("<=") && !kind.starts_with("<!") {
+        let Some(kind) = rest.strip_prefix('?') else {
+            return Ok(());
+        };
+        if kind.starts_with("P<")
+            || kind.starts_with('<') && !kind.starts_with("<=") && !kind.starts_with("<!")
+        {
             return Ok(());
         }
         let flags = kind.find([':', ')']).and_then(|end| kind.get(..end));
@@ -292,7 +318,9 @@ mod tests {
 
     #[test]
     fn what_re2_refuses_is_refused() {
-        for pattern in ["*", "(?=a)", "(?<!a)b", r"(a)\1", "a{1001}", "(?x)a", "[a", r"\h", "", "a\\", "(a"] {
+        for pattern in [
+            "*", "(?=a)", "(?<!a)b", r"(a)\1", "a{1001}", "(?x)a", "[a", r"\h", "", "a\\", "(a",
+        ] {
             assert!(whole(pattern).is_err(), "{pattern}");
         }
         assert!(whole(&"a".repeat(1025)).unwrap_err().contains("1024"));
@@ -301,7 +329,10 @@ mod tests {
     #[test]
     fn a_replacement_takes_re2_references_and_keeps_dollars() {
         let pattern = part("/(a)/(b)").unwrap();
-        assert_eq!(replacement(r"/\2/\1$x\\", &pattern).unwrap(), "/${2}/${1}$$x\\");
+        assert_eq!(
+            replacement(r"/\2/\1$x\\", &pattern).unwrap(),
+            "/${2}/${1}$$x\\"
+        );
         assert!(replacement(r"\3", &pattern).is_err());
         assert!(replacement(r"\", &pattern).is_err());
         let result = pattern.replace_all("/a/b/a/b", replacement(r"/\2", &pattern).unwrap());

@@ -22,24 +22,44 @@ use super::version::Versions;
 use scope::Scope;
 
 /// Puts up a fence for every protection that is not enforced.
-pub(crate) fn fence(versions: &Versions, options: &Options, listeners: &mut [Listener], findings: &mut Findings) {
+pub(crate) fn fence(
+    versions: &Versions,
+    options: &Options,
+    listeners: &mut [Listener],
+    findings: &mut Findings,
+) {
     for object in &versions.objects {
-        let mut guard = Guard { versions, options, listeners, findings, object };
+        let mut guard = Guard {
+            versions,
+            options,
+            listeners,
+            findings,
+            object,
+        };
         match &object.spec {
             Spec::AuthorizationPolicy(spec) => {
-                let labels = spec.selector.as_ref().map(|selector| &selector.match_labels);
+                let labels = spec
+                    .selector
+                    .as_ref()
+                    .map(|selector| &selector.match_labels);
                 if guard.is_ours(labels, spec.target_ref.is_some(), &spec.target_refs) {
                     guard.authorization(spec.action.as_deref());
                 }
             }
             Spec::RequestAuthentication(spec) => {
-                let labels = spec.selector.as_ref().map(|selector| &selector.match_labels);
+                let labels = spec
+                    .selector
+                    .as_ref()
+                    .map(|selector| &selector.match_labels);
                 if guard.is_ours(labels, spec.target_ref.is_some(), &spec.target_refs) {
                     guard.protect(&Scope::All, "", "is not enforced yet");
                 }
             }
             Spec::EnvoyFilter(spec) => {
-                let labels = spec.workload_selector.as_ref().map(|selector| &selector.labels);
+                let labels = spec
+                    .workload_selector
+                    .as_ref()
+                    .map(|selector| &selector.labels);
                 if guard.is_ours(labels, false, &spec.target_refs) {
                     envoy_filter::read(&mut guard, spec);
                 }
@@ -61,17 +81,27 @@ struct Guard<'g> {
 
 impl Guard<'_> {
     /// Whether the object selects this gateway; a finding if not. What cannot be read selects.
-    fn is_ours(&mut self, labels: Option<&BTreeMap<String, String>>, has_target: bool, targets: &Items<TargetRef>) -> bool {
+    fn is_ours(
+        &mut self,
+        labels: Option<&BTreeMap<String, String>>,
+        has_target: bool,
+        targets: &Items<TargetRef>,
+    ) -> bool {
         let namespace = &self.object.key.namespace;
         let (path, message) = if has_target || !targets.is_empty() {
-            ("spec.targetRefs", "`targetRefs` concern gateways of the Kubernetes Gateway API".to_owned())
-        } else if *namespace != self.options.namespace && *namespace != self.options.root_namespace {
+            (
+                "spec.targetRefs",
+                "`targetRefs` concern gateways of the Kubernetes Gateway API".to_owned(),
+            )
+        } else if *namespace != self.options.namespace && *namespace != self.options.root_namespace
+        {
             let message = format!(
                 "it applies to the namespace `{namespace}`; this gateway is in `{}`, the root namespace is `{}`",
                 self.options.namespace, self.options.root_namespace
             );
             ("metadata.namespace", message)
-        } else if let Some(labels) = labels.filter(|labels| !selects(labels, &self.options.labels)) {
+        } else if let Some(labels) = labels.filter(|labels| !selects(labels, &self.options.labels))
+        {
             let message = format!(
                 "the selector {} does not select this gateway, whose labels are {}",
                 show_labels(labels),
@@ -86,10 +116,17 @@ impl Guard<'_> {
     }
 
     fn authorization(&mut self, action: Option<&str>) {
-        let is_trial = self.object.annotations.get("istio.io/dry-run").is_some_and(|value| **value == *"true");
+        let is_trial = self
+            .object
+            .annotations
+            .get("istio.io/dry-run")
+            .is_some_and(|value| **value == *"true");
         if is_trial || action == Some("AUDIT") {
-            let message = "it only records and is not supported yet; no request is refused by it".to_owned();
-            let finding = self.finding(Code::UNSUPPORTED, "", message).severity(Severity::Warning);
+            let message =
+                "it only records and is not supported yet; no request is refused by it".to_owned();
+            let finding = self
+                .finding(Code::UNSUPPORTED, "", message)
+                .severity(Severity::Warning);
             self.findings.push(finding);
             return;
         }
@@ -101,7 +138,9 @@ impl Guard<'_> {
         let key = &self.object.key;
         let name = format!("{}/{}/{}", key.kind, key.namespace, key.name);
         if is_accepted(key, &self.options.accept_unenforced) {
-            let message = format!("it {what}; the settings accept that, so what it protects is served without it");
+            let message = format!(
+                "it {what}; the settings accept that, so what it protects is served without it"
+            );
             self.note(Code::ACCEPTED_UNENFORCED, path, message, "");
             return;
         }
@@ -110,12 +149,20 @@ impl Guard<'_> {
             "" => self.object.origin.clone(),
             _ => self.origin_of(path),
         };
-        let count = scope.fence(self.listeners, &Fence { origin, reason: reason.into() });
+        let count = scope.fence(
+            self.listeners,
+            &Fence {
+                origin,
+                reason: reason.into(),
+            },
+        );
         let message = match count {
             0 => format!("it {what}; nothing that is served now is covered by it"),
             _ => format!("it {what}, so {} answers 503", scope.show()),
         };
-        let hint = format!("to serve without this protection, put `{name}` into `gateway.acceptUnenforced`");
+        let hint = format!(
+            "to serve without this protection, put `{name}` into `gateway.acceptUnenforced`"
+        );
         self.note(Code::UNENFORCED_PROTECTION, path, message, &hint);
     }
 
@@ -123,18 +170,43 @@ impl Guard<'_> {
     fn unsupported(&mut self) {
         let kind = self.object.key.kind.as_str();
         if matches!(kind, "Sidecar" | "PeerAuthentication" | "WorkloadGroup") {
-            self.note(Code::NOT_FOR_THIS_GATEWAY, "", format!("a {kind} does not concern gateways"), "");
+            self.note(
+                Code::NOT_FOR_THIS_GATEWAY,
+                "",
+                format!("a {kind} does not concern gateways"),
+                "",
+            );
             return;
         }
         let path = ["selector", "matchLabels"];
         let spec = self.object.node.get("spec");
-        let labels = path.iter().try_fold(spec, |node, step| Some(node?.get(step))).flatten().map(|node| {
-            let pairs = node.entries().iter();
-            pairs.map(|entry| (entry.key.to_string(), entry.value.as_str().unwrap_or_default().to_owned())).collect()
+        let labels = path
+            .iter()
+            .try_fold(spec, |node, step| Some(node?.get(step)))
+            .flatten()
+            .map(|node| {
+                let pairs = node.entries().iter();
+                pairs
+                    .map(|entry| {
+                        (
+                            entry.key.to_string(),
+                            entry.value.as_str().unwrap_or_default().to_owned(),
+                        )
+                    })
+                    .collect()
+            });
+        let has_target = spec.is_some_and(|spec| {
+            spec.get("targetRefs")
+                .or_else(|| spec.get("targetRef"))
+                .is_some()
         });
-        let has_target = spec.is_some_and(|spec| spec.get("targetRefs").or_else(|| spec.get("targetRef")).is_some());
         if self.is_ours(labels.as_ref(), has_target, &Vec::new()) {
-            self.note(Code::UNSUPPORTED, "", format!("a {kind} is not supported yet and has no effect"), "remove it to accept this");
+            self.note(
+                Code::UNSUPPORTED,
+                "",
+                format!("a {kind} is not supported yet and has no effect"),
+                "remove it to accept this",
+            );
         }
     }
 
@@ -148,7 +220,10 @@ impl Guard<'_> {
             "" => self.object.origin.clone(),
             _ => self.origin_of(path),
         };
-        Finding::new(code, message).at(&origin).of(&self.object.key).path(path)
+        Finding::new(code, message)
+            .at(&origin)
+            .of(&self.object.key)
+            .path(path)
     }
 
     /// The line of a printed path.
@@ -156,7 +231,10 @@ impl Guard<'_> {
         let mut steps = FieldPath::default();
         for part in path.split('.') {
             let (name, index) = match part.split_once('[') {
-                Some((name, rest)) => (name, rest.strip_suffix(']').and_then(|index| index.parse().ok())),
+                Some((name, rest)) => (
+                    name,
+                    rest.strip_suffix(']').and_then(|index| index.parse().ok()),
+                ),
                 None => (part, None),
             };
             steps = steps.field(name);
@@ -169,7 +247,9 @@ impl Guard<'_> {
 
     /// Whether a part of the object cannot be read, so that its absence says nothing.
     fn is_damaged(&self, path: &str) -> bool {
-        self.versions.damage(&self.object.key).is_some_and(|damage| damage.under(path).next().is_some())
+        self.versions
+            .damage(&self.object.key)
+            .is_some_and(|damage| damage.under(path).next().is_some())
     }
 }
 

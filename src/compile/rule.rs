@@ -5,10 +5,10 @@
 //! merges. A rule that cannot be read answers 503 on what it may have matched (design 4.3).
 
 mod action;
-mod answer;
+pub(crate) mod answer;
 mod delegate;
-mod headers;
-mod matching;
+pub(crate) mod headers;
+pub(crate) mod matching;
 mod rewrite;
 pub(crate) mod unsupported;
 
@@ -47,7 +47,10 @@ impl Branch {
     pub(crate) fn applies(&self, gateway: usize, port: u16) -> bool {
         self.foreign.is_none()
             && self.port.is_none_or(|only| only == u32::from(port))
-            && self.gateways.as_ref().is_none_or(|only| only.contains(&gateway))
+            && self
+                .gateways
+                .as_ref()
+                .is_none_or(|only| only.contains(&gateway))
     }
 
     /// The field path as findings print it.
@@ -146,23 +149,36 @@ impl<'a, 'c> Translator<'a, 'c> {
         let everything = HttpMatch::default();
         let matches = || {
             let written = rule.spec.matches.iter().zip(&rule.matches);
-            let written = written.map(|(slot, index)| (slot.position, slot.good().unwrap_or(&everything), *index));
+            let written = written
+                .map(|(slot, index)| (slot.position, slot.good().unwrap_or(&everything), *index));
             // No match at all is one that everything satisfies.
-            let unwritten = rule.spec.matches.is_empty().then_some((rule.position, &everything, None));
+            let unwritten =
+                rule.spec
+                    .matches
+                    .is_empty()
+                    .then_some((rule.position, &everything, None));
             written.chain(unwritten)
         };
-        let conditions: Vec<_> = matches().map(|(_, spec, index)| self.conditions(rule, &printed, index, spec)).collect();
+        let conditions: Vec<_> = matches()
+            .map(|(_, spec, index)| self.conditions(rule, &printed, index, spec))
+            .collect();
         let fence = rule
             .fence
             .clone()
             .or_else(|| Some(rule.damage?.under(&printed).next()?.fence()))
-            .or_else(|| conditions.iter().find_map(|conditions| conditions.fence.clone()));
+            .or_else(|| {
+                conditions
+                    .iter()
+                    .find_map(|conditions| conditions.fence.clone())
+            });
         if let Some(fence) = &fence {
             self.report_fence(rule.object, &printed, rule.position, fence);
         }
         let mut shared: Option<(Option<usize>, Arc<Action>)> = None;
         for ((position, spec, index), conditions) in matches().zip(conditions) {
-            let prefix = rewrite::needs_prefix(rule.spec).then(|| matching::prefix_length(spec)).flatten();
+            let prefix = rewrite::needs_prefix(rule.spec)
+                .then(|| matching::prefix_length(spec))
+                .flatten();
             let action = match &shared {
                 Some((known, action)) if *known == prefix => action.clone(),
                 _ => {
@@ -184,7 +200,8 @@ impl<'a, 'c> Translator<'a, 'c> {
                 catch_all: matching::is_catch_all(&route),
                 route,
                 port: spec.port.filter(|port| *port != 0),
-                gateways: (!spec.gateways.is_empty()).then(|| self.our_gateways(&spec.gateways, rule.object)),
+                gateways: (!spec.gateways.is_empty())
+                    .then(|| self.our_gateways(&spec.gateways, rule.object)),
                 foreign: self.foreign(spec),
                 index,
             });
@@ -192,13 +209,26 @@ impl<'a, 'c> Translator<'a, 'c> {
     }
 
     /// A rule of which nothing can be read may have matched anything.
-    fn unreadable(&mut self, object: &Object, index: usize, position: Position, damage: Option<&Damage>) -> Branch {
+    fn unreadable(
+        &mut self,
+        object: &Object,
+        index: usize,
+        position: Position,
+        damage: Option<&Damage>,
+    ) -> Branch {
         let printed = self.path(index);
         let origin = object.origin.at(position);
-        let fence = damage.and_then(|damage| damage.under(&printed).next()).map_or_else(
-            || Arc::new(Fence { origin: origin.clone(), reason: "the rule cannot be read".into() }),
-            Fault::fence,
-        );
+        let fence = damage
+            .and_then(|damage| damage.under(&printed).next())
+            .map_or_else(
+                || {
+                    Arc::new(Fence {
+                        origin: origin.clone(),
+                        reason: "the rule cannot be read".into(),
+                    })
+                },
+                Fault::fence,
+            );
         self.report_fence(object, &printed, position, &fence);
         let route = Route {
             name: self.unnamed.clone(),
@@ -206,16 +236,29 @@ impl<'a, 'c> Translator<'a, 'c> {
             path: printed.clone(),
             origin,
             uri: UriMatch::Any,
-            predicates: Box::new([Predicate::Unreadable { text: (*printed).into() }]),
+            predicates: Box::new([Predicate::Unreadable {
+                text: (*printed).into(),
+            }]),
             action: Arc::new(Action::Fenced(fence)),
         };
-        Branch { route, port: None, gateways: None, foreign: None, catch_all: false, index: None }
+        Branch {
+            route,
+            port: None,
+            gateways: None,
+            foreign: None,
+            catch_all: false,
+            index: None,
+        }
     }
 
     fn report_fence(&mut self, object: &Object, printed: &str, position: Position, fence: &Fence) {
         let message = format!("this rule answers 503: {}", fence.reason);
-        let finding = Finding::new(Code::FENCED, message).at(&object.origin.at(position)).of(&object.key);
-        self.findings.push(finding.path(printed).hint("correct the error; the last version without errors would be served if there were one"));
+        let finding = Finding::new(Code::FENCED, message)
+            .at(&object.origin.at(position))
+            .of(&object.key);
+        self.findings.push(finding.path(printed).hint(
+            "correct the error; the last version without errors would be served if there were one",
+        ));
     }
 
     /// `rule.match`, as Istio names routes.
@@ -230,10 +273,13 @@ impl<'a, 'c> Translator<'a, 'c> {
 
     /// Our Gateways among those that a match names.
     fn our_gateways(&self, names: &[String], object: &Object) -> Box<[usize]> {
-        let ours = names.iter().filter_map(|name| match self.gateways.find(name, &object.key.namespace) {
-            Named::Ours(gateway) if name != "mesh" => Some(gateway),
-            _ => None,
-        });
+        let ours =
+            names.iter().filter_map(
+                |name| match self.gateways.find(name, &object.key.namespace) {
+                    Named::Ours(gateway) if name != "mesh" => Some(gateway),
+                    _ => None,
+                },
+            );
         ours.collect()
     }
 
@@ -246,7 +292,10 @@ impl<'a, 'c> Translator<'a, 'c> {
         if !super::gateway::selects(&spec.source_labels, &self.options.labels) {
             return Some("`sourceLabels` are not this gateway's");
         }
-        let namespace = spec.source_namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        let namespace = spec
+            .source_namespace
+            .as_deref()
+            .filter(|namespace| !namespace.is_empty());
         namespace
             .is_some_and(|namespace| *namespace != *self.options.namespace)
             .then_some("`sourceNamespace` is not this gateway's")
@@ -255,8 +304,12 @@ impl<'a, 'c> Translator<'a, 'c> {
     /// `spec.http[index]`, printed once for all objects.
     fn path(&mut self, index: usize) -> Arc<str> {
         while self.paths.len() <= index {
-            self.paths.push(format!("spec.http[{}]", self.paths.len()).into());
+            self.paths
+                .push(format!("spec.http[{}]", self.paths.len()).into());
         }
-        self.paths.get(index).cloned().unwrap_or_else(|| format!("spec.http[{index}]").into())
+        self.paths
+            .get(index)
+            .cloned()
+            .unwrap_or_else(|| format!("spec.http[{index}]").into())
     }
 }

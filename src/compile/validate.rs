@@ -6,8 +6,11 @@
 //! around the rules that the findings' paths name.
 
 mod destination_rule;
+mod edits;
+mod extras;
 mod gateway;
 pub(crate) mod name;
+mod route;
 mod service_entry;
 mod virtual_service;
 
@@ -21,6 +24,7 @@ pub(crate) fn check(object: &Object, findings: &mut Findings) {
         Spec::VirtualService(spec) => virtual_service::check(object, spec, findings),
         Spec::DestinationRule(spec) => destination_rule::check(object, spec, findings),
         Spec::ServiceEntry(spec) => service_entry::check(object, spec, findings),
+        Spec::WorkloadEntry(spec) => service_entry::check_workload(object, spec, findings),
         _ => {}
     }
 }

@@ -23,13 +23,24 @@ pub(crate) struct Versions {
 impl Versions {
     /// What is wrong with an object, if it is compiled although something is.
     pub(crate) fn damage(&self, key: &ObjectKey) -> Option<&Damage> {
-        if self.damages.is_empty() { None } else { self.damages.get(key) }
+        if self.damages.is_empty() {
+            None
+        } else {
+            self.damages.get(key)
+        }
     }
 }
 
 /// Chooses the versions; the second value is what to hold for the next load.
-pub(crate) fn choose(inventory: &Inventory, last_good: &LastGood, findings: &mut Findings) -> (Versions, LastGood) {
-    let mut versions = Versions { objects: Vec::with_capacity(inventory.objects.len()), ..Versions::default() };
+pub(crate) fn choose(
+    inventory: &Inventory,
+    last_good: &LastGood,
+    findings: &mut Findings,
+) -> (Versions, LastGood) {
+    let mut versions = Versions {
+        objects: Vec::with_capacity(inventory.objects.len()),
+        ..Versions::default()
+    };
     let mut good = LastGood::with_capacity(inventory.objects.len());
     let mut wrong = Findings::new();
     for object in &inventory.objects {

@@ -53,15 +53,25 @@ pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> V
     let mut claims = Claims::default();
     let mut open: BTreeMap<SocketAddr, Vec<usize>> = BTreeMap::new();
     for gateway in 0..gateways.gateways.len() {
-        let Some(range) = gateways.gateways.get(gateway).map(|gateway| gateway.servers.clone()) else { continue };
+        let Some(range) = gateways
+            .gateways
+            .get(gateway)
+            .map(|gateway| gateway.servers.clone())
+        else {
+            continue;
+        };
         for index in range {
-            let Some(server) = gateways.servers.get(index) else { continue };
+            let Some(server) = gateways.servers.get(index) else {
+                continue;
+            };
             let addrs = server.addrs.clone();
             let is_http = server.protocol == ServerProtocol::Http;
             let mut serves = false;
             let mut refused = false;
             for addr in addrs {
-                let Some(server) = gateways.servers.get(index) else { continue };
+                let Some(server) = gateways.servers.get(index) else {
+                    continue;
+                };
                 match claims.admit(addr, gateway, index, server) {
                     Ok(()) if is_http => {
                         open.entry(addr).or_default().push(index);
@@ -80,19 +90,35 @@ pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> V
             }
         }
     }
-    open.into_iter().map(|(addr, servers)| Socket { addr, servers }).collect()
+    open.into_iter()
+        .map(|(addr, servers)| Socket { addr, servers })
+        .collect()
 }
 
 impl Claims {
-    fn admit(&mut self, addr: SocketAddr, gateway: usize, index: usize, server: &Server<'_>) -> Result<(), Refusal> {
+    fn admit(
+        &mut self,
+        addr: SocketAddr,
+        gateway: usize,
+        index: usize,
+        server: &Server<'_>,
+    ) -> Result<(), Refusal> {
         if server.has_tls {
             let known = self.tls_hosts.entry(addr).or_default();
             for host in &server.hosts {
                 if let Some(first) = known.get(&host.literal) {
-                    return Err(Refusal::DuplicateHost { host: host.literal.clone(), first: *first });
+                    return Err(Refusal::DuplicateHost {
+                        host: host.literal.clone(),
+                        first: *first,
+                    });
                 }
             }
-            known.extend(server.hosts.iter().map(|host| (host.literal.clone(), index)));
+            known.extend(
+                server
+                    .hosts
+                    .iter()
+                    .map(|host| (host.literal.clone(), index)),
+            );
         }
         let kind = match server.protocol {
             ServerProtocol::Http => Kind::Plaintext,
@@ -100,12 +126,16 @@ impl Claims {
             ServerProtocol::Tcp => Kind::Tcp,
         };
         if server.protocol == ServerProtocol::Https
-            && !self.https_names.insert((addr, gateway, server.port_name.to_owned()))
+            && !self
+                .https_names
+                .insert((addr, gateway, server.port_name.to_owned()))
         {
             return Err(Refusal::DuplicateName);
         }
         match self.sockets.get(&addr) {
-            Some(claim) if claim.kind != kind || kind == Kind::Tcp => Err(Refusal::Conflict { first: claim.first }),
+            Some(claim) if claim.kind != kind || kind == Kind::Tcp => {
+                Err(Refusal::Conflict { first: claim.first })
+            }
             Some(_) => Ok(()),
             None => {
                 self.sockets.insert(addr, Claim { kind, first: index });
@@ -138,6 +168,9 @@ impl Refusal {
             )
             .hint("give every server's port its own name"),
         };
-        finding.at(&server.origin).of(&server.object.key).path(format!("spec.servers[{}]", server.index))
+        finding
+            .at(&server.origin)
+            .of(&server.object.key)
+            .path(format!("spec.servers[{}]", server.index))
     }
 }

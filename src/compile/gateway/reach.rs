@@ -29,10 +29,15 @@ impl<'s> Reach<'s> {
         let mut reach = Self::default();
         for (offset, server) in servers.iter().enumerate() {
             for host in &server.hosts {
-                let place = Place { server: first + offset, host };
+                let place = Place {
+                    server: first + offset,
+                    host,
+                };
                 match &host.pattern {
                     HostPattern::Exact(name) => reach.exact.entry(name).or_default().push(place),
-                    HostPattern::Suffix(suffix) => reach.suffix.entry(suffix).or_default().push(place),
+                    HostPattern::Suffix(suffix) => {
+                        reach.suffix.entry(suffix).or_default().push(place)
+                    }
                     HostPattern::Any => reach.any.push(place),
                 }
             }
@@ -42,17 +47,33 @@ impl<'s> Reach<'s> {
 
     /// Calls `found` with each server that carries a host, and with the part of the host it
     /// carries: the more specific of both patterns.
-    pub(crate) fn find(&self, host: &HostPattern, namespace: &str, mut found: impl FnMut(usize, &HostPattern)) {
+    pub(crate) fn find(
+        &self,
+        host: &HostPattern,
+        namespace: &str,
+        mut found: impl FnMut(usize, &HostPattern),
+    ) {
         let mut visit = |places: &[Place<'s>], narrow: bool| {
             for place in places {
-                if place.host.namespace.as_deref().is_none_or(|only| only == namespace) {
-                    found(place.server, if narrow { &place.host.pattern } else { host });
+                if place
+                    .host
+                    .namespace
+                    .as_deref()
+                    .is_none_or(|only| only == namespace)
+                {
+                    found(
+                        place.server,
+                        if narrow { &place.host.pattern } else { host },
+                    );
                 }
             }
         };
         let text: &str = match host {
             HostPattern::Exact(name) => {
-                visit(self.exact.get(&**name).map_or(&[][..], Vec::as_slice), false);
+                visit(
+                    self.exact.get(&**name).map_or(&[][..], Vec::as_slice),
+                    false,
+                );
                 name
             }
             HostPattern::Suffix(suffix) => suffix,
@@ -73,7 +94,9 @@ impl<'s> Reach<'s> {
         }
         // What lies below this wildcard; its own equals were found above.
         for places in self.exact.values().chain(self.suffix.values()) {
-            let Some(first) = places.first() else { continue };
+            let Some(first) = places.first() else {
+                continue;
+            };
             if first.host.pattern != *host && host.covers(&first.host.pattern) {
                 visit(places, true);
             }

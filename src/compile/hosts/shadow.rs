@@ -40,7 +40,9 @@ impl Shadows {
         let first = linear.next();
         let count = linear.count() + 1;
         if let Some(first) = first.filter(|_| count > LONG_RUN) {
-            let message = format!("{count} rules of the host `{host}` differ only in headers or regexes; a request tries them one by one");
+            let message = format!(
+                "{count} rules of the host `{host}` differ only in headers or regexes; a request tries them one by one"
+            );
             findings.push(
                 Finding::new(Code::LINEAR_RULES, message)
                     .at(&first.origin)
@@ -56,14 +58,23 @@ impl Shadows {
         let mut prefixes: BTreeMap<&str, usize> = BTreeMap::new();
         let mut dead = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            if route.predicates.iter().any(|predicate| matches!(predicate, Predicate::Unreadable { .. })) {
+            if route
+                .predicates
+                .iter()
+                .any(|predicate| matches!(predicate, Predicate::Unreadable { .. }))
+            {
                 continue;
             }
             let behind = match &route.uri {
                 UriMatch::Any => prefixes.get("/").copied(),
-                UriMatch::Exact { text, ignore_case: false } | UriMatch::Prefix { text, ignore_case: false } => {
-                    covering(&prefixes, text)
+                UriMatch::Exact {
+                    text,
+                    ignore_case: false,
                 }
+                | UriMatch::Prefix {
+                    text,
+                    ignore_case: false,
+                } => covering(&prefixes, text),
                 _ => None,
             };
             let behind = behind.or_else(|| match seen.entry(self.signature(route)) {
@@ -74,7 +85,10 @@ impl Shadows {
                 }
             });
             if let Some(behind) = behind {
-                dead.push(Dead { route: index, behind });
+                dead.push(Dead {
+                    route: index,
+                    behind,
+                });
                 continue;
             }
             if route.predicates.is_empty() {
@@ -82,7 +96,10 @@ impl Shadows {
                     UriMatch::Any => {
                         prefixes.entry("/").or_insert(index);
                     }
-                    UriMatch::Prefix { text, ignore_case: false } => {
+                    UriMatch::Prefix {
+                        text,
+                        ignore_case: false,
+                    } => {
                         prefixes.entry(text).or_insert(index);
                     }
                     _ => {}
@@ -116,7 +133,8 @@ impl Shadows {
                 | Predicate::Scheme(matcher)
                 | Predicate::Authority(matcher)
                 | Predicate::Target(matcher) => matcher,
-                Predicate::Header { name, matcher } | Predicate::WithoutHeader { name, matcher } => {
+                Predicate::Header { name, matcher }
+                | Predicate::WithoutHeader { name, matcher } => {
                     name.hash(&mut hasher);
                     matcher
                 }
@@ -140,11 +158,17 @@ impl Shadows {
 fn covering(prefixes: &BTreeMap<&str, usize>, text: &str) -> Option<usize> {
     let mut upper = text;
     loop {
-        let (prefix, index) = prefixes.range::<str, _>((Bound::Unbounded, Bound::Included(upper))).next_back()?;
+        let (prefix, index) = prefixes
+            .range::<str, _>((Bound::Unbounded, Bound::Included(upper)))
+            .next_back()?;
         if text.starts_with(prefix) {
             return Some(*index);
         }
-        let shared = prefix.bytes().zip(text.bytes()).take_while(|(a, b)| a == b).count();
+        let shared = prefix
+            .bytes()
+            .zip(text.bytes())
+            .take_while(|(a, b)| a == b)
+            .count();
         let shared = (0..=shared).rev().find(|end| text.is_char_boundary(*end))?;
         upper = text.get(..shared)?;
     }
@@ -167,15 +191,31 @@ fn report(routes: &[Route], dead: &[Dead], findings: &mut Findings) {
         }
     }
     for Dead { route, behind } in dead {
-        let (Some(route), Some(behind)) = (routes.get(*route), routes.get(*behind)) else { continue };
+        let (Some(route), Some(behind)) = (routes.get(*route), routes.get(*behind)) else {
+            continue;
+        };
         let finding = if route.object != behind.object {
-            let message = format!("{} of {} ({}) takes every request that this would match", behind.path, behind.object, behind.origin);
+            let message = format!(
+                "{} of {} ({}) takes every request that this would match",
+                behind.path, behind.object, behind.origin
+            );
             Finding::new(Code::SHADOWED, message)
-        } else if routes.iter().zip(&is_dead).filter(|(other, _)| is_same_rule(other, route)).all(|(_, dead)| *dead) {
-            let message = format!("every match of this rule is taken by earlier ones, such as {} ({})", behind.path, behind.origin);
+        } else if routes
+            .iter()
+            .zip(&is_dead)
+            .filter(|(other, _)| is_same_rule(other, route))
+            .all(|(_, dead)| *dead)
+        {
+            let message = format!(
+                "every match of this rule is taken by earlier ones, such as {} ({})",
+                behind.path, behind.origin
+            );
             Finding::new(Code::UNREACHABLE_RULE, message)
         } else {
-            let message = format!("{} ({}) takes every request that this would match", behind.path, behind.origin);
+            let message = format!(
+                "{} ({}) takes every request that this would match",
+                behind.path, behind.origin
+            );
             Finding::new(Code::INEFFECTIVE_MATCH, message)
         };
         findings.push(

@@ -42,7 +42,11 @@ impl Scope {
                     if is_known && !self.has_port(listener) {
                         continue;
                     }
-                    for host in listener.virtual_hosts.iter_mut().filter(|host| self.names(host)) {
+                    for host in listener
+                        .virtual_hosts
+                        .iter_mut()
+                        .filter(|host| self.names(host))
+                    {
                         host.fence.get_or_insert_with(|| fence.clone());
                         count += 1;
                     }
@@ -56,8 +60,13 @@ impl Scope {
         match self {
             Scope::All => "everything this gateway serves".into(),
             Scope::Port(port) => format!("everything on port {port}"),
-            Scope::VirtualHosts { name: Some(name), .. } => format!("the virtual host `{name}`"),
-            Scope::VirtualHosts { domain: Some(domain), .. } => format!("the host `{domain}`"),
+            Scope::VirtualHosts {
+                name: Some(name), ..
+            } => format!("the virtual host `{name}`"),
+            Scope::VirtualHosts {
+                domain: Some(domain),
+                ..
+            } => format!("the host `{domain}`"),
             Scope::VirtualHosts { .. } => "every virtual host".into(),
         }
     }
@@ -72,9 +81,14 @@ impl Scope {
     }
 
     fn names(&self, host: &VirtualHost) -> bool {
-        let Scope::VirtualHosts { name, domain, .. } = self else { return true };
+        let Scope::VirtualHosts { name, domain, .. } = self else {
+            return true;
+        };
         let shown = host.host.to_string();
-        name.as_deref().is_none_or(|name| *name == *host.name || name.rsplit_once(':').is_some_and(|(name, _)| name == shown))
-            && domain.as_deref().is_none_or(|domain| domain.eq_ignore_ascii_case(&shown))
+        name.as_deref().is_none_or(|name| {
+            *name == *host.name || name.rsplit_once(':').is_some_and(|(name, _)| name == shown)
+        }) && domain
+            .as_deref()
+            .is_none_or(|domain| domain.eq_ignore_ascii_case(&shown))
     }
 }

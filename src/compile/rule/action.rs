@@ -36,15 +36,24 @@ impl Translator<'_, '_> {
             Err(Refused::Invalid(reason)) => {
                 let origin = rule.object.origin.at(rule.position);
                 let finding = Finding::new(Code::INVALID_VALUE, reason.clone()).at(&origin);
-                self.findings.push(finding.of(&rule.object.key).path(printed));
-                let fence = Arc::new(Fence { origin, reason: reason.into() });
+                self.findings
+                    .push(finding.of(&rule.object.key).path(printed));
+                let fence = Arc::new(Fence {
+                    origin,
+                    reason: reason.into(),
+                });
                 self.report_fence(rule.object, printed, rule.position, &fence);
                 Action::Fenced(fence)
             }
         }
     }
 
-    fn serve(&mut self, rule: &Rule<'_>, prefix: Option<usize>, port: u16) -> Result<Action, Refused> {
+    fn serve(
+        &mut self,
+        rule: &Rule<'_>,
+        prefix: Option<usize>,
+        port: u16,
+    ) -> Result<Action, Refused> {
         let spec = rule.spec;
         if let Some(written) = &spec.redirect {
             return Ok(Action::Redirect {
@@ -67,8 +76,16 @@ impl Translator<'_, '_> {
             None => None,
         };
         let destinations = self.destinations(rule, port)?;
-        let total_weight = destinations.iter().map(|destination| destination.weight).sum();
-        Ok(Action::Forward(Forward { destinations, total_weight, rewrite, timeout }))
+        let total_weight = destinations
+            .iter()
+            .map(|destination| destination.weight)
+            .sum();
+        Ok(Action::Forward(Forward {
+            destinations,
+            total_weight,
+            rewrite,
+            timeout,
+        }))
     }
 
     fn destinations(&mut self, rule: &Rule<'_>, port: u16) -> Result<Vec<Destination>, Refused> {
@@ -78,14 +95,19 @@ impl Translator<'_, '_> {
             let Slot::Good(written) = &slot.value else {
                 return Err(Refused::Invalid("a destination cannot be read".into()));
             };
-            let weight = u64::try_from(written.weight.unwrap_or(0)).map_err(|_| "a weight is negative".to_owned())?;
+            let weight = u64::try_from(written.weight.unwrap_or(0))
+                .map_err(|_| "a weight is negative".to_owned())?;
             // Alone, the weight says nothing; among several, zero takes the destination out.
             let weight = if count == 1 { 1 } else { weight };
             if weight == 0 {
                 continue;
             }
             let origin = rule.object.origin.at(slot.position);
-            let edits = headers::merge(rule.spec.headers.as_deref(), written.headers.as_deref(), count)?;
+            let edits = headers::merge(
+                rule.spec.headers.as_deref(),
+                written.headers.as_deref(),
+                count,
+            )?;
             let target = self.target(rule, index, written, &origin, port)?;
             destinations.push(Destination {
                 target,
@@ -122,8 +144,14 @@ impl Translator<'_, '_> {
         }
         let reference = DestinationRef {
             host: &destination.host,
-            subset: destination.subset.as_deref().filter(|subset| !subset.is_empty()),
-            port: destination.port.and_then(|port| port.number).filter(|number| *number != 0),
+            subset: destination
+                .subset
+                .as_deref()
+                .filter(|subset| !subset.is_empty()),
+            port: destination
+                .port
+                .and_then(|port| port.number)
+                .filter(|number| *number != 0),
             gateway_port: port,
             namespace: &rule.object.key.namespace,
             origin,

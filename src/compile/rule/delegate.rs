@@ -17,16 +17,32 @@ use super::{Branch, Rule, Translator};
 impl<'a> Translator<'a, '_> {
     /// Adds the branches of a root rule's delegate.
     pub(super) fn delegated(&mut self, root: &Rule<'_>, port: u16, branches: &mut Vec<Branch>) {
-        let Some(delegate) = &root.spec.delegate else { return };
-        let namespace = delegate.namespace.as_deref().filter(|namespace| !namespace.is_empty());
+        let Some(delegate) = &root.spec.delegate else {
+            return;
+        };
+        let namespace = delegate
+            .namespace
+            .as_deref()
+            .filter(|namespace| !namespace.is_empty());
         let namespace = namespace.unwrap_or(&root.object.key.namespace);
         let printed = self.path(root.index);
-        let found = self.services.delegates.get(&(namespace, delegate.name.as_str())).copied();
-        let visible = found.filter(|(object, leaf)| self.exported(object, leaf, &root.object.key.namespace));
+        let found = self
+            .services
+            .delegates
+            .get(&(namespace, delegate.name.as_str()))
+            .copied();
+        let visible =
+            found.filter(|(object, leaf)| self.exported(object, leaf, &root.object.key.namespace));
         let Some((object, leaf)) = visible else {
             let message = match found {
-                None => format!("the delegate VirtualService `{namespace}/{}` does not exist; this rule is left out", delegate.name),
-                Some(_) => format!("the delegate VirtualService `{namespace}/{}` is not exported to this namespace; this rule is left out", delegate.name),
+                None => format!(
+                    "the delegate VirtualService `{namespace}/{}` does not exist; this rule is left out",
+                    delegate.name
+                ),
+                Some(_) => format!(
+                    "the delegate VirtualService `{namespace}/{}` is not exported to this namespace; this rule is left out",
+                    delegate.name
+                ),
             };
             self.findings.push(
                 Finding::new(Code::REFERENCED_RESOURCE_NOT_FOUND, message)
@@ -38,14 +54,23 @@ impl<'a> Translator<'a, '_> {
             return;
         };
         let damage = self.versions.damage(&object.key);
-        let whole = damage.and_then(|damage| damage.of_whole(&["spec.http"])).map(Fault::fence);
-        let root_fault = root.damage.and_then(|damage| damage.under(&printed).next()).map(Fault::fence);
+        let whole = damage
+            .and_then(|damage| damage.of_whole(&["spec.http"]))
+            .map(Fault::fence);
+        let root_fault = root
+            .damage
+            .and_then(|damage| damage.under(&printed).next())
+            .map(Fault::fence);
         let fence = root.fence.clone().or(root_fault).or(whole);
         if leaf.http.is_empty()
             && let Some(fence) = &fence
         {
             // Nothing of the delegate can be read: what the root matches is fenced.
-            let rule = Rule { fence: Some(fence.clone()), matches: root.matches.clone(), ..*root };
+            let rule = Rule {
+                fence: Some(fence.clone()),
+                matches: root.matches.clone(),
+                ..*root
+            };
             self.rule(&rule, port, branches);
             return;
         }
@@ -55,7 +80,10 @@ impl<'a> Translator<'a, '_> {
                 continue;
             };
             let Some((spec, matches)) = merge(root, spec, slot.position) else {
-                let message = format!("no match of this rule fits a match of the rule that delegates to it ({})", root.object.origin.at(root.position));
+                let message = format!(
+                    "no match of this rule fits a match of the rule that delegates to it ({})",
+                    root.object.origin.at(root.position)
+                );
                 let printed = self.path(index);
                 self.findings.push(
                     Finding::new(Code::UNREACHABLE_RULE, message)
@@ -66,13 +94,25 @@ impl<'a> Translator<'a, '_> {
                 );
                 continue;
             };
-            let rule = Rule { object, index, position: slot.position, spec: &spec, matches, damage, fence: fence.clone() };
+            let rule = Rule {
+                object,
+                index,
+                position: slot.position,
+                spec: &spec,
+                matches,
+                damage,
+                fence: fence.clone(),
+            };
             self.rule(&rule, port, branches);
         }
     }
 
     fn exported(&self, object: &Object, leaf: &VirtualService, viewer: &str) -> bool {
-        let export_to = if leaf.export_to.is_empty() { &self.options.virtual_service_export_to } else { &leaf.export_to };
+        let export_to = if leaf.export_to.is_empty() {
+            &self.options.virtual_service_export_to
+        } else {
+            &leaf.export_to
+        };
         export_to.is_empty()
             || export_to.iter().any(|entry| match entry.as_str() {
                 "*" => true,
@@ -84,15 +124,31 @@ impl<'a> Translator<'a, '_> {
 
 /// A leaf's rule within its root's: the merged rule, and where each of its matches stands in
 /// the leaf. `None` if they do not fit.
-fn merge(root: &Rule<'_>, leaf: &HttpRoute, position: crate::base::Position) -> Option<(HttpRoute, Vec<Option<usize>>)> {
+fn merge(
+    root: &Rule<'_>,
+    leaf: &HttpRoute,
+    position: crate::base::Position,
+) -> Option<(HttpRoute, Vec<Option<usize>>)> {
     let mut merged = leaf.clone();
     let own = &root.object.key.namespace;
-    let roots: Vec<Cow<'_, HttpMatch>> = root.spec.matches.iter().filter_map(|slot| slot.good()).map(|spec| absolute(spec, own)).collect();
+    let roots: Vec<Cow<'_, HttpMatch>> = root
+        .spec
+        .matches
+        .iter()
+        .filter_map(|slot| slot.good())
+        .map(|spec| absolute(spec, own))
+        .collect();
     let mut indexes = Vec::new();
     if roots.is_empty() {
         indexes.extend((0..leaf.matches.len()).map(Some));
     } else if leaf.matches.is_empty() {
-        merged.matches = roots.iter().map(|spec| At { position, value: Slot::Good(spec.clone().into_owned()) }).collect();
+        merged.matches = roots
+            .iter()
+            .map(|spec| At {
+                position,
+                value: Slot::Good(spec.clone().into_owned()),
+            })
+            .collect();
         indexes.extend(roots.iter().map(|_| None));
     } else {
         merged.matches.clear();
@@ -101,7 +157,10 @@ fn merge(root: &Rule<'_>, leaf: &HttpRoute, position: crate::base::Position) -> 
             let leaf = slot.good().unwrap_or(&unreadable);
             let before = merged.matches.len();
             for root in roots.iter().filter(|root| !conflict(root, leaf)) {
-                merged.matches.push(At { position: slot.position, value: Slot::Good(combine(root, leaf)) });
+                merged.matches.push(At {
+                    position: slot.position,
+                    value: Slot::Good(combine(root, leaf)),
+                });
                 indexes.push(Some(index));
             }
             if merged.matches.len() == before {
@@ -154,7 +213,9 @@ fn join(root: Option<&str>, leaf: Option<&str>) -> Option<String> {
 }
 
 fn combine(root: &HttpMatch, leaf: &HttpMatch) -> HttpMatch {
-    let either = |leaf: &Option<StringMatch>, root: &Option<StringMatch>| leaf.clone().or_else(|| root.clone());
+    let either = |leaf: &Option<StringMatch>, root: &Option<StringMatch>| {
+        leaf.clone().or_else(|| root.clone())
+    };
     HttpMatch {
         name: join(root.name.as_deref(), leaf.name.as_deref()),
         uri: either(&leaf.uri, &root.uri),
@@ -166,17 +227,30 @@ fn combine(root: &HttpMatch, leaf: &HttpMatch) -> HttpMatch {
         query_params: both(&root.query_params, &leaf.query_params),
         ignore_uri_case: leaf.ignore_uri_case.or(root.ignore_uri_case),
         port: leaf.port.filter(|port| *port != 0).or(root.port),
-        gateways: if leaf.gateways.is_empty() { root.gateways.clone() } else { leaf.gateways.clone() },
+        gateways: if leaf.gateways.is_empty() {
+            root.gateways.clone()
+        } else {
+            leaf.gateways.clone()
+        },
         source_labels: both(&root.source_labels, &leaf.source_labels),
-        source_namespace: leaf.source_namespace.clone().or_else(|| root.source_namespace.clone()),
-        stat_prefix: leaf.stat_prefix.clone().or_else(|| root.stat_prefix.clone()),
+        source_namespace: leaf
+            .source_namespace
+            .clone()
+            .or_else(|| root.source_namespace.clone()),
+        stat_prefix: leaf
+            .stat_prefix
+            .clone()
+            .or_else(|| root.stat_prefix.clone()),
     }
 }
 
 /// Both maps; the leaf's entry wins, having been found narrower.
 fn both<T: Clone>(root: &BTreeMap<String, T>, leaf: &BTreeMap<String, T>) -> BTreeMap<String, T> {
     let mut merged = root.clone();
-    merged.extend(leaf.iter().map(|(name, value)| (name.clone(), value.clone())));
+    merged.extend(
+        leaf.iter()
+            .map(|(name, value)| (name.clone(), value.clone())),
+    );
     merged
 }
 
@@ -195,15 +269,24 @@ fn conflict(root: &HttpMatch, leaf: &HttpMatch) -> bool {
     ];
     let port = |spec: &HttpMatch| spec.port.filter(|port| *port != 0);
     let differ = |a: Option<u32>, b: Option<u32>| matches!((a, b), (Some(a), Some(b)) if a != b);
-    pairs.iter().any(|(root, leaf)| matches!((root, leaf), (Some(root), Some(leaf)) if is_wider(root, leaf)))
-        || maps.iter().any(|(root, leaf)| {
-            leaf.iter().any(|(name, leaf)| root.get(name).is_some_and(|root| is_wider(root, leaf)))
-        })
-        || root.ignore_uri_case.unwrap_or(false) != leaf.ignore_uri_case.unwrap_or(false)
+    pairs.iter().any(
+        |(root, leaf)| matches!((root, leaf), (Some(root), Some(leaf)) if is_wider(root, leaf)),
+    ) || maps.iter().any(|(root, leaf)| {
+        leaf.iter()
+            .any(|(name, leaf)| root.get(name).is_some_and(|root| is_wider(root, leaf)))
+    }) || root.ignore_uri_case.unwrap_or(false) != leaf.ignore_uri_case.unwrap_or(false)
         || differ(port(root), port(leaf))
-        || leaf.source_labels.iter().any(|(name, value)| root.source_labels.get(name).is_some_and(|other| other != value))
+        || leaf.source_labels.iter().any(|(name, value)| {
+            root.source_labels
+                .get(name)
+                .is_some_and(|other| other != value)
+        })
         || matches!((&root.source_namespace, &leaf.source_namespace), (Some(root), Some(leaf)) if root != leaf)
-        || (!root.gateways.is_empty() && leaf.gateways.iter().any(|name| !root.gateways.contains(name)))
+        || (!root.gateways.is_empty()
+            && leaf
+                .gateways
+                .iter()
+                .any(|name| !root.gateways.contains(name)))
 }
 
 /// Whether a leaf's condition is not contained in the root's; regexes cannot be compared.
@@ -213,7 +296,11 @@ fn is_wider(root: &StringMatch, leaf: &StringMatch) -> bool {
     }
     match (&root.exact, &root.prefix) {
         (Some(root), _) => leaf.exact.as_ref() != Some(root),
-        (None, Some(root)) => leaf.prefix.as_ref().or(leaf.exact.as_ref()).is_none_or(|leaf| !leaf.starts_with(root.as_str())),
+        (None, Some(root)) => leaf
+            .prefix
+            .as_ref()
+            .or(leaf.exact.as_ref())
+            .is_none_or(|leaf| !leaf.starts_with(root.as_str())),
         (None, None) => true,
     }
 }
@@ -223,11 +310,17 @@ mod tests {
     use super::*;
 
     fn exact(text: &str) -> StringMatch {
-        StringMatch { exact: Some(text.into()), ..StringMatch::default() }
+        StringMatch {
+            exact: Some(text.into()),
+            ..StringMatch::default()
+        }
     }
 
     fn prefix(text: &str) -> StringMatch {
-        StringMatch { prefix: Some(text.into()), ..StringMatch::default() }
+        StringMatch {
+            prefix: Some(text.into()),
+            ..StringMatch::default()
+        }
     }
 
     #[test]
@@ -238,13 +331,19 @@ mod tests {
         assert!(is_wider(&prefix("/a/b"), &prefix("/a")));
         assert!(is_wider(&exact("/a"), &prefix("/a")));
         assert!(is_wider(&exact("/a"), &exact("/b")));
-        let regex = StringMatch { regex: Some(".*".into()), ..StringMatch::default() };
+        let regex = StringMatch {
+            regex: Some(".*".into()),
+            ..StringMatch::default()
+        };
         assert!(is_wider(&prefix("/a"), &regex));
     }
 
     #[test]
     fn names_of_root_and_leaf_join_with_a_hyphen() {
-        assert_eq!(join(Some("root"), Some("leaf")).as_deref(), Some("root-leaf"));
+        assert_eq!(
+            join(Some("root"), Some("leaf")).as_deref(),
+            Some("root-leaf")
+        );
         assert_eq!(join(Some("root"), None).as_deref(), Some("root"));
         assert_eq!(join(None, Some("")).as_deref(), None);
     }

@@ -16,7 +16,7 @@ use crate::plan::{Fence, Route};
 use super::{Rule, Translator};
 
 /// Prefix of the names that test a claim of a verified token.
-pub(super) const CLAIMS: &str = "@request.auth.claims";
+pub(crate) const CLAIMS: &str = "@request.auth.claims";
 
 /// What one match demands.
 #[derive(Default)]
@@ -29,10 +29,14 @@ pub(super) struct Conditions {
 
 /// Length of what a path rewrite replaces: the matched prefix. `None` for other matches, whose
 /// whole path is replaced. No `uri` matches the prefix `/`, as Istio translates it.
-pub(super) fn prefix_length(spec: &HttpMatch) -> Option<usize> {
+pub(crate) fn prefix_length(spec: &HttpMatch) -> Option<usize> {
     match &spec.uri {
         None => Some(1),
-        Some(Written { exact: None, prefix: None, regex: None }) => Some(1),
+        Some(Written {
+            exact: None,
+            prefix: None,
+            regex: None,
+        }) => Some(1),
         Some(uri) => uri.prefix.as_ref().map(String::len),
     }
 }
@@ -70,10 +74,14 @@ impl Draft<'_> {
         let path = format!("{}.{field}", self.path);
         let origin = self.rule.object.origin.at(self.rule.position);
         let reason = format!("{path}: {error}").into();
-        self.done.fence.get_or_insert_with(|| Arc::new(Fence { origin, reason }));
+        self.done
+            .fence
+            .get_or_insert_with(|| Arc::new(Fence { origin, reason }));
         let is_known = |predicate: &Predicate| matches!(predicate, Predicate::Unreadable { text } if **text == *path);
         if !self.done.predicates.iter().any(is_known) {
-            self.done.predicates.push(Predicate::Unreadable { text: path.into() });
+            self.done
+                .predicates
+                .push(Predicate::Unreadable { text: path.into() });
         }
     }
 }
@@ -93,20 +101,29 @@ impl Translator<'_, '_> {
             Some(index) => format!("{printed}.match[{index}]"),
             None => format!("{printed}.match"),
         };
-        let mut draft = Draft { rule, path, done: Conditions::default() };
+        let mut draft = Draft {
+            rule,
+            path,
+            done: Conditions::default(),
+        };
         if let Some(damage) = rule.damage {
-            let texts = damage.under(&draft.path).map(|fault| Predicate::Unreadable { text: (*fault.path).into() });
+            let texts = damage
+                .under(&draft.path)
+                .map(|fault| Predicate::Unreadable {
+                    text: (*fault.path).into(),
+                });
             draft.done.predicates.extend(texts);
         }
         match uri(spec) {
             Ok(uri) => draft.done.uri = uri,
             Err(error) => draft.unreadable("uri", error),
         }
-        let mut pseudo = |field: &str, written: &Option<Written>, make: fn(StringMatch) -> Predicate| {
-            if let Some(written) = written {
-                draft.add(field, text(written).map(make));
-            }
-        };
+        let mut pseudo =
+            |field: &str, written: &Option<Written>, make: fn(StringMatch) -> Predicate| {
+                if let Some(written) = written {
+                    draft.add(field, text(written).map(make));
+                }
+            };
         pseudo("method", &spec.method, method);
         pseudo("scheme", &spec.scheme, Predicate::Scheme);
         pseudo("authority", &spec.authority, Predicate::Authority);
@@ -119,7 +136,10 @@ impl Translator<'_, '_> {
         for (name, written) in &spec.without_headers {
             match name.starts_with(CLAIMS) {
                 true => self.claim(name, &mut draft),
-                false => draft.add(&format!("withoutHeaders[{name}]"), without_header(name, written)),
+                false => draft.add(
+                    &format!("withoutHeaders[{name}]"),
+                    without_header(name, written),
+                ),
             }
         }
         for (name, written) in &spec.query_params {
@@ -127,7 +147,10 @@ impl Translator<'_, '_> {
                 StringMatch::Exact(value) if value.is_empty() => StringMatch::Present,
                 matcher => matcher,
             });
-            let predicate = matcher.map(|matcher| Predicate::Query { name: name.as_str().into(), matcher });
+            let predicate = matcher.map(|matcher| Predicate::Query {
+                name: name.as_str().into(),
+                matcher,
+            });
             draft.add(&format!("queryParams[{name}]"), predicate);
         }
         draft.done.predicates.sort_by_key(cost);
@@ -149,20 +172,34 @@ impl Translator<'_, '_> {
 }
 
 /// The condition on the path. `Err` says why it cannot be compiled.
-pub(in crate::compile) fn uri(spec: &HttpMatch) -> Result<UriMatch, String> {
-    let Some(written) = &spec.uri else { return Ok(UriMatch::Any) };
+fn uri(spec: &HttpMatch) -> Result<UriMatch, String> {
+    let Some(written) = &spec.uri else {
+        return Ok(UriMatch::Any);
+    };
     let ignore_case = spec.ignore_uri_case.unwrap_or(false);
-    let fold = |text: &str| if ignore_case { text.to_ascii_lowercase().into() } else { text.into() };
+    let fold = |text: &str| {
+        if ignore_case {
+            text.to_ascii_lowercase().into()
+        } else {
+            text.into()
+        }
+    };
     Ok(match text(written)? {
         StringMatch::Present => UriMatch::Any,
-        StringMatch::Exact(text) => UriMatch::Exact { text: fold(&text), ignore_case },
-        StringMatch::Prefix(text) => UriMatch::Prefix { text: fold(&text), ignore_case },
+        StringMatch::Exact(text) => UriMatch::Exact {
+            text: fold(&text),
+            ignore_case,
+        },
+        StringMatch::Prefix(text) => UriMatch::Prefix {
+            text: fold(&text),
+            ignore_case,
+        },
         StringMatch::Regex(regex) => UriMatch::Regex(regex),
     })
 }
 
 /// A condition on a text. `Err` says why it cannot be compiled.
-pub(in crate::compile) fn text(written: &Written) -> Result<StringMatch, String> {
+pub(crate) fn text(written: &Written) -> Result<StringMatch, String> {
     match (&written.exact, &written.prefix, &written.regex) {
         (None, None, None) => Ok(StringMatch::Present),
         (Some(text), None, None) => Ok(StringMatch::Exact(text.as_str().into())),
@@ -181,7 +218,10 @@ fn header(name: &str, written: &Written) -> Result<Predicate, String> {
         ":authority" => Predicate::Authority(matcher),
         ":scheme" => Predicate::Scheme(matcher),
         ":path" => Predicate::Target(matcher),
-        name => Predicate::Header { name: header_name(name)?, matcher },
+        name => Predicate::Header {
+            name: header_name(name)?,
+            matcher,
+        },
     })
 }
 
@@ -191,7 +231,10 @@ fn without_header(name: &str, written: &Written) -> Result<Predicate, String> {
         Some("*") => StringMatch::Present,
         _ => text(written)?,
     };
-    Ok(Predicate::WithoutHeader { name: header_name(name)?, matcher })
+    Ok(Predicate::WithoutHeader {
+        name: header_name(name)?,
+        matcher,
+    })
 }
 
 fn header_name(name: &str) -> Result<HeaderName, String> {

@@ -8,8 +8,13 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 /// Whether the action of a rule depends on the length of the prefix that a match names.
 pub(super) fn needs_prefix(rule: &HttpRoute) -> bool {
-    rule.rewrite.as_ref().is_some_and(|rewrite| rewrite.uri.is_some())
-        || rule.redirect.as_ref().is_some_and(|redirect| redirect.prefix_rewrite.is_some())
+    rule.rewrite
+        .as_ref()
+        .is_some_and(|rewrite| rewrite.uri.is_some())
+        || rule
+            .redirect
+            .as_ref()
+            .is_some_and(|redirect| redirect.prefix_rewrite.is_some())
 }
 
 /// Compiles a rewrite for a match whose prefix has the given length.
@@ -31,7 +36,9 @@ pub(super) fn compile(written: &Written, prefix: Option<usize>) -> Result<Rewrit
         (None, None) => None,
     };
     let authority = match text(&written.authority) {
-        Some(text) => Some(HeaderValue::from_str(&text).map_err(|_| format!("`{text}` is not an authority"))?),
+        Some(text) => Some(
+            HeaderValue::from_str(&text).map_err(|_| format!("`{text}` is not an authority"))?,
+        ),
         None => None,
     };
     Ok(Rewrite { path, authority })

@@ -16,7 +16,9 @@ pub(crate) fn is_label(text: &str) -> bool {
     bytes.len() <= 63
         && is_edge(bytes.first())
         && is_edge(bytes.last())
-        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+        && bytes
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
 }
 
 /// Whether a text is an IP address.
@@ -43,7 +45,9 @@ pub(crate) fn host(text: &str) -> Result<(), String> {
         return Ok(());
     }
     if text.contains('*') && HostPattern::parse(text).is_none() {
-        return Err(format!("`{text}` has a `*` that is not the whole leftmost label"));
+        return Err(format!(
+            "`{text}` has a `*` that is not the whole leftmost label"
+        ));
     }
     Err(format!("`{text}` is not a host name"))
 }
@@ -52,7 +56,9 @@ pub(crate) fn host(text: &str) -> Result<(), String> {
 pub(crate) fn server_host(text: &str) -> Result<(), String> {
     host(text)?;
     if text != "*" && !text.contains('.') && !is_address(text) {
-        return Err(format!("the short name `{text}` is not allowed in a Gateway"));
+        return Err(format!(
+            "the short name `{text}` is not allowed in a Gateway"
+        ));
     }
     Ok(())
 }
@@ -63,20 +69,40 @@ pub(crate) fn check_export_to(object: &Object, export_to: &[String], findings: &
         if !matches!(entry.as_str(), "." | "*" | "~") && !is_label(entry) {
             let path = FieldPath::spec().field("exportTo").index(index);
             let message = format!("`{entry}` is not a namespace");
-            findings.push(fault(object, &path, message, "write `.`, `*`, `~` or a namespace"));
+            findings.push(fault(
+                object,
+                &path,
+                message,
+                "write `.`, `*`, `~` or a namespace",
+            ));
         } else if export_to.iter().take(index).any(|earlier| earlier == entry) {
             let path = FieldPath::spec().field("exportTo").index(index);
-            findings.push(fault(object, &path, format!("`{entry}` is repeated"), "remove it"));
+            findings.push(fault(
+                object,
+                &path,
+                format!("`{entry}` is repeated"),
+                "remove it",
+            ));
         } else if export_to.len() > 1 && matches!(entry.as_str(), "*" | "~") {
             let path = FieldPath::spec().field("exportTo").index(index);
             let message = format!("`{entry}` stands beside other entries");
-            findings.push(fault(object, &path, message, format!("write `{entry}` alone, or leave it out")));
+            findings.push(fault(
+                object,
+                &path,
+                message,
+                format!("write `{entry}` alone, or leave it out"),
+            ));
         }
     }
 }
 
 /// Checks names of Gateways in a VirtualService.
-pub(crate) fn check_gateways(object: &Object, names: &[String], path: impl Fn() -> FieldPath, findings: &mut Findings) {
+pub(crate) fn check_gateways(
+    object: &Object,
+    names: &[String],
+    path: impl Fn() -> FieldPath,
+    findings: &mut Findings,
+) {
     for (index, name) in names.iter().enumerate() {
         let is_fine = match name.split_once('/') {
             Some((namespace, name)) => (namespace == "." || is_label(namespace)) && is_label(name),
@@ -84,7 +110,12 @@ pub(crate) fn check_gateways(object: &Object, names: &[String], path: impl Fn() 
         };
         if !is_fine {
             let message = format!("`{name}` is not a Gateway's name");
-            findings.push(fault(object, &path().index(index), message, "write `name` or `namespace/name`"));
+            findings.push(fault(
+                object,
+                &path().index(index),
+                message,
+                "write `name` or `namespace/name`",
+            ));
         }
     }
 }
@@ -95,10 +126,21 @@ mod tests {
 
     #[test]
     fn hosts_are_dns_names_whole_label_wildcards_or_addresses() {
-        for text in ["*", "a.com", "*.a.com", "A.com", "reviews", "10.0.0.1", "::1", "a.com."] {
+        for text in [
+            "*", "a.com", "*.a.com", "A.com", "reviews", "10.0.0.1", "::1", "a.com.",
+        ] {
             assert_eq!(host(text), Ok(()), "{text}");
         }
-        for text in ["", "*a.com", "a.*.com", "a_b.com", "-a.com", "http://a.com", "a.com:80", "a..com"] {
+        for text in [
+            "",
+            "*a.com",
+            "a.*.com",
+            "a_b.com",
+            "-a.com",
+            "http://a.com",
+            "a.com:80",
+            "a..com",
+        ] {
             assert!(host(text).is_err(), "{text}");
         }
         assert!(server_host("reviews").is_err());
