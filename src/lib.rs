@@ -6,6 +6,7 @@
 //! [`proxy`] handles a request step by step, [`upstream`] holds clusters, [`observe`] records.
 //! [`server`] is the life of the process, [`admin`] the operator's endpoint, [`cli`] the commands.
 
+pub mod admin;
 pub mod base;
 pub mod compile;
 pub mod listener;
