@@ -119,9 +119,12 @@ fn forwarded_for(headers: &HeaderMap, peer: IpAddr) -> Option<HeaderValue> {
 }
 
 fn address(ip: IpAddr) -> Option<HeaderValue> {
-    let mut text = SmallVec::<[u8; 48]>::new();
-    write!(text, "{ip}").ok()?;
-    HeaderValue::from_bytes(&text).ok()
+    // The longest IPv6 address has 39 characters.
+    let mut text = [0; 48];
+    let mut rest = text.as_mut_slice();
+    write!(rest, "{ip}").ok()?;
+    let left = rest.len();
+    HeaderValue::from_bytes(text.get(..text.len() - left)?).ok()
 }
 
 fn set(request: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
