@@ -35,11 +35,24 @@ pub(super) struct Front<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
-    pub fn new(application: Arc<Application<A>>, shared: Arc<Shared>, listener: SocketAddr) -> Self {
-        Self { application, shared, listener }
+    pub fn new(
+        application: Arc<Application<A>>,
+        shared: Arc<Shared>,
+        listener: SocketAddr,
+    ) -> Self {
+        Self {
+            application,
+            shared,
+            listener,
+        }
     }
 
-    async fn serve_http1(&self, socket: Box<Socket>, mut patience: Patience, shutdown: &ShutdownWatch) {
+    async fn serve_http1(
+        &self,
+        socket: Box<Socket>,
+        mut patience: Patience,
+        shutdown: &ShutdownWatch,
+    ) {
         let connection = socket.connection.clone();
         let mut session = ServerSession::new_http1(socket);
         session.set_keepalive_reuses_remaining(self.application.keepalive_request_limit());
@@ -47,14 +60,18 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             // Pingora's timers per read are off: the socket's deadlines cover every wait.
             session.set_keepalive(Some(0));
             let request = self.application.process_new_http(session, shutdown);
-            let Some(reused) = unless_cut(request, &connection).await else { return };
+            let Some(reused) = unless_cut(request, &connection).await else {
+                return;
+            };
             let (stream, settings) = reused.consume();
-            let Ok(mut socket) = stream.into_any().downcast::<Socket>() else { return };
+            let Ok(mut socket) = stream.into_any().downcast::<Socket>() else {
+                return;
+            };
             let pipelined =
                 socket.may_have_read_more() && settings.as_ref().is_some_and(holds_next_request);
             socket.await_next_head();
             if pipelined {
-                socket.begin_head();
+                socket.begin_pipelined_head();
             } else if !patience.wait(&mut socket).await {
                 return;
             }
@@ -68,7 +85,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
         let (local, peer) = addresses(&stream);
         let place = match self.shared.admit(self.listener, local, peer) {
             Ok(place) => place,
@@ -77,7 +98,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
                 return None;
             }
         };
-        let mut socket = Box::new(Socket::new(stream, place.connection.clone(), self.shared.clone()));
+        let mut socket = Box::new(Socket::new(
+            stream,
+            place.connection.clone(),
+            self.shared.clone(),
+        ));
         let mut patience = Patience::new(&self.shared.limits, shutdown);
         while socket.opening() == Opening::Undecided {
             if !patience.wait(&mut socket).await {
@@ -117,11 +142,19 @@ fn holds_next_request(settings: &HttpPersistentSettings) -> bool {
 }
 
 fn addresses(stream: &Stream) -> (Option<SocketAddr>, Option<SocketAddr>) {
-    let Some(digest) = stream.get_socket_digest() else { return (None, None) };
+    let Some(digest) = stream.get_socket_digest() else {
+        return (None, None);
+    };
     // Both are asked for now, while the descriptor is surely this connection's.
     (
-        digest.local_addr().and_then(|address| address.as_inet()).copied(),
-        digest.peer_addr().and_then(|address| address.as_inet()).copied(),
+        digest
+            .local_addr()
+            .and_then(|address| address.as_inet())
+            .copied(),
+        digest
+            .peer_addr()
+            .and_then(|address| address.as_inet())
+            .copied(),
     )
 }
 
