@@ -9,14 +9,15 @@ fn the_table_shows_every_rule_in_order_with_its_place() {
         text(&plan),
         "\
 listener 0.0.0.0:8080 (port 80)
-  HOST                MATCH                                                ACTION                                                                                              ORIGIN
-  shop.example.com    uri.prefix \"/cart\", headers[end-user].exact \"jason\"  cart.default.svc.cluster.local:80 subset v2                                                         shop.yaml:10
-                      uri.prefix \"/cart\"                                   90/100 cart.default.svc.cluster.local:80 | 10/100 cart.default.svc.cluster.local:80 subset v2       shop.yaml:20
-                      uri.prefix \"/c\"                                      503: the regex is not valid                                                                         shop.yaml:30
-                      uri.prefix \"/old\"                                    redirect 302                                                                                        shop.yaml:40
-                      uri.prefix \"/tea\"                                    answer 418                                                                                          shop.yaml:45
-                      uri.prefix \"/lost\"                                   outbound|80|v9|cart.default.svc.cluster.local (missing: 503)                                        shop.yaml:47
-  secure.example.com  everything                                           redirect to https                                                                                   shop.yaml:5
+  HOST                MATCH                                                ACTION                                                        ORIGIN
+  shop.example.com    uri.prefix \"/cart\", headers[end-user].exact \"jason\"  cart.default.svc.cluster.local:80 subset v2                   shop.yaml:10
+                      uri.prefix \"/cart\"                                   90/100 cart.default.svc.cluster.local:80                      shop.yaml:20
+                                                                           10/100 cart.default.svc.cluster.local:80 subset v2
+                      uri.prefix \"/c\"                                      503: the regex is not valid                                   shop.yaml:30
+                      uri.prefix \"/old\"                                    redirect 302                                                  shop.yaml:40
+                      uri.prefix \"/tea\"                                    answer 418                                                    shop.yaml:45
+                      uri.prefix \"/lost\"                                   outbound|80|v9|cart.default.svc.cluster.local (missing: 503)  shop.yaml:47
+  secure.example.com  everything                                           redirect to https                                             shop.yaml:5
 
 "
     );
@@ -34,7 +35,7 @@ fn the_json_table_has_a_row_for_every_rule() {
         serde_json::json!({
             "listener": "0.0.0.0:8080", "port": 80, "host": "shop.example.com",
             "match": "uri.prefix \"/cart\", headers[end-user].exact \"jason\"",
-            "action": "cart.default.svc.cluster.local:80 subset v2", "name": "rule-10",
+            "actions": ["cart.default.svc.cluster.local:80 subset v2"], "name": "rule-10",
             "object": "VirtualService default/shop", "path": "spec.http[10]", "origin": "shop.yaml:10",
         })
     );
