@@ -8,11 +8,14 @@
 
 pub mod admin;
 pub mod base;
+pub mod cli;
 pub mod compile;
 pub mod listener;
 pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod policy;
+pub mod proxy;
+pub mod server;
 pub mod source;
 pub mod upstream;
