@@ -6,9 +6,12 @@
 //! around the rules that the findings' paths name.
 
 mod destination_rule;
+mod edits;
+mod extras;
 mod gateway;
 mod kubernetes;
 pub(crate) mod name;
+mod route;
 mod service_entry;
 mod virtual_service;
 
