@@ -24,6 +24,12 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         let (kind, message) = attempt::cause(error, ctx);
         ctx.note(kind, message);
     }
+    // Given back before anyone can read that the request is over.
+    let upstream_host = ctx
+        .pick
+        .take()
+        .filter(|_| ctx.attempts > 0)
+        .map(|pick| pick.addr());
     let request = session.req_header();
     let header = |name: &http::HeaderName| {
         request
@@ -55,11 +61,7 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         user_agent: header(&USER_AGENT),
         request_id: header(&REQUEST_ID),
         authority: Some(authority(request)).filter(|authority| !authority.is_empty()),
-        upstream_host: ctx
-            .pick
-            .as_ref()
-            .filter(|_| ctx.attempts > 0)
-            .map(|pick| pick.addr()),
+        upstream_host,
         cluster: ctx.cluster(),
         upstream_local_address: ctx.upstream_local,
         downstream_local_address: addresses.local,
@@ -74,5 +76,4 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
     if let (Some(_), Some(connection)) = (ctx.deadline, &ctx.connection) {
         connection.answer_by(None);
     }
-    ctx.pick = None;
 }
