@@ -29,16 +29,26 @@ impl<A: HttpServerApp> Application<A> {
     }
 
     pub fn keepalive_request_limit(&self) -> Option<u32> {
-        self.app.server_options().and_then(|options| options.keepalive_request_limit)
+        self.app
+            .server_options()
+            .and_then(|options| options.keepalive_request_limit)
     }
 
     fn note_connect(&self, session: &ServerSession) {
         let allowed = |options: &HttpServerOptions| options.allow_connect_method_proxying;
-        if session.req_header().method != Method::CONNECT || self.app.server_options().is_some_and(allowed) {
+        if session.req_header().method != Method::CONNECT
+            || self.app.server_options().is_some_and(allowed)
+        {
             return;
         }
-        let Some(connection) = Connection::of(session.digest()) else { return };
-        let authority = session.req_header().uri.authority().map_or("", |authority| authority.as_str());
+        let Some(connection) = Connection::of(session.digest()) else {
+            return;
+        };
+        let authority = session
+            .req_header()
+            .uri
+            .authority()
+            .map_or("", |authority| authority.as_str());
         let mut request_line = format!("CONNECT {} HTTP/2", authority.escape_default());
         request_line.truncate(256);
         self.shared.observer.refused(EarlyRefusal {

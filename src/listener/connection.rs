@@ -94,7 +94,12 @@ impl Connection {
 
     /// The connection of a request, from `session.digest()`.
     pub fn of(digest: Option<&Digest>) -> Option<&Arc<Connection>> {
-        digest?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+        digest?
+            .proxy_digest
+            .as_ref()?
+            .user_data
+            .as_ref()?
+            .downcast_ref()
     }
 
     /// The first hook of a request calls this: the head is whole, its deadline is over.

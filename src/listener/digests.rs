@@ -10,8 +10,8 @@ use pingora::http::ResponseHeader;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::tls::{SslDigest, TlsRef};
 use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
-    TimingDigest, UniqueID, UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    Stream, TimingDigest, UniqueID, UniqueIDType,
 };
 
 use super::connection::Connection;
@@ -21,7 +21,10 @@ use super::socket::Socket;
 /// client connection has none (pingora.md section 8).
 pub(super) fn attach(stream: &mut Stream, connection: Arc<Connection>) {
     if let Ok(response) = ResponseHeader::build(200, Some(0)) {
-        stream.set_proxy_digest(ProxyDigest::new(Box::new(response), Some(Box::new(connection))));
+        stream.set_proxy_digest(ProxyDigest::new(
+            Box::new(response),
+            Some(Box::new(connection)),
+        ));
     }
 }
 
@@ -49,7 +52,11 @@ impl Ssl for Socket {
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        if self.is_http2() { Some(ALPN::H2) } else { self.inner.selected_alpn_proto() }
+        if self.is_http2() {
+            Some(ALPN::H2)
+        } else {
+            self.inner.selected_alpn_proto()
+        }
     }
 }
 
@@ -92,6 +99,8 @@ impl GetSocketDigest for Socket {
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Socket").field("connection", &self.connection).finish_non_exhaustive()
+        f.debug_struct("Socket")
+            .field("connection", &self.connection)
+            .finish_non_exhaustive()
     }
 }

@@ -29,7 +29,9 @@ pub enum ListenerError {
         ip = .0.ip()
     )]
     AddressNotAvailable(SocketAddr),
-    #[error("{0} cannot be opened, too many files are open; raise the limit (`ulimit -n`, LimitNOFILE)")]
+    #[error(
+        "{0} cannot be opened, too many files are open; raise the limit (`ulimit -n`, LimitNOFILE)"
+    )]
     TooManyFiles(SocketAddr),
     #[error("{0} cannot be opened: {1}")]
     Other(SocketAddr, #[source] io::Error),
@@ -70,7 +72,11 @@ pub enum ListenerOutcome {
 
 /// The port people use in place of a low or taken one: 8080 for 80, 8443 for 443.
 fn other_port(port: u16) -> u16 {
-    if port < 1024 { port + 8000 } else { port.checked_add(1).unwrap_or(8080) }
+    if port < 1024 {
+        port + 8000
+    } else {
+        port.checked_add(1).unwrap_or(8080)
+    }
 }
 
 #[cfg(test)]

@@ -45,7 +45,14 @@ pub(super) enum Opening {
 
 impl Head {
     pub fn new() -> Self {
-        Self { kept: [0; KEPT], filled: 0, delivered: 0, start: None, begun: false, beyond: false }
+        Self {
+            kept: [0; KEPT],
+            filled: 0,
+            delivered: 0,
+            start: None,
+            begun: false,
+            beyond: false,
+        }
     }
 
     /// Forgets the last head; bytes read ahead by then belong to none.
@@ -89,7 +96,10 @@ impl Head {
 
     /// Moves bytes that were read ahead to the session. True if the socket may hold more of them.
     pub fn deliver(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
-        let ahead = self.kept.get(self.delivered..self.filled).unwrap_or_default();
+        let ahead = self
+            .kept
+            .get(self.delivered..self.filled)
+            .unwrap_or_default();
         let count = ahead.len().min(buffer.remaining());
         buffer.put_slice(ahead.get(..count).unwrap_or_default());
         self.delivered += count;
@@ -113,7 +123,7 @@ impl Head {
 
     /// Notes one read of the session while the head is not whole.
     pub fn delivered_chunk(&mut self, bytes: &[u8]) {
-        self.beyond = self.begun || end_of_head(bytes) != Some(bytes.len());
+        self.beyond |= self.begun || end_of_head(bytes) != Some(bytes.len());
         self.begun = true;
     }
 
@@ -147,7 +157,9 @@ fn end_of_head(bytes: &[u8]) -> Option<usize> {
     let mut at = END.len() - 1;
     while let Some(byte) = bytes.get(at) {
         at += match byte {
-            b'\n' if bytes.get(..=at).is_some_and(|head| head.ends_with(END)) => return Some(at + 1),
+            b'\n' if bytes.get(..=at).is_some_and(|head| head.ends_with(END)) => {
+                return Some(at + 1);
+            }
             b'\n' => 2,
             b'\r' => 1,
             _ => END.len(),
@@ -179,8 +191,14 @@ mod tests {
 
     #[test]
     fn a_request_line_is_bounded_escaped_and_skips_leading_empty_lines() {
-        assert_eq!(head_of(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a").request_line(), "GET / HTTP/1.1");
-        assert_eq!(head_of(b"GET /\x1b[2J\xff").request_line(), "GET /\\x1b[2J\\xff");
+        assert_eq!(
+            head_of(b"\r\n\r\nGET / HTTP/1.1\r\nHost: a").request_line(),
+            "GET / HTTP/1.1"
+        );
+        assert_eq!(
+            head_of(b"GET /\x1b[2J\xff").request_line(),
+            "GET /\\x1b[2J\\xff"
+        );
         assert_eq!(head_of(&[0; 4000]).request_line().len(), 256);
     }
 
@@ -203,7 +221,10 @@ mod tests {
         let mut head = Head::new();
         head.delivered_chunk(b"GET / HTTP/1.1\r\n\r\n");
         assert!(!head.may_have_more());
-        for chunks in [&[&b"GET / "[..], b"HTTP/1.1\r\n\r\n"][..], &[b"GET / HTTP/1.1\r\n\r\nGET"]] {
+        for chunks in [
+            &[&b"GET / "[..], b"HTTP/1.1\r\n\r\n"][..],
+            &[b"GET / HTTP/1.1\r\n\r\nGET"],
+        ] {
             let mut head = Head::new();
             chunks.iter().for_each(|chunk| head.delivered_chunk(chunk));
             assert!(head.may_have_more());

@@ -40,7 +40,9 @@ impl Default for ListenerLimits {
 
 /// 45 % of the files the process may open: each connection may need one more to its origin.
 fn connections_for(open_files: Option<usize>) -> usize {
-    open_files.map_or(MOST_CONNECTIONS, |files| (files / 100 * 45).clamp(1, MOST_CONNECTIONS))
+    open_files.map_or(MOST_CONNECTIONS, |files| {
+        (files / 100 * 45).clamp(1, MOST_CONNECTIONS)
+    })
 }
 
 /// The soft limit of open files as Linux tells it; `None` where there is none or no such file.

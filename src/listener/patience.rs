@@ -31,7 +31,9 @@ impl Patience {
             drain_idle: limits.drain_idle,
             timer: None,
             // A lost sender means the same: nobody will ever close this listener properly.
-            closing: Some(Box::pin(async move { drop(shutdown.wait_for(|closing| *closing).await) })),
+            closing: Some(Box::pin(async move {
+                drop(shutdown.wait_for(|closing| *closing).await)
+            })),
         }
     }
 
@@ -42,7 +44,11 @@ impl Patience {
             if let Poll::Ready(read) = socket.poll_read_ahead(cx) {
                 return Poll::Ready(matches!(read, Ok(count) if count > 0));
             }
-            if self.closing.as_mut().is_some_and(|closing| closing.as_mut().poll(cx).is_ready()) {
+            if self
+                .closing
+                .as_mut()
+                .is_some_and(|closing| closing.as_mut().poll(cx).is_ready())
+            {
                 self.closing = None;
                 since = clock::now();
             }
@@ -54,11 +60,17 @@ impl Patience {
 
     /// Ready when the time that began at `since` is over.
     fn poll_over(&mut self, since: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = if self.closing.is_some() { self.idle } else { self.drain_idle };
+        let limit = if self.closing.is_some() {
+            self.idle
+        } else {
+            self.drain_idle
+        };
         let Some(until) = since.checked_add(limit).map(tokio::time::Instant::from_std) else {
             return Poll::Pending;
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         // One that goes off earlier is a leftover of an earlier wait, and is set anew then.
         if timer.deadline() > until {
             timer.as_mut().reset(until);

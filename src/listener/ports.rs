@@ -44,6 +44,15 @@ struct Port {
     accepting: JoinHandle<()>,
 }
 
+/// A socket that listens and has no owner but its number.
+struct Bound {
+    actual: SocketAddr,
+    key: String,
+    /// Where Pingora finds the number and adopts it: a table of this socket alone, because the one
+    /// of the hand-over may have lost it again before Pingora looks.
+    table: ListenFds,
+}
+
 impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
     /// No port is open yet. `fds` may hold sockets inherited from a predecessor: they are adopted
     /// when their address is wanted.
@@ -68,8 +77,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
     pub async fn apply(&self, wanted: &[SocketAddr]) -> Vec<ListenerOutcome> {
         let _changing = self.changing.lock().await;
         let wanted: BTreeSet<SocketAddr> = wanted.iter().copied().collect();
-        let surplus: Vec<SocketAddr> =
-            self.open().keys().filter(|address| !wanted.contains(address)).copied().collect();
+        let surplus: Vec<SocketAddr> = self
+            .open()
+            .keys()
+            .filter(|address| !wanted.contains(address))
+            .copied()
+            .collect();
         let mut outcomes = Vec::with_capacity(wanted.len() + surplus.len());
         // First, so that 127.0.0.1:80 can follow 0.0.0.0:80.
         for address in surplus {
@@ -115,39 +128,55 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
 
     /// Binds `address`, or adopts its inherited socket, and starts accepting.
     fn start(&self, address: SocketAddr) -> Result<Port, ListenerError> {
-        let (actual, key) = self.bind(address).map_err(|error| ListenerError::new(address, error))?;
+        let socket = self
+            .bind(address)
+            .map_err(|error| ListenerError::new(address, error))?;
         let limits = &self.shared.limits;
         let front = Front::new(self.application.clone(), self.shared.clone(), address);
-        let mut service = Service::new(format!("listener {key}"), front);
+        let mut service = Service::new(format!("listener {}", socket.key), front);
         service.add_listener(
-            ListenerConfig::tcp(key.clone())
+            ListenerConfig::tcp(socket.key.clone())
                 .l4_buffer(L4BufferSettings::default().read(limits.read_buffer)),
         );
         let (close, closing) = watch::channel(false);
-        let (fds, tasks) = (self.fds.clone(), limits.accept_tasks.max(1));
-        let accepting =
-            tokio::spawn(async move { service.start_service(Some(fds), closing, tasks).await });
-        Ok(Port { actual, key, close, accepting })
+        let tasks = limits.accept_tasks.max(1);
+        let accepting = tokio::spawn(async move {
+            service
+                .start_service(Some(socket.table), closing, tasks)
+                .await;
+        });
+        Ok(Port {
+            actual: socket.actual,
+            key: socket.key,
+            close,
+            accepting,
+        })
     }
 
-    /// Puts a listening socket for `address` into the descriptor table, where Pingora finds it.
-    fn bind(&self, address: SocketAddr) -> std::io::Result<(SocketAddr, String)> {
+    /// Binds `address` or finds it among the inherited sockets.
+    fn bind(&self, address: SocketAddr) -> std::io::Result<Bound> {
         let mut fds = self.fds.lock();
-        let key = address.to_string();
-        if fds.get(&key).is_some() {
-            return Ok((address, key));
-        }
-        // std sets SO_REUSEADDR; Pingora raises the backlog when it adopts the socket.
-        let socket = TcpListener::bind(address)?;
-        socket.set_nonblocking(true)?;
-        let actual = socket.local_addr()?;
+        let inherited = fds.get(&address.to_string()).copied();
+        let (actual, number) = match inherited {
+            Some(number) => (address, number),
+            None => {
+                // std sets SO_REUSEADDR; Pingora raises the backlog when it adopts the socket.
+                let socket = TcpListener::bind(address)?;
+                socket.set_nonblocking(true)?;
+                (socket.local_addr()?, socket.into_raw_fd())
+            }
+        };
         let key = actual.to_string();
-        fds.add(key.clone(), socket.into_raw_fd());
-        Ok((actual, key))
+        fds.add(key.clone(), number);
+        let table = ListenFds::new(Fds::new().into());
+        table.lock().add(key.clone(), number);
+        Ok(Bound { actual, key, table })
     }
 
     async fn close(&self, address: SocketAddr) {
-        let Some(port) = self.open().remove(&address) else { return };
+        let Some(port) = self.open().remove(&address) else {
+            return;
+        };
         // While the number still means this socket: it must never be handed over once it does not.
         self.forget(&port.key);
         port.close.send_replace(true);

@@ -35,40 +35,76 @@ pub(super) struct Front<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
-    pub fn new(application: Arc<Application<A>>, shared: Arc<Shared>, listener: SocketAddr) -> Self {
-        Self { application, shared, listener }
+    pub fn new(
+        application: Arc<Application<A>>,
+        shared: Arc<Shared>,
+        listener: SocketAddr,
+    ) -> Self {
+        Self {
+            application,
+            shared,
+            listener,
+        }
     }
 
-    async fn serve_http1(&self, socket: Box<Socket>, mut patience: Patience, shutdown: &ShutdownWatch) {
+    async fn serve_http1(
+        &self,
+        mut socket: Box<Socket>,
+        mut patience: Patience,
+        shutdown: &ShutdownWatch,
+    ) {
         let connection = socket.connection.clone();
-        let mut session = ServerSession::new_http1(socket);
-        session.set_keepalive_reuses_remaining(self.application.keepalive_request_limit());
+        let mut settings = None;
         loop {
-            // Pingora's timers per read are off: the socket's deadlines cover every wait.
-            session.set_keepalive(Some(0));
-            let request = self.application.process_new_http(session, shutdown);
-            let Some(reused) = unless_cut(request, &connection).await else { return };
-            let (stream, settings) = reused.consume();
-            let Ok(mut socket) = stream.into_any().downcast::<Socket>() else { return };
+            let request = self.request(socket, settings.take(), shutdown);
+            let Some(reused) = unless_cut(request, &connection).await else {
+                return;
+            };
+            let stream;
+            (stream, settings) = reused.consume();
+            let Ok(same) = stream.into_any().downcast::<Socket>() else {
+                return;
+            };
+            socket = same;
             let pipelined =
                 socket.may_have_read_more() && settings.as_ref().is_some_and(holds_next_request);
             socket.await_next_head();
             if pipelined {
-                socket.begin_head();
+                socket.begin_pipelined_head();
             } else if !patience.wait(&mut socket).await {
                 return;
             }
-            session = ServerSession::new_http1(socket);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
+        }
+    }
+
+    /// Starts on the next request. Not `async`, so that the session, which is large, lies only in
+    /// the future that is gone when the request is.
+    fn request<'a>(
+        &'a self,
+        socket: Box<Socket>,
+        settings: Option<HttpPersistentSettings>,
+        shutdown: &'a ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'a>> {
+        let mut session = ServerSession::new_http1(socket);
+        match settings {
+            Some(settings) => settings.apply_to_session(&mut session),
+            None => {
+                session.set_keepalive_reuses_remaining(self.application.keepalive_request_limit())
             }
         }
+        // Pingora's timers per read are off: the socket's deadlines cover every wait.
+        session.set_keepalive(Some(0));
+        self.application.process_new_http(session, shutdown)
     }
 }
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
         let (local, peer) = addresses(&stream);
         let place = match self.shared.admit(self.listener, local, peer) {
             Ok(place) => place,
@@ -77,7 +113,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
                 return None;
             }
         };
-        let mut socket = Box::new(Socket::new(stream, place.connection.clone(), self.shared.clone()));
+        let mut socket = Box::new(Socket::new(
+            stream,
+            place.connection.clone(),
+            self.shared.clone(),
+        ));
         let mut patience = Patience::new(&self.shared.limits, shutdown);
         while socket.opening() == Opening::Undecided {
             if !patience.wait(&mut socket).await {
@@ -117,11 +157,19 @@ fn holds_next_request(settings: &HttpPersistentSettings) -> bool {
 }
 
 fn addresses(stream: &Stream) -> (Option<SocketAddr>, Option<SocketAddr>) {
-    let Some(digest) = stream.get_socket_digest() else { return (None, None) };
+    let Some(digest) = stream.get_socket_digest() else {
+        return (None, None);
+    };
     // Both are asked for now, while the descriptor is surely this connection's.
     (
-        digest.local_addr().and_then(|address| address.as_inet()).copied(),
-        digest.peer_addr().and_then(|address| address.as_inet()).copied(),
+        digest
+            .local_addr()
+            .and_then(|address| address.as_inet())
+            .copied(),
+        digest
+            .peer_addr()
+            .and_then(|address| address.as_inet())
+            .copied(),
     )
 }
 

@@ -58,7 +58,10 @@ impl Shared {
             return Err(connection);
         }
         self.observer.opened(&connection);
-        Ok(Place { shared: self.clone(), connection })
+        Ok(Place {
+            shared: self.clone(),
+            connection,
+        })
     }
 
     /// Waits until no connection is open.

@@ -74,8 +74,13 @@ impl Socket {
         self.connection.set_phase(Phase::Awaiting);
     }
 
-    /// Starts the deadline of a head whose first bytes the session already holds.
-    pub fn begin_head(&mut self) {
+    /// Begins a head whose first bytes, and perhaps more than it, a session already holds.
+    pub fn begin_pipelined_head(&mut self) {
+        self.head.delivered_more();
+        self.begin_head();
+    }
+
+    fn begin_head(&mut self) {
         self.connection.set_phase(Phase::Reading);
         self.head.begin(Start {
             at: clock::now(),
@@ -155,7 +160,11 @@ impl Socket {
             return Poll::Pending;
         }
         let limit = self.shared.limits.header_deadline;
-        let Some(until) = self.head.start().and_then(|start| start.at.checked_add(limit)) else {
+        let Some(until) = self
+            .head
+            .start()
+            .and_then(|start| start.at.checked_add(limit))
+        else {
             return Poll::Pending;
         };
         let timer = self
@@ -213,10 +222,16 @@ impl Socket {
             connection: connection.clone(),
             kind,
             status,
-            request_line: if self.is_http2() { String::new() } else { self.head.request_line() },
+            request_line: if self.is_http2() {
+                String::new()
+            } else {
+                self.head.request_line()
+            },
             bytes_received: received - start.map_or(received, |start| start.received),
             bytes_sent: sent - start.map_or(0, |start| start.sent),
-            elapsed: start.map(|start| clock::now().duration_since(start.at)).unwrap_or_default(),
+            elapsed: start
+                .map(|start| clock::now().duration_since(start.at))
+                .unwrap_or_default(),
         });
     }
 }
@@ -319,7 +334,9 @@ impl Drop for Socket {
 
 /// The status in `bytes` if they begin an answer that refuses a request.
 fn refusing_status(bytes: &[u8]) -> Option<u16> {
-    let rest = bytes.strip_prefix(b"HTTP/1.1 ").or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?;
+    let rest = bytes
+        .strip_prefix(b"HTTP/1.1 ")
+        .or_else(|| bytes.strip_prefix(b"HTTP/1.0 "))?;
     let status: u16 = std::str::from_utf8(rest.get(..3)?).ok()?.parse().ok()?;
     (400..600).contains(&status).then_some(status)
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use log::info;
+use pingora::proxy::http_proxy;
 use pingora_core::server::{RunArgs, Server};
 use thiserror::Error;
 
 use crate::base::Findings;
 use crate::observe::Observe;
-use crate::proxy::{self, Gateway};
+use crate::proxy::{Gateway, h2_options, server_options};
 use crate::source::{LoadOptions, Loader, WatchError, Watcher};
 use crate::upstream::Serving;
 
@@ -19,6 +20,7 @@ use super::life::Life;
 use super::service::{GatewayService, Operator};
 use super::settings::{Settings, address};
 use super::signals::Signals;
+use super::witness::Recorder;
 
 /// What to run.
 pub struct Boot {
@@ -68,12 +70,14 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
     let serving = Arc::new(ArcSwap::from_pointee(Serving::default()));
     let mut server = Server::new_with_opt_and_conf(None, settings.server_conf());
     server.bootstrap();
-    let app = proxy::app(
-        &server.configuration,
-        Gateway::new(serving.clone(), observe.clone(), settings.proxy_limits()),
-    );
+    let limits = settings.proxy_limits();
+    let options = (server_options(&limits), h2_options(&limits));
+    let recorder = Arc::new(Recorder(observe.clone()));
+    let mut app = http_proxy(&server.configuration, Gateway::new(serving.clone(), recorder, limits));
+    app.server_options = Some(options.0);
+    app.h2_options = Some(options.1);
     server.add_service(GatewayService {
-        app,
+        app: Arc::new(app),
         operator: Some(operator),
         loader: Some((Loader::new(paths, load), changes, watcher)),
         options: settings.compile_options(),

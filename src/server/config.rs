@@ -53,7 +53,6 @@ pub struct State {
     failed: Vec<(SocketAddr, String)>,
     /// Plans that requests may still hold; freed here so that no request pays for it.
     retired: Vec<Arc<Serving>>,
-    swaps: u64,
 }
 
 impl Config {
@@ -95,6 +94,7 @@ impl Config {
         if inventory.incomplete && self.state.plan.is_none() && !self.start_partial {
             self.state.compiled = inventory.findings.clone();
             error!("not ready: a file cannot be read; mend it and it is taken up, or use --start-partial");
+            self.observe.reload_failed();
             return false;
         }
         let compiled = compile(&inventory, &self.state.good, &self.options);
@@ -108,12 +108,12 @@ impl Config {
             return false;
         }
         self.state.plan = Some(compiled.plan.digest);
-        self.state.swaps += 1;
         let digest = compiled.plan.digest;
-        let live = self.upstreams.serve(Arc::new(compiled.plan));
+        let plan = Arc::new(compiled.plan);
+        let live = self.upstreams.serve(plan.clone());
         self.state.retired.push(self.serving.swap(live));
         self.free_retired();
-        self.observe.swapped(self.state.swaps, digest);
+        self.observe.swapped(&plan, clock::since_epoch());
         info!("plan {digest} is live, {} ms after the change", started.elapsed().as_millis());
         true
     }
@@ -139,7 +139,7 @@ impl Config {
             }
         }
         self.state.failed = failed;
-        self.observe.listeners_open(listeners.open_addresses().len());
+        self.observe.listeners_open(&listeners.open_addresses());
         self.life.ready.plan_is_live();
     }
 

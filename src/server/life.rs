@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::admin::Readiness;
 use crate::listener::Listeners;
-use crate::proxy::App;
+use super::service::App;
 
 /// Shared by the service, the configuration loop and the signal watch.
 #[derive(Default)]

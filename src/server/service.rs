@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use log::error;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
+use pingora::proxy::HttpProxy;
 use tokio::sync::mpsc::Receiver;
 
 use crate::admin;
@@ -17,13 +18,16 @@ use crate::base::Findings;
 use crate::compile::Options;
 use crate::listener::{ListenerLimits, Listeners};
 use crate::observe::Observe;
-use crate::proxy::App;
+use crate::proxy::Gateway;
 use crate::source::{Loader, Watcher};
 use crate::upstream::{DnsOptions, Serving, Upstreams};
 
 use super::config::{Config, State};
 use super::life::Life;
 use super::witness::Witness;
+
+/// The one HTTP proxy that every listener hands its connections to.
+pub type App = HttpProxy<Gateway>;
 
 /// Sockets of the operator's endpoints, bound before anything else starts.
 pub struct Operator {
@@ -63,7 +67,7 @@ impl Service for GatewayService {
             error!("the gateway service was started twice");
             return;
         };
-        let witness = Arc::new(Witness { observe: self.observe.clone() });
+        let witness = Arc::new(Witness(self.observe.clone()));
         let listeners =
             Arc::new(Listeners::new(self.app.clone(), fds, self.limits.clone(), witness));
         // The service starts once: nothing is set yet.

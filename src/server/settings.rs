@@ -19,7 +19,7 @@ use describe::{Describe, section};
 pub use describe::Key;
 pub use gateway::Gateway;
 pub use convert::address;
-pub use value::{LogEncoding, Profile, Span};
+pub use value::{Profile, Span};
 
 section! { "snake_case",
     /// The whole file.

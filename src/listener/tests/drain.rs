@@ -11,32 +11,17 @@ async fn closing_all_lets_requests_in_flight_finish_on_both_protocols() {
     let (rig, address) = Rig::open(ListenerLimits::default()).await;
     let mut client = Client::connect(address).await;
     client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    within(rig.app().held.notified()).await;
+    within(rig.door.held.notified()).await;
     let (mut sender, connection) = http2(address).await;
     let held = tokio::spawn(async move { ask(&mut sender, get("/held")).await.0 });
-    within(rig.app().held.notified()).await;
+    within(rig.door.held.notified()).await;
 
     rig.listeners.close_all().await;
     assert_eq!(rig.listeners.open_addresses(), []);
     assert_eq!(rig.listeners.connections(), 2);
-    rig.app().release.notify_one();
-    rig.app().release.notify_one();
-    // One permit may serve both notifications; the second request asks again until it is through.
-    let answers = async {
-        let first = client.answer().await;
-        rig.app().release.notify_one();
-        (first, held.await.unwrap())
-    };
-    let release = async {
-        loop {
-            tokio::task::yield_now().await;
-            rig.app().release.notify_waiters();
-        }
-    };
-    let (http1, http2_status) = tokio::select! {
-        answers = answers => answers,
-        () = release => unreachable!(),
-    };
+    rig.door.release.notify_waiters();
+    let http1 = client.answer().await;
+    let http2_status = within(held).await.unwrap();
     assert!(http1.starts_with("HTTP/1.1 200"), "{http1}");
     assert_eq!(http2_status, 200);
     // GOAWAY ends the HTTP/2 connection without an error.
@@ -48,14 +33,22 @@ async fn closing_all_lets_requests_in_flight_finish_on_both_protocols() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_connection_does_not_hold_up_the_drain() {
-    let limits = ListenerLimits { drain_idle: Duration::from_millis(50), ..Default::default() };
+    let limits = ListenerLimits {
+        drain_idle: Duration::from_millis(50),
+        ..Default::default()
+    };
     let (rig, address) = Rig::open(limits).await;
     let mut unused = Client::connect(address).await;
     let mut idle = Client::connect(address).await;
     idle.ask(GET).await;
-    rig.ear.until(|heard| (heard.opened == 2).then_some(())).await;
+    rig.ear
+        .until(|heard| (heard.opened == 2).then_some(()))
+        .await;
     rig.listeners.close_all().await;
-    assert_eq!((idle.rest().await, unused.rest().await), (String::new(), String::new()));
+    assert_eq!(
+        (idle.rest().await, unused.rest().await),
+        (String::new(), String::new())
+    );
     within(rig.listeners.drained()).await;
 }
 

@@ -23,8 +23,11 @@ pub const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 
 /// Answers every request itself: `/held` once released, everything else at once, with what the
 /// connection says of itself as body.
+pub struct Answering(Arc<Door>);
+
+/// Holds requests for `/held`.
 #[derive(Default)]
-pub struct Answering {
+pub struct Door {
     pub held: Notify,
     pub release: Notify,
 }
@@ -40,14 +43,15 @@ impl ProxyHttp for Answering {
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut ()) -> Result<()> {
         Connection::of(session.digest()).unwrap().head_received();
-        session.set_pipelining_enabled(session.req_header().headers.contains_key("pipelining"));
+        let pipelining = session.req_header().headers.contains_key("pipelining");
+        session.set_pipelining_enabled(pipelining);
         Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, _: &mut ()) -> Result<bool> {
         if session.req_header().uri.path() == "/held" {
-            self.held.notify_one();
-            self.release.notified().await;
+            self.0.held.notify_one();
+            self.0.release.notified().await;
         }
         while session.read_request_body().await?.is_some() {}
         let connection = Connection::of(session.digest()).unwrap();
@@ -58,11 +62,17 @@ impl ProxyHttp for Answering {
             connection.listener,
             session.client_addr().unwrap(),
             session.server_addr().unwrap(),
-            if connection.is_http2() { "HTTP/2" } else { "HTTP/1" },
+            if connection.is_http2() {
+                "HTTP/2"
+            } else {
+                "HTTP/1"
+            },
         );
         let mut header = ResponseHeader::build(200, None)?;
         header.insert_header("content-length", body.len().to_string())?;
-        session.write_response_header(Box::new(header), false).await?;
+        session
+            .write_response_header(Box::new(header), false)
+            .await?;
         session.write_response_body(Some(body.into()), true).await?;
         Ok(true)
     }
@@ -128,7 +138,7 @@ impl ConnectionObserver for Ear {
 
 pub struct Rig {
     pub listeners: Listeners<HttpProxy<Answering>>,
-    pub app: Arc<HttpProxy<Answering>>,
+    pub door: Arc<Door>,
     pub fds: ListenFds,
     pub ear: Arc<Ear>,
 }
@@ -139,23 +149,31 @@ impl Rig {
     }
 
     pub fn inheriting(fds: Fds, limits: ListenerLimits) -> Self {
-        let fds: ListenFds = Arc::new(parking_lot::Mutex::new(fds));
+        let fds: ListenFds = ListenFds::new(fds.into());
         let ear = Arc::new(Ear::default());
-        let app = Arc::new(http_proxy(&Arc::new(ServerConf::default()), Answering::default()));
-        Self { listeners: Listeners::new(app.clone(), fds.clone(), limits, ear.clone()), app, fds, ear }
+        let door = Arc::new(Door::default());
+        let app = Arc::new(http_proxy(
+            &Arc::new(ServerConf::default()),
+            Answering(door.clone()),
+        ));
+        Self {
+            listeners: Listeners::new(app, fds.clone(), limits, ear.clone()),
+            door,
+            fds,
+            ear,
+        }
     }
 
     /// One listener on a free port of 127.0.0.1.
     pub async fn open(limits: ListenerLimits) -> (Self, SocketAddr) {
         let rig = Self::new(limits);
         let outcomes = rig.listeners.apply(&[any_port()]).await;
-        assert!(matches!(outcomes[..], [ListenerOutcome::Opened(_)]), "{outcomes:?}");
+        assert!(
+            matches!(outcomes[..], [ListenerOutcome::Opened(_)]),
+            "{outcomes:?}"
+        );
         let address = rig.listeners.open_addresses()[0];
         (rig, address)
-    }
-
-    pub fn app(&self) -> &Answering {
-        self.app.inner()
     }
 }
 
@@ -165,7 +183,10 @@ pub fn any_port() -> SocketAddr {
 
 /// Limits with a head deadline short enough to be waited for.
 pub fn impatient() -> ListenerLimits {
-    ListenerLimits { header_deadline: Duration::from_millis(200), ..ListenerLimits::default() }
+    ListenerLimits {
+        header_deadline: Duration::from_millis(200),
+        ..ListenerLimits::default()
+    }
 }
 
 /// A client connection.
@@ -220,5 +241,7 @@ impl Client {
 
 /// No test waits longer than this for anything.
 pub async fn within<T>(event: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), event).await.expect("what was waited for did not happen")
+    tokio::time::timeout(Duration::from_secs(20), event)
+        .await
+        .expect("what was waited for did not happen")
 }

@@ -6,9 +6,13 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use pingora_core::server::configuration::ServerConf;
 
 use crate::compile::Options;
+use crate::listener::ListenerLimits;
+use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
 use crate::plan::{HttpOptions, PathNormalization};
+use crate::proxy::Limits;
+use crate::upstream::DnsOptions;
 
-use super::value::Normalization;
+use super::value::{Encoding, Normalization};
 use super::{Profile, Settings};
 
 impl Settings {
@@ -100,6 +104,60 @@ impl Settings {
         conf.grace_period_seconds = Some(0);
         conf.graceful_shutdown_timeout_seconds = Some(1);
         conf
+    }
+
+    /// What is recorded and where.
+    ///
+    /// # Errors
+    /// The log format has an operator we do not know.
+    pub fn observe_options(&self) -> Result<ObserveOptions, String> {
+        let mesh = &self.gateway.mesh;
+        let encoding = match mesh.access_log_encoding {
+            Encoding::Text => LogEncoding::Text,
+            Encoding::Json => LogEncoding::Json,
+        };
+        let format = LogFormat::new(encoding, &mesh.access_log_format)
+            .map_err(|error| format!("gateway.mesh.{error}"))?;
+        let access_log = (!mesh.access_log_file.is_empty())
+            .then(|| AccessLogOptions::new(mesh.access_log_file.as_str(), format));
+        let workload = Workload {
+            name: self.gateway.workload.clone(),
+            namespace: self.gateway.namespace.clone(),
+            ..Workload::default()
+        };
+        Ok(ObserveOptions { access_log, workload })
+    }
+
+    /// Limits of the listeners.
+    pub fn listener_limits(&self) -> ListenerLimits {
+        let limits = &self.gateway.limits;
+        let mut converted = ListenerLimits {
+            header_deadline: limits.header_deadline.0,
+            keepalive_idle: limits.keepalive_idle.0,
+            accept_tasks: self.listener_tasks_per_fd,
+            ..ListenerLimits::default()
+        };
+        if limits.max_connections > 0 {
+            converted.max_connections = limits.max_connections;
+        }
+        converted
+    }
+
+    /// Limits of the proxy.
+    pub fn proxy_limits(&self) -> Limits {
+        let limits = &self.gateway.limits;
+        Limits {
+            keepalive_idle: limits.keepalive_idle.0,
+            head: limits.max_header_bytes,
+            fields: limits.max_headers,
+            request_line: limits.max_request_line,
+            ..Limits::default()
+        }
+    }
+
+    /// How names become addresses.
+    pub fn dns_options(&self) -> DnsOptions {
+        DnsOptions { server: self.gateway.dns.server, ..DnsOptions::default() }
     }
 
     /// `threads`, or the processors this process may use (the cgroup's CPU quota counts).

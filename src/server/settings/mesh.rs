@@ -1,7 +1,7 @@
 //! The `gateway.mesh:` section: MeshConfig under its own names, as far as a gateway honours it.
 
 use super::describe::section;
-use super::value::{LogEncoding, Normalization};
+use super::value::{Encoding, Normalization};
 
 fn everyone() -> Vec<String> {
     vec!["*".to_owned()]
@@ -13,7 +13,7 @@ section! { "camelCase",
         /// File of the access log, `/dev/stdout` for the console; empty means no log.
         pub access_log_file: String = String::new(),
         /// TEXT or JSON.
-        pub access_log_encoding: LogEncoding = LogEncoding::Text,
+        pub access_log_encoding: Encoding = Encoding::Text,
         /// Format of the text log in Envoy's operators; empty means Istio's default.
         pub access_log_format: String = String::new(),
         /// How request paths are normalised.

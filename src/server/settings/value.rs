@@ -54,13 +54,13 @@ impl Leaf for Profile {}
 /// MeshConfig's `accessLogEncoding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
-pub enum LogEncoding {
+pub enum Encoding {
     #[default]
     Text,
     Json,
 }
 
-impl Leaf for LogEncoding {}
+impl Leaf for Encoding {}
 
 /// MeshConfig's `pathNormalization.normalization`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
