@@ -5,14 +5,29 @@
 //! code. Every object, server, rule, match and subset that goes in comes out as serving, shadowed,
 //! fenced, unsupported or not for this gateway, with a finding unless it simply serves.
 
+mod bind;
+mod damage;
+mod gateway;
+mod hosts;
 pub mod options;
+mod pattern;
+mod protect;
+mod registry;
+mod rule;
+mod validate;
+mod version;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::{Findings, ObjectKey};
+use crate::base::{Finding, Findings, ObjectKey};
 use crate::model::{Inventory, Object};
-use crate::plan::{EndpointTable, Plan};
+use crate::plan::{Digest, EndpointTable, Plan};
+
+use bind::Services;
+use gateway::Gateways;
+use registry::Registry;
+use rule::Translator;
 
 pub use options::Options;
 
@@ -34,6 +49,39 @@ pub struct Compiled {
 /// Compiles an inventory.
 #[must_use]
 pub fn compile(inventory: &Inventory, last_good: &LastGood, options: &Options) -> Compiled {
-    let _ = (last_good, options);
-    Compiled { findings: inventory.findings.clone(), ..Compiled::default() }
+    let mut findings = inventory.findings.clone();
+    let (versions, good) = version::choose(inventory, last_good, &mut findings);
+    let mut gateways = Gateways::read(&versions, options, &mut findings);
+    let sockets = gateway::listen::sockets(&mut gateways, &mut findings);
+    let services = Services::read(&versions, &gateways, options, &mut findings);
+    services.report(&mut findings);
+    let mut registry = Registry::build(&versions.objects, options, &mut findings);
+    let mut translator = Translator::new(
+        options,
+        &versions,
+        &gateways,
+        &services,
+        &mut registry,
+        &mut findings,
+    );
+    let mut listeners = hosts::listeners(&sockets, &gateways, &services, &mut translator);
+    protect::fence(&versions, options, &mut listeners, &mut findings);
+    let (clusters, endpoints) = registry.finish(&mut findings);
+    let http = options.http.clone();
+    let mut plan = Plan {
+        listeners,
+        clusters,
+        http,
+        ..Plan::default()
+    };
+    plan.digest = Digest::of_plan(&plan);
+    // One rule is translated once per declared port; what is wrong with it is said once.
+    Finding::sort(&mut findings);
+    findings.dedup();
+    Compiled {
+        plan,
+        endpoints,
+        findings,
+        good,
+    }
 }

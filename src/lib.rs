@@ -6,12 +6,16 @@
 //! [`proxy`] handles a request step by step, [`upstream`] holds clusters, [`observe`] records.
 //! [`server`] is the life of the process, [`admin`] the operator's endpoint, [`cli`] the commands.
 
+pub mod admin;
 pub mod base;
+pub mod cli;
 pub mod compile;
 pub mod listener;
 pub mod model;
 pub mod observe;
 pub mod plan;
 pub mod policy;
+pub mod proxy;
+pub mod server;
 pub mod source;
 pub mod upstream;

@@ -1,0 +1,29 @@
+//! Sockets: listening ports that open and close at run time, and what happens to a client
+//! connection before and between its requests.
+//!
+//! [`Listeners`] owns the ports and the descriptor table of the hand-over. Every connection they
+//! accept is wrapped in a [`socket`] that counts bytes, holds the head to its total deadline and
+//! records what Pingora's parser answers before any hook; [`serve`] tells HTTP/2 from HTTP/1 and
+//! waits between requests, so that an idle connection costs little. Requests themselves go to the
+//! one application that `server` handed in; it finds its [`Connection`] in the session's digest.
+
+mod application;
+mod connection;
+mod digests;
+mod error;
+mod frames;
+mod head;
+mod limits;
+mod patience;
+mod ports;
+mod serve;
+mod shared;
+mod socket;
+
+pub use connection::{Connection, ConnectionObserver, EarlyRefusal};
+pub use error::{ListenerError, ListenerOutcome};
+pub use limits::ListenerLimits;
+pub use ports::Listeners;
+
+#[cfg(test)]
+mod tests;

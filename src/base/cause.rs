@@ -25,6 +25,10 @@ pub enum CauseKind {
     UriTooLong,
     BodyTooLarge,
     MethodNotAllowed,
+    /// An `Expect` other than `100-continue`.
+    ExpectationFailed,
+    /// A transfer coding other than `chunked`.
+    NotImplemented,
     /// No virtual host or no route (NR).
     RouteNotFound,
     /// The destination names a host, port or subset that does not exist (NC).
@@ -70,6 +74,8 @@ impl CauseKind {
             UriTooLong => "uri_too_long",
             BodyTooLarge => "body_too_large",
             MethodNotAllowed => "method_not_allowed",
+            ExpectationFailed => "expectation_failed",
+            NotImplemented => "not_implemented",
             RouteNotFound => "route_not_found",
             ClusterNotFound => "cluster_not_found",
             NoHealthyUpstream => "no_healthy_upstream",
@@ -97,9 +103,11 @@ impl CauseKind {
             HeaderTimeout | RequestTimeout => 408,
             BodyTooLarge => 413,
             UriTooLong => 414,
+            ExpectationFailed => 417,
             UpgradeRequired => 426,
             HeadersTooLarge => 431,
             Internal => 500,
+            NotImplemented => 501,
             UpstreamProtocolError => 502,
             UpstreamTimeout => 504,
             ClientDisconnect => 499,
@@ -141,6 +149,8 @@ impl CauseKind {
             UriTooLong => "uri_too_long",
             BodyTooLarge => "request_payload_too_large",
             MethodNotAllowed => "method_not_allowed",
+            ExpectationFailed => "expectation_failed",
+            NotImplemented => "not_implemented",
             RouteNotFound => "route_not_found",
             ClusterNotFound => "cluster_not_found",
             NoHealthyUpstream => "no_healthy_upstream",

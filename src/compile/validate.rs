@@ -6,8 +6,12 @@
 //! around the rules that the findings' paths name.
 
 mod destination_rule;
+mod edits;
+mod extras;
 mod gateway;
+mod kubernetes;
 pub(crate) mod name;
+mod route;
 mod service_entry;
 mod virtual_service;
 
@@ -21,6 +25,10 @@ pub(crate) fn check(object: &Object, findings: &mut Findings) {
         Spec::VirtualService(spec) => virtual_service::check(object, spec, findings),
         Spec::DestinationRule(spec) => destination_rule::check(object, spec, findings),
         Spec::ServiceEntry(spec) => service_entry::check(object, spec, findings),
+        Spec::WorkloadEntry(spec) => service_entry::check_workload(object, spec, findings),
+        Spec::Service(spec) => kubernetes::check_service(object, spec, findings),
+        Spec::EndpointSlice(slice) => kubernetes::check_slice(object, slice, findings),
+        Spec::Endpoints(record) => kubernetes::check_endpoints(object, record, findings),
         _ => {}
     }
 }

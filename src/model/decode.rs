@@ -13,8 +13,6 @@ mod access;
 mod collector;
 mod deserializer;
 mod names;
-#[cfg(test)]
-mod tests;
 mod wrappers;
 
 use serde::de::DeserializeOwned;

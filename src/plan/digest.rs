@@ -246,6 +246,10 @@ fn predicate(item: &Predicate, to: &mut Lanes) {
             4_u8.hash(to);
             matcher
         }
+        Predicate::Target(matcher) => {
+            9_u8.hash(to);
+            matcher
+        }
         Predicate::Header { name, matcher } => {
             (5_u8, name).hash(to);
             matcher

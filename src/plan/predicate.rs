@@ -53,6 +53,8 @@ pub enum Predicate {
         name: HeaderName,
         matcher: StringMatch,
     },
+    /// `:path` among `headers`: the path with its query.
+    Target(StringMatch),
     /// Not percent-decoded.
     Query {
         name: Box<str>,
@@ -136,6 +138,7 @@ impl Predicate {
                     (value, _) => !matcher.holds_bytes(value.unwrap_or_default()),
                 })
             }
+            Self::Target(matcher) => target(request, |target| matcher.holds_bytes(target)),
             Self::Query { name, matcher } => {
                 query_value(request.query, name).is_some_and(|value| matcher.holds(value))
             }
@@ -165,6 +168,18 @@ pub(super) fn header_value<R>(
             read(Some(&joined))
         }
     }
+}
+
+/// Gives `read` the path with its query, as Envoy's `:path` holds it.
+#[inline]
+pub(super) fn target<R>(request: &Request<'_>, read: impl FnOnce(&[u8]) -> R) -> R {
+    let Some(query) = request.query else {
+        return read(request.path.as_bytes());
+    };
+    let mut joined: SmallVec<[u8; 256]> = SmallVec::from_slice(request.path.as_bytes());
+    joined.push(b'?');
+    joined.extend_from_slice(query.as_bytes());
+    read(&joined)
 }
 
 /// The first value of a query parameter, undecoded. A parameter without `=` is empty.
@@ -220,6 +235,7 @@ impl fmt::Display for Predicate {
             Self::Authority(matcher) => write!(f, "authority{matcher}"),
             Self::Header { name, matcher } => write!(f, "headers[{name}]{matcher}"),
             Self::WithoutHeader { name, matcher } => write!(f, "withoutHeaders[{name}]{matcher}"),
+            Self::Target(matcher) => write!(f, "headers[:path]{matcher}"),
             Self::Query { name, matcher } => write!(f, "queryParams[{name}]{matcher}"),
             Self::Unreadable { text } => write!(f, "unreadable {text:?}"),
         }

@@ -3,7 +3,7 @@
 use http::HeaderName;
 
 use super::decide::{Decision, Request};
-use super::predicate::{Predicate, StringMatch, UriMatch, header_value, query_value};
+use super::predicate::{Predicate, StringMatch, UriMatch, header_value, query_value, target};
 use super::route::Route;
 use super::table::{Listener, VirtualHost};
 
@@ -94,6 +94,9 @@ fn predicate_failed(predicate: &Predicate, request: &Request<'_>) -> String {
         Predicate::MethodMatch(matcher) => text_failed(predicate, matcher, request.method.as_str()),
         Predicate::Scheme(matcher) => text_failed(predicate, matcher, request.scheme),
         Predicate::Authority(matcher) => text_failed(predicate, matcher, request.authority),
+        Predicate::Target(matcher) => target(request, |text| {
+            text_failed(predicate, matcher, &String::from_utf8_lossy(text))
+        }),
         Predicate::Header { name, matcher } => match header_text(request, name) {
             Some(value) => text_failed(predicate, matcher, &value),
             None => format!("{predicate}: header is absent"),

@@ -136,14 +136,21 @@ impl Reader<'_> {
             }
             None => (Metadata::default(), Vec::new()),
         };
+        // Under another namespace or name than the one meant, it would do harm elsewhere.
+        let unclear = issues.iter().find(|issue| is_identity(&issue.path));
+        if let Some(Issue {
+            path,
+            message,
+            hint,
+            ..
+        }) = unclear
+        {
+            let message = format!("the {kind} has no identity: `{path}` {message}");
+            let hint = hint.clone();
+            return self.lose(Code::NOT_AN_OBJECT, origin, message, &hint);
+        }
         let Some(name) = metadata.name.filter(|name| !name.is_empty()) else {
-            let message = match issues.iter().find(|issue| ends_with_name(&issue.path)) {
-                Some(issue) => format!(
-                    "`metadata.name` {}, so the {kind} has no identity",
-                    issue.message
-                ),
-                None => format!("the {kind} has no `metadata.name`"),
-            };
+            let message = format!("the {kind} has no `metadata.name`");
             return self.lose(
                 Code::NOT_AN_OBJECT,
                 origin,
@@ -214,8 +221,12 @@ fn shared(texts: BTreeMap<String, String>) -> BTreeMap<Arc<str>, Arc<str>> {
         .collect()
 }
 
-fn ends_with_name(path: &FieldPath) -> bool {
-    *path == FieldPath::default().field("metadata").field("name")
+fn is_identity(path: &FieldPath) -> bool {
+    let metadata = FieldPath::default().field("metadata");
+    *path == metadata
+        || ["name", "namespace"]
+            .iter()
+            .any(|key| *path == metadata.field(key))
 }
 
 fn created(text: Option<&str>, node: &Node, issues: &mut Vec<Issue>) -> Option<i64> {

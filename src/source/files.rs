@@ -41,6 +41,8 @@ impl Default for LoadOptions {
 #[derive(Debug)]
 pub struct Loader {
     paths: Vec<PathBuf>,
+    /// The same paths as a watcher names them.
+    absolute: Vec<PathBuf>,
     options: LoadOptions,
     files: BTreeMap<PathBuf, File>,
     /// Folders as last seen, to tell an emptied one from another one in its place.
@@ -63,8 +65,13 @@ struct Changes {
 
 impl Loader {
     pub fn new(paths: Vec<PathBuf>, options: LoadOptions) -> Self {
+        let absolute = paths
+            .iter()
+            .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()))
+            .collect();
         Self {
             paths,
+            absolute,
             options,
             files: BTreeMap::new(),
             folders: HashMap::new(),
@@ -84,6 +91,15 @@ impl Loader {
 
     /// Looks at everything; reads again only files that changed.
     pub fn load(&mut self) -> Arc<Inventory> {
+        with_room(|| self.look_at_everything())
+    }
+
+    /// Looks again at the changed paths only; at everything if none is named.
+    pub fn reload(&mut self, changed: &[PathBuf]) -> Arc<Inventory> {
+        with_room(|| self.look_at(changed))
+    }
+
+    fn look_at_everything(&mut self) -> Arc<Inventory> {
         let survey = walk::survey(&self.paths);
         self.aliased = survey.aliased;
         self.failures = survey.failures.into_iter().collect();
@@ -121,10 +137,9 @@ impl Loader {
         self.publish()
     }
 
-    /// Looks again at the changed paths only; at everything if none is named.
-    pub fn reload(&mut self, changed: &[PathBuf]) -> Arc<Inventory> {
+    fn look_at(&mut self, changed: &[PathBuf]) -> Arc<Inventory> {
         if changed.is_empty() || self.aliased || !self.failures.is_empty() || self.last.is_none() {
-            return self.load();
+            return self.look_at_everything();
         }
         let mut paths: Vec<PathBuf> = Vec::with_capacity(changed.len());
         for path in changed {
@@ -137,7 +152,7 @@ impl Loader {
         paths.dedup();
         for path in &paths {
             if !self.look_again(path) {
-                return self.load();
+                return self.look_at_everything();
             }
         }
         self.publish()
@@ -181,25 +196,27 @@ impl Loader {
     /// The path as a walk from the named paths would reach it; `None` if it would not, or if a
     /// link on the way may have changed where it leads.
     fn as_named(&self, changed: &Path) -> Option<PathBuf> {
-        self.paths.iter().find_map(|root| {
-            let absolute = std::path::absolute(root).ok()?;
-            let below = changed
-                .strip_prefix(root)
-                .or_else(|_| changed.strip_prefix(&absolute))
-                .ok()?;
-            let is_plain = below.components().all(|part| match part {
-                Component::Normal(name) => !walk::is_hidden(name),
-                _ => false,
-            });
-            let is_root = below.as_os_str().is_empty();
-            is_plain.then(|| {
-                if is_root {
-                    root.clone()
-                } else {
-                    root.join(below)
-                }
+        self.paths
+            .iter()
+            .zip(&self.absolute)
+            .find_map(|(root, absolute)| {
+                let below = changed
+                    .strip_prefix(root)
+                    .or_else(|_| changed.strip_prefix(absolute))
+                    .ok()?;
+                let is_plain = below.components().all(|part| match part {
+                    Component::Normal(name) => !walk::is_hidden(name),
+                    _ => false,
+                });
+                let is_root = below.as_os_str().is_empty();
+                is_plain.then(|| {
+                    if is_root {
+                        root.clone()
+                    } else {
+                        root.join(below)
+                    }
+                })
             })
-        })
     }
 
     fn has_files_below(&self, folder: &Path) -> bool {
@@ -254,4 +271,22 @@ impl Loader {
         self.last = Some(inventory.clone());
         inventory
     }
+}
+
+/// Runs work on a stack that holds the deepest nesting that is read, whoever calls.
+fn with_room<T: Default + Send>(work: impl FnOnce() -> T + Send) -> T {
+    const STACK_BYTES: usize = 16 * 1024 * 1024;
+    let mut work = Some(work);
+    let done = std::thread::scope(|scope| {
+        let run = || work.take().map(|work| work());
+        let thread = std::thread::Builder::new().name("config-load".to_owned());
+        match thread.stack_size(STACK_BYTES).spawn_scoped(scope, run) {
+            Ok(thread) => thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => None,
+        }
+    });
+    // Without a thread to spare, the caller's own stack has to do.
+    done.or_else(|| work.map(|work| work())).unwrap_or_default()
 }

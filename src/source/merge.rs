@@ -120,8 +120,8 @@ impl Merge {
 
 fn duplicate(first: &Object, other: &Object) -> Finding {
     let message = format!(
-        "{} is defined at {} and again at {}; the first counts",
-        first.key, first.origin, other.origin
+        "the same object is defined at {} already; that one counts",
+        first.origin
     );
     Finding::new(Code::DUPLICATE_OBJECT, message)
         .at(&other.origin)

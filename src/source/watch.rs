@@ -187,17 +187,19 @@ impl Watch {
     }
 
     fn set_all(&mut self) -> Result<(), WatchError> {
-        (0..self.roots.len()).try_for_each(|index| self.set(index))
+        let folders = self.folders();
+        (0..self.roots.len()).try_for_each(|index| self.set(index, &folders))
     }
 
     /// Sets the watches that are not set; whether that makes a folder visible again.
     fn set_missing(&mut self) -> bool {
+        let folders = self.folders();
         let mut is_new = false;
         for index in 0..self.roots.len() {
             if self.roots.get(index).is_none_or(|root| root.is_watched) {
                 continue;
             }
-            if let Err(error) = self.set(index) {
+            if let Err(error) = self.set(index, &folders) {
                 log::warn!("{error}");
             }
             is_new |= self
@@ -208,13 +210,13 @@ impl Watch {
         is_new
     }
 
+    fn folders(&self) -> Vec<PathBuf> {
+        let paths = self.roots.iter().map(|root| &root.absolute);
+        paths.filter(|path| path.is_dir()).cloned().collect()
+    }
+
     /// Watches a folder with all below it, and the nearest parent of any path that exists.
-    fn set(&mut self, index: usize) -> Result<(), WatchError> {
-        let folders: Vec<PathBuf> = self
-            .roots
-            .iter()
-            .map(|root| root.absolute.clone())
-            .collect();
+    fn set(&mut self, index: usize, folders: &[PathBuf]) -> Result<(), WatchError> {
         let Some(root) = self.roots.get_mut(index) else {
             return Ok(());
         };
@@ -229,11 +231,8 @@ impl Watch {
         {
             let parent = path.ancestors().skip(1).find(|parent| parent.is_dir());
             // Watching it alone would end the watch of all below it.
-            let is_covered = |parent: &&Path| {
-                folders
-                    .iter()
-                    .any(|folder| parent.starts_with(folder) && folder.is_dir())
-            };
+            let is_covered =
+                |parent: &&Path| folders.iter().any(|folder| parent.starts_with(folder));
             if let Some(parent) = parent.filter(|parent| !is_covered(parent)) {
                 watch(&mut self.system, parent, RecursiveMode::NonRecursive)?;
             }

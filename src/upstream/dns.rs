@@ -38,7 +38,7 @@ pub struct DnsOptions {
     pub retry: Duration,
     /// Longest pause between failures.
     pub max_retry: Duration,
-    /// How long `server` may take for one question, of which there are three at most.
+    /// How long `server` may take for an answer before it is asked again.
     pub timeout: Duration,
 }
 

@@ -138,6 +138,11 @@ impl Registry<'_> {
             let message = format!("it holds for no service that `{host}` covers");
             return Finding::new(Code::UNUSED_OBJECT, message);
         }
+        if let Some(object) = self.services.hidden(host) {
+            let message = format!("its host `{host}` is not exported to the gateway");
+            let hint = format!("see exportTo of {} ({})", object.key, object.origin);
+            return Finding::new(Code::UNUSED_OBJECT, message).hint(hint);
+        }
         let message = format!("no Service or ServiceEntry has its host `{host}`");
         Finding::new(Code::UNKNOWN_DESTINATION_RULE_HOST, message)
             .path("spec.host")

@@ -33,6 +33,8 @@ pub(super) struct Rule<'a> {
     others: Vec<&'a Object>,
     visible: bool,
     visibility: Visibility<'a>,
+    /// What was found while it was made; told only if the gateway sees the rule.
+    findings: Findings,
 }
 
 impl<'a> Rule<'a> {
@@ -119,7 +121,7 @@ impl<'a> Rules<'a> {
         let mut rules = Self::default();
         for object in objects {
             if let Spec::DestinationRule(spec) = &object.spec {
-                rules.add(object, spec, options, findings);
+                rules.add(object, spec, options);
             }
         }
         rules.publish(options, findings);
@@ -164,13 +166,7 @@ impl<'a> Rules<'a> {
             .filter(|(_, rule)| rule.visible)
     }
 
-    fn add(
-        &mut self,
-        object: &'a Object,
-        spec: &'a istio::DestinationRule,
-        options: &Options,
-        findings: &mut Findings,
-    ) {
+    fn add(&mut self, object: &'a Object, spec: &'a istio::DestinationRule, options: &Options) {
         let faults = broken::faults(object);
         let subsets = FieldPath::spec().field("subsets");
         let fence = faults.fence_beside(object, &subsets);
@@ -180,9 +176,6 @@ impl<'a> Rules<'a> {
         let host: Arc<str> = name::expand(&spec.host, &object.key.namespace, &options.domain)
             .as_ref()
             .into();
-        if let Some(fence) = &fence {
-            broken::report(fence, object, &format!("traffic for `{host}`"), findings);
-        }
         let selector = spec
             .workload_selector
             .as_ref()
@@ -217,14 +210,19 @@ impl<'a> Rules<'a> {
                 others: Vec::new(),
                 visible: false,
                 visibility,
+                findings: Findings::new(),
             });
         }
         if let Some(rule) = self.list.get_mut(index) {
             if merged.is_some() {
                 rule.others.push(object);
             }
+            if let Some(fence) = &fence {
+                let traffic = format!("traffic for `{}`", rule.host);
+                broken::report(fence, object, &traffic, &mut rule.findings);
+            }
             rule.fence = rule.fence.take().or(fence);
-            rule.absorb(object, spec, &faults, findings);
+            rule.absorb(object, spec, &faults);
         }
     }
 
@@ -244,6 +242,7 @@ impl<'a> Rules<'a> {
                 continue;
             }
             rule.visible = true;
+            findings.append(&mut rule.findings);
             rule.report_unsupported(options, findings);
             let private = rule.visibility.is_private(&own, options);
             let level = if own == *gateway && (private || *gateway != options.root_namespace) {
@@ -307,62 +306,71 @@ impl<'a> Rule<'a> {
     }
 
     /// Adds an object's subsets, and its policy if none came before.
-    fn absorb(
-        &mut self,
-        object: &'a Object,
-        spec: &'a istio::DestinationRule,
-        faults: &Faults,
-        findings: &mut Findings,
-    ) {
+    fn absorb(&mut self, object: &'a Object, spec: &'a istio::DestinationRule, faults: &Faults) {
         let path = FieldPath::spec();
         if let Some(policy) = spec.traffic_policy.as_deref() {
             let path = path.field("trafficPolicy");
             match &self.policy {
+                Some(first) => {
+                    let finding = shadowed(object, &path, "traffic policy", first.object);
+                    self.findings.push(finding);
+                }
                 None => {
                     self.policy = Some(Layer {
                         policy,
                         object,
                         path,
-                    })
-                }
-                Some(first) => {
-                    findings.push(shadowed(object, &path, "traffic policy", first.object))
+                    });
                 }
             }
         }
+        let subsets = path.field("subsets");
         for (position, slot) in spec.subsets.iter().enumerate() {
-            let path = path.field("subsets").index(position);
-            let fence = faults.fence(object, &path);
-            let subset = slot.good().filter(|subset| !subset.name.is_empty());
-            if let Some(fence) = &fence {
-                let name = subset.map_or("a subset without a name", |subset| &subset.name);
-                let traffic = format!("traffic for `{}`, subset `{name}`,", self.host);
-                broken::report(fence, object, &traffic, findings);
-            }
-            let Some(subset) = subset else {
-                self.nameless_fence = self.nameless_fence.take().or(fence);
-                continue;
-            };
-            match self.subsets.get(subset.name.as_str()) {
-                Some(first) if first.object.key != object.key => {
-                    let what = format!("subset `{}`", subset.name);
-                    findings.push(shadowed(object, &path, &what, first.object));
-                }
-                // Repeated within one object: validation says so.
-                Some(_) => {}
+            let path = subsets.index(position);
+            match slot.good().filter(|subset| !subset.name.is_empty()) {
+                Some(subset) => self.absorb_subset(object, subset, path, faults),
                 None => {
-                    self.subsets.insert(
-                        &subset.name,
-                        Subset {
-                            spec: subset,
-                            object,
-                            path,
-                            fence,
-                        },
-                    );
+                    let fence = faults.fence(object, &path);
+                    if let Some(fence) = &fence {
+                        let traffic =
+                            format!("traffic for an unreadable subset of `{}`", self.host);
+                        broken::report(fence, object, &traffic, &mut self.findings);
+                    }
+                    self.nameless_fence = self.nameless_fence.take().or(fence);
                 }
             }
         }
+    }
+
+    fn absorb_subset(
+        &mut self,
+        object: &'a Object,
+        subset: &'a istio::destination_rule::Subset,
+        path: FieldPath,
+        faults: &Faults,
+    ) {
+        let name = subset.name.as_str();
+        if let Some(first) = self.subsets.get(name) {
+            // Within one object, validation says so.
+            if first.object.key != object.key {
+                let what = format!("subset `{name}`");
+                let finding = shadowed(object, &path, &what, first.object);
+                self.findings.push(finding);
+            }
+            return;
+        }
+        let fence = faults.fence(object, &path);
+        if let Some(fence) = &fence {
+            let traffic = format!("traffic for the subset `{name}` of `{}`", self.host);
+            broken::report(fence, object, &traffic, &mut self.findings);
+        }
+        let subset = Subset {
+            spec: subset,
+            object,
+            path,
+            fence,
+        };
+        self.subsets.insert(name, subset);
     }
 }
 

@@ -79,7 +79,7 @@ impl<'a> Services<'a> {
         };
         for object in objects.clone() {
             if let Spec::Service(spec) = &object.spec {
-                services.add_kubernetes(object, spec, options);
+                services.add_kubernetes(object, spec, options, findings);
             }
         }
         for object in objects {
@@ -108,7 +108,13 @@ impl<'a> Services<'a> {
         self.hidden.get(host).copied()
     }
 
-    fn add_kubernetes(&mut self, object: &'a Object, spec: &'a kube::Service, options: &Options) {
+    fn add_kubernetes(
+        &mut self,
+        object: &'a Object,
+        spec: &'a kube::Service,
+        options: &Options,
+        findings: &mut Findings,
+    ) {
         let key = &object.key;
         let host: Arc<str> = name::service_host(&key.name, &key.namespace, &options.domain).into();
         let export_to = object
@@ -133,7 +139,7 @@ impl<'a> Services<'a> {
             }
             _ => Backing::Kubernetes(spec),
         };
-        self.push(Service {
+        let service = Service {
             host,
             name: key.name.clone(),
             object,
@@ -144,7 +150,8 @@ impl<'a> Services<'a> {
                 .collect(),
             backing,
             fence: broken::faults(object).fence(object, &FieldPath::spec()),
-        });
+        };
+        self.push(service, findings);
     }
 
     fn add_entry(
@@ -197,18 +204,23 @@ impl<'a> Services<'a> {
                 );
                 continue;
             }
-            self.push(Service {
+            let service = Service {
                 name: host.clone(),
                 host,
                 object,
                 ports: ports.clone(),
                 backing: Backing::Entry(spec),
                 fence: fence.clone(),
-            });
+            };
+            self.push(service, findings);
         }
     }
 
-    fn push(&mut self, service: Service<'a>) {
+    fn push(&mut self, service: Service<'a>, findings: &mut Findings) {
+        if let Some(fence) = &service.fence {
+            let traffic = format!("traffic for `{}`", service.host);
+            broken::report(fence, service.object, &traffic, findings);
+        }
         self.by_host.insert(service.host.clone(), self.list.len());
         self.list.push(service);
     }

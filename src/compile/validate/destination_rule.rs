@@ -340,3 +340,6 @@ fn is_prime(number: u64) -> bool {
             .take_while(|divisor| divisor * divisor <= number)
             .all(|divisor| number % divisor != 0)
 }
+
+#[cfg(test)]
+mod tests;

@@ -282,3 +282,6 @@ fn is_domain(text: &str) -> bool {
 pub(super) fn is_wildcard_domain(text: &str) -> bool {
     text == "*" || is_domain(text.strip_prefix("*.").unwrap_or(text))
 }
+
+#[cfg(test)]
+mod tests;

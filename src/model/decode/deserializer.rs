@@ -39,7 +39,7 @@ impl NodeDeserializer<'_, '_> {
         let message = format!("is {}, but a string is expected", self.node.kind());
         let hint = match &self.node.value {
             Value::Int(text) | Value::Float(text) => format!("put it in quotes: \"{text}\""),
-            Value::Bool(value) => format!("put it in quotes: \"{value}\""),
+            Value::Bool(_) => "put it in quotes if text is meant".to_owned(),
             _ => "write a string".to_owned(),
         };
         DecodeError::wrong(message, hint)

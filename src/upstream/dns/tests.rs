@@ -169,6 +169,25 @@ async fn one_name_is_asked_once_for_all_clusters() {
 }
 
 #[tokio::test]
+async fn hundreds_of_names_are_answered_at_the_start_without_a_failure() {
+    let server = Server::start().await;
+    let names: Vec<String> = (0..500).map(|index| format!("name-{index}.test")).collect();
+    for name in &names {
+        server.say(name, Says::Addresses(vec!["10.0.0.1"], 300));
+    }
+    let upstreams = start(DnsOptions {
+        timeout: DEADLINE,
+        ..options(&server)
+    });
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    upstreams.publish(&table(&[("a", resolved(&names, false))]));
+    upstreams.warm(DEADLINE).await;
+    let view = first(&upstreams.serve(plan([cluster("a")]))).view();
+    let failed = view.dns.iter().find(|name| name.last_error.is_some());
+    assert_eq!((view.dns.len(), failed), (500, None));
+}
+
+#[tokio::test]
 async fn a_name_is_asked_no_more_when_its_last_cluster_is_gone() {
     let server = Server::start().await;
     for name in ["one.test", "two.test"] {

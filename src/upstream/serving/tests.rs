@@ -197,3 +197,37 @@ async fn a_name_that_is_an_address_is_never_asked() {
     );
     assert!(view.dns.is_empty());
 }
+
+#[tokio::test]
+async fn no_pick_finds_the_cluster_empty_while_endpoints_are_exchanged() {
+    let upstreams = upstreams();
+    let tables = [
+        table(&[("a", fixed(&[(1, 1)]))]),
+        table(&[("a", fixed(&[(2, 1), (3, 2)]))]),
+    ];
+    upstreams.publish(&tables[0]);
+    let state = first(&upstreams.serve(plan([cluster("a")])));
+    std::thread::scope(|scope| {
+        let picking: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| (0..20_000).all(|_| state.pick().is_some())))
+            .collect();
+        let mut turn = tables.iter().cycle();
+        while !picking.iter().all(|picking| picking.is_finished()) {
+            turn.next()
+                .into_iter()
+                .for_each(|table| upstreams.publish(table));
+        }
+        assert!(
+            picking
+                .into_iter()
+                .all(|picking| picking.join().expect("no panic"))
+        );
+    });
+    assert!(
+        state
+            .view()
+            .endpoints
+            .iter()
+            .all(|endpoint| endpoint.active == 0)
+    );
+}

@@ -1,0 +1,168 @@
+//! An explanation for people: the answer first, then why.
+
+use std::fmt::{self, Display, Formatter};
+
+use super::{Edits, Explained, Outcome, Rule, Sent};
+
+impl Display for Explained {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let request = &self.request;
+        writeln!(f, "{} {}", request.method, request.url)?;
+        writeln!(
+            f,
+            "  comes in at {} (port {})",
+            self.listener.address, self.listener.port
+        )?;
+        write!(f, "  as host {}, path {}", request.host, request.path)?;
+        match &request.received_path {
+            Some(received) => writeln!(f, ", normalised from {received:?}")?,
+            None => writeln!(f)?,
+        }
+        writeln!(f)?;
+        if let Some(rule) = &self.rule {
+            writeln!(f, "rule {}", place(rule))?;
+            writeln!(f, "  matches {}", rule.conditions)?;
+            writeln!(f)?;
+        }
+        outcome(f, &self.outcome)?;
+        if !self.losers.is_empty() {
+            writeln!(f, "\ntried before, not matching")?;
+            for loser in &self.losers {
+                writeln!(f, "  {}", place(&loser.rule))?;
+                writeln!(f, "    {}", loser.failed)?;
+            }
+            omitted(f, self.losers_omitted)?;
+        }
+        if !self.shadowed.is_empty() {
+            writeln!(f, "\nmatching too, but later")?;
+            for rule in &self.shadowed {
+                writeln!(f, "  {}", place(rule))?;
+            }
+            omitted(f, self.shadowed_omitted)?;
+        }
+        Ok(())
+    }
+}
+
+fn place(rule: &Rule) -> String {
+    format!(
+        "{} {} {} (name {:?})",
+        rule.origin, rule.object, rule.path, rule.name
+    )
+}
+
+fn omitted(f: &mut Formatter<'_>, count: usize) -> fmt::Result {
+    match count {
+        0 => Ok(()),
+        _ => writeln!(f, "  and {count} more; ask for all to see them"),
+    }
+}
+
+fn outcome(f: &mut Formatter<'_>, outcome: &Outcome) -> fmt::Result {
+    match outcome {
+        Outcome::Forward {
+            timeout_ms,
+            destinations,
+        } => {
+            for sent in destinations {
+                destination(f, sent)?;
+            }
+            match timeout_ms {
+                Some(timeout) => writeln!(f, "within {timeout} ms"),
+                None => Ok(()),
+            }
+        }
+        Outcome::Redirect {
+            status,
+            location,
+            response_headers,
+        } => {
+            writeln!(f, "answers {status} redirecting to {location}")?;
+            edits(f, "response", response_headers)
+        }
+        Outcome::DirectResponse {
+            status,
+            body,
+            response_headers,
+        } => {
+            writeln!(f, "answers {status} with {body:?}")?;
+            edits(f, "response", response_headers)
+        }
+        Outcome::HttpsRedirect {
+            status,
+            location,
+            server,
+        } => {
+            writeln!(
+                f,
+                "answers {status} redirecting to {location}, as the server at {server} says"
+            )
+        }
+        Outcome::Fenced {
+            status,
+            reason,
+            origin,
+            ..
+        } => {
+            writeln!(f, "answers {status} because of {origin}: {reason}")
+        }
+        Outcome::NotFound {
+            status,
+            flags,
+            reason,
+        } => writeln!(f, "answers {status} {flags}: {reason}"),
+        Outcome::Refused {
+            status,
+            cause,
+            reason,
+        } => {
+            writeln!(f, "answers {status} before routing ({cause}): {reason}")
+        }
+    }
+}
+
+fn destination(f: &mut Formatter<'_>, sent: &Sent) -> fmt::Result {
+    write!(f, "sends ")?;
+    if sent.weight != sent.total_weight {
+        write!(f, "{} of {} ", sent.weight, sent.total_weight)?;
+    }
+    write!(f, "to {}", sent.cluster)?;
+    if let Some(subset) = &sent.subset {
+        write!(f, ", subset {subset}")?;
+    }
+    writeln!(f, ", at {}", sent.origin)?;
+    writeln!(f, "  path {}", sent.target)?;
+    writeln!(f, "  host {}", sent.host)?;
+    edits(f, "request", &sent.request_headers)?;
+    edits(f, "response", &sent.response_headers)?;
+    if let Some(origin) = &sent.service_origin {
+        writeln!(f, "  service at {origin}")?;
+    }
+    if let Some(origin) = &sent.policy_origin {
+        writeln!(f, "  policy at {origin}")?;
+    }
+    if let Some(problem) = &sent.problem {
+        writeln!(
+            f,
+            "  answers {} {}: {}",
+            problem.status, problem.flags, problem.reason
+        )?;
+    }
+    if sent.service.is_some() {
+        writeln!(f, "  endpoints")?;
+        let mut members = String::new();
+        sent.members.write(&mut members, "    ");
+        f.write_str(&members)?;
+    }
+    Ok(())
+}
+
+fn edits(f: &mut Formatter<'_>, side: &str, edits: &Edits) -> fmt::Result {
+    for field in &edits.set {
+        writeln!(f, "  {side} header {}: {}", field.name, field.value)?;
+    }
+    for name in &edits.removed {
+        writeln!(f, "  {side} header {name} removed")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,176 @@
+//! Which servers share a socket, and which are turned away (istio.md section 2, Binding and merging).
+//!
+//! The first server claims a socket for its kind of traffic. Plaintext HTTP servers merge; TLS
+//! servers coexist by SNI; everything else that comes later is skipped with a finding. Servers
+//! that cannot be served yet claim their socket all the same, so that nothing takes their place.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::SocketAddr;
+
+use crate::base::{Code, Finding, Findings};
+
+use super::{Gateways, Server, ServerProtocol};
+
+/// A socket to open, with the servers that share it in the order they were merged.
+#[derive(Debug)]
+pub(crate) struct Socket {
+    pub addr: SocketAddr,
+    pub servers: Vec<usize>,
+}
+
+/// What the first server made of a socket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plaintext,
+    Tls,
+    Tcp,
+}
+
+struct Claim {
+    kind: Kind,
+    /// Index of the server that claimed it.
+    first: usize,
+}
+
+#[derive(Default)]
+struct Claims {
+    sockets: HashMap<SocketAddr, Claim>,
+    /// Literal hosts of servers with `tls`, and who has them.
+    tls_hosts: HashMap<SocketAddr, HashMap<String, usize>>,
+    /// Names of HTTPS ports by Gateway.
+    https_names: HashSet<(SocketAddr, usize, String)>,
+}
+
+/// Why a server is skipped.
+enum Refusal {
+    Conflict { first: usize },
+    DuplicateHost { host: String, first: usize },
+    DuplicateName,
+}
+
+/// Merges the servers of all our Gateways into sockets, sorted by address.
+pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> Vec<Socket> {
+    let mut claims = Claims::default();
+    let mut open: BTreeMap<SocketAddr, Vec<usize>> = BTreeMap::new();
+    for gateway in 0..gateways.gateways.len() {
+        let Some(range) = gateways
+            .gateways
+            .get(gateway)
+            .map(|gateway| gateway.servers.clone())
+        else {
+            continue;
+        };
+        for index in range {
+            let Some(server) = gateways.servers.get(index) else {
+                continue;
+            };
+            let addrs = server.addrs.clone();
+            let is_http = server.protocol == ServerProtocol::Http;
+            let mut serves = false;
+            let mut refused = false;
+            for addr in addrs {
+                let Some(server) = gateways.servers.get(index) else {
+                    continue;
+                };
+                match claims.admit(addr, gateway, index, server) {
+                    Ok(()) if is_http => {
+                        open.entry(addr).or_default().push(index);
+                        serves = true;
+                    }
+                    Ok(()) => {}
+                    Err(refusal) if !refused => {
+                        refused = true;
+                        findings.push(refusal.finding(addr, server, &gateways.servers));
+                    }
+                    Err(_) => {}
+                }
+            }
+            if let Some(server) = gateways.servers.get_mut(index) {
+                server.serves = serves;
+            }
+        }
+    }
+    open.into_iter()
+        .map(|(addr, servers)| Socket { addr, servers })
+        .collect()
+}
+
+impl Claims {
+    fn admit(
+        &mut self,
+        addr: SocketAddr,
+        gateway: usize,
+        index: usize,
+        server: &Server<'_>,
+    ) -> Result<(), Refusal> {
+        if server.has_tls {
+            let known = self.tls_hosts.entry(addr).or_default();
+            for host in &server.hosts {
+                if let Some(first) = known.get(&host.literal) {
+                    return Err(Refusal::DuplicateHost {
+                        host: host.literal.clone(),
+                        first: *first,
+                    });
+                }
+            }
+            known.extend(
+                server
+                    .hosts
+                    .iter()
+                    .map(|host| (host.literal.clone(), index)),
+            );
+        }
+        let kind = match server.protocol {
+            ServerProtocol::Http => Kind::Plaintext,
+            ServerProtocol::Https | ServerProtocol::Tls => Kind::Tls,
+            ServerProtocol::Tcp => Kind::Tcp,
+        };
+        if server.protocol == ServerProtocol::Https
+            && !self
+                .https_names
+                .insert((addr, gateway, server.port_name.to_owned()))
+        {
+            return Err(Refusal::DuplicateName);
+        }
+        match self.sockets.get(&addr) {
+            Some(claim) if claim.kind != kind || kind == Kind::Tcp => {
+                Err(Refusal::Conflict { first: claim.first })
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.sockets.insert(addr, Claim { kind, first: index });
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Refusal {
+    fn finding(&self, addr: SocketAddr, server: &Server<'_>, servers: &[Server<'_>]) -> Finding {
+        let named = |index: usize| match servers.get(index) {
+            Some(first) => format!("{} ({})", first.object.key, first.origin),
+            None => String::from("an earlier server"),
+        };
+        let finding = match self {
+            Refusal::Conflict { first } => Finding::new(
+                Code::PORT_CONFLICT,
+                format!("port {} already serves another protocol for {}; this server is skipped", addr.port(), named(*first)),
+            )
+            .hint("use another port, or the same protocol"),
+            Refusal::DuplicateHost { host, first } => Finding::new(
+                Code::CONFLICTING_GATEWAYS,
+                format!("the host `{host}` on port {} belongs to {}; this whole server is skipped", addr.port(), named(*first)),
+            )
+            .hint("list each host with `tls` in one server of a port only"),
+            Refusal::DuplicateName => Finding::new(
+                Code::PORT_CONFLICT,
+                format!("the HTTPS port name `{}` is used twice in this Gateway; this server is skipped", server.port_name),
+            )
+            .hint("give every server's port its own name"),
+        };
+        finding
+            .at(&server.origin)
+            .of(&server.object.key)
+            .path(format!("spec.servers[{}]", server.index))
+    }
+}

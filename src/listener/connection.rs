@@ -1,0 +1,156 @@
+//! One client connection, as its socket and every request on it see it.
+//!
+//! The socket puts it into the session's digest, where requests of any protocol find it; the
+//! first hook of a request calls [`Connection::head_received`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use pingora_core::protocols::Digest;
+
+use crate::base::CauseKind;
+
+/// State of one client connection, shared by the socket wrapper and every request on it.
+#[derive(Debug)]
+pub struct Connection {
+    /// Key of the listener: the configured bind address.
+    pub listener: SocketAddr,
+    pub local: Option<SocketAddr>,
+    pub peer: Option<SocketAddr>,
+    /// Unique within the process.
+    pub id: u64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    requests: AtomicU64,
+    http2: AtomicBool,
+    phase: AtomicU8,
+}
+
+/// A head that was answered (or cut) without any proxy hook having run, or a connection that was
+/// closed before one could be read.
+#[derive(Clone, Debug)]
+pub struct EarlyRefusal {
+    pub connection: Arc<Connection>,
+    /// `EarlyRefusal`, `MethodNotAllowed` for CONNECT, `HeaderTimeout` or `ConnectionLimit`.
+    pub kind: CauseKind,
+    /// As written to the client; `None` if the connection was only closed.
+    pub status: Option<u16>,
+    /// First line of the head with control bytes escaped, at most 256 bytes of it; empty if unknown.
+    pub request_line: String,
+    /// Bytes of the head that arrived.
+    pub bytes_received: u64,
+    /// Bytes of the answer.
+    pub bytes_sent: u64,
+    /// Since the first byte of the head.
+    pub elapsed: Duration,
+}
+
+/// Hears what happens to connections. `server` hands in what counts and logs them.
+pub trait ConnectionObserver: Send + Sync + 'static {
+    /// A connection was accepted within the limits.
+    fn opened(&self, _connection: &Connection) {}
+    /// An opened connection is gone.
+    fn closed(&self, _connection: &Connection) {}
+    /// No hook saw this head, or this connection was over a limit and never opened.
+    fn refused(&self, _refusal: EarlyRefusal) {}
+}
+
+/// How far the current request head is. HTTP/2 connections stay `Received`: their heads are told
+/// apart by frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// No byte of the next head has arrived.
+    Awaiting,
+    /// Some of it has; the deadline runs.
+    Reading,
+    /// A hook has seen it.
+    Received,
+    /// The connection is given up; whoever serves it drops it.
+    Cut,
+}
+
+impl Connection {
+    pub(super) fn new(
+        id: u64,
+        listener: SocketAddr,
+        local: Option<SocketAddr>,
+        peer: Option<SocketAddr>,
+    ) -> Self {
+        Self {
+            listener,
+            local,
+            peer,
+            id,
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
+            http2: AtomicBool::new(false),
+            phase: AtomicU8::new(Phase::Awaiting as u8),
+        }
+    }
+
+    /// The connection of a request, from `session.digest()`.
+    pub fn of(digest: Option<&Digest>) -> Option<&Arc<Connection>> {
+        digest?
+            .proxy_digest
+            .as_ref()?
+            .user_data
+            .as_ref()?
+            .downcast_ref()
+    }
+
+    /// The first hook of a request calls this: the head is whole, its deadline is over.
+    pub fn head_received(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.set_phase(Phase::Received);
+    }
+
+    /// Bytes read from the client so far.
+    pub fn bytes_received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Bytes written to the client so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Requests whose head reached a hook.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client speaks HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.http2.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_received(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_http2(&self) {
+        self.http2.store(true, Ordering::Relaxed);
+        self.set_phase(Phase::Received);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Awaiting,
+            1 => Phase::Reading,
+            2 => Phase::Received,
+            _ => Phase::Cut,
+        }
+    }
+
+    pub(super) fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+}

@@ -1,0 +1,186 @@
+//! The life of one client connection: admitted or not, its protocol found by looking, served.
+//!
+//! Pingora's own loop over HTTP/1 requests is replaced by one that waits *between* requests, where
+//! only the socket exists: Pingora's session and the future of a whole request are ten times
+//! larger, and its wait has no end (pingora.md section 8).
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::server::ShutdownWatch;
+
+use super::application::Application;
+use super::connection::{Connection, EarlyRefusal, Phase};
+use super::head::Opening;
+use super::patience::Patience;
+use super::shared::Shared;
+use super::socket::Socket;
+use crate::base::CauseKind;
+
+/// Pingora's application of one port: it stands in front of the shared one.
+///
+/// It keeps the trait's empty `cleanup`. Passing it on would cut idle connections of every port.
+pub(super) struct Front<A> {
+    application: Arc<Application<A>>,
+    shared: Arc<Shared>,
+    listener: SocketAddr,
+}
+
+impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
+    pub fn new(
+        application: Arc<Application<A>>,
+        shared: Arc<Shared>,
+        listener: SocketAddr,
+    ) -> Self {
+        Self {
+            application,
+            shared,
+            listener,
+        }
+    }
+
+    async fn serve_http1(
+        &self,
+        mut socket: Box<Socket>,
+        mut patience: Patience,
+        shutdown: &ShutdownWatch,
+    ) {
+        let connection = socket.connection.clone();
+        let mut settings = None;
+        loop {
+            let request = self.request(socket, settings.take(), shutdown);
+            let Some(reused) = unless_cut(request, &connection).await else {
+                return;
+            };
+            let stream;
+            (stream, settings) = reused.consume();
+            let Ok(same) = stream.into_any().downcast::<Socket>() else {
+                return;
+            };
+            socket = same;
+            let pipelined =
+                socket.may_have_read_more() && settings.as_ref().is_some_and(holds_next_request);
+            socket.await_next_head();
+            if pipelined {
+                socket.begin_pipelined_head();
+            } else if !patience.wait(&mut socket).await {
+                return;
+            }
+        }
+    }
+
+    /// Starts on the next request. Not `async`, so that the session, which is large, lies only in
+    /// the future that is gone when the request is.
+    fn request<'a>(
+        &'a self,
+        socket: Box<Socket>,
+        settings: Option<HttpPersistentSettings>,
+        shutdown: &'a ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'a>> {
+        let mut session = ServerSession::new_http1(socket);
+        match settings {
+            Some(settings) => settings.apply_to_session(&mut session),
+            None => {
+                session.set_keepalive_reuses_remaining(self.application.keepalive_request_limit())
+            }
+        }
+        // Pingora's timers per read are off: the socket's deadlines cover every wait.
+        session.set_keepalive(Some(0));
+        self.application.process_new_http(session, shutdown)
+    }
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let (local, peer) = addresses(&stream);
+        let place = match self.shared.admit(self.listener, local, peer) {
+            Ok(place) => place,
+            Err(connection) => {
+                self.shared.observer.refused(over_the_limit(connection));
+                return None;
+            }
+        };
+        let mut socket = Box::new(Socket::new(
+            stream,
+            place.connection.clone(),
+            self.shared.clone(),
+        ));
+        let mut patience = Patience::new(&self.shared.limits, shutdown);
+        while socket.opening() == Opening::Undecided {
+            if !patience.wait(&mut socket).await {
+                return None;
+            }
+        }
+        if socket.opening() == Opening::Http2 {
+            drop(patience);
+            socket.speak_http2();
+            self.application.process_new(socket, shutdown).await;
+        } else {
+            self.serve_http1(socket, patience, shutdown).await;
+        }
+        None
+    }
+}
+
+/// Runs a request until it ends or its connection is cut, which drops both.
+async fn unless_cut(
+    mut request: Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + '_>>,
+    connection: &Connection,
+) -> Option<ReusedHttpStream> {
+    poll_fn(|cx| match request.as_mut().poll(cx) {
+        Poll::Pending if connection.phase() == Phase::Cut => Poll::Ready(None),
+        other => other,
+    })
+    .await
+}
+
+/// Whether the session before has already read bytes of the next request (pipelining).
+///
+/// Pingora offers no other way to look. Should it print its state differently one day, a
+/// connection waits inside a session as it does without us: more memory, nothing lost.
+fn holds_next_request(settings: &HttpPersistentSettings) -> bool {
+    let state = format!("{settings:?}");
+    !state.contains("pipelined_prefix: None") || state.contains("pipelined_prefix: Some")
+}
+
+fn addresses(stream: &Stream) -> (Option<SocketAddr>, Option<SocketAddr>) {
+    let Some(digest) = stream.get_socket_digest() else {
+        return (None, None);
+    };
+    // Both are asked for now, while the descriptor is surely this connection's.
+    (
+        digest
+            .local_addr()
+            .and_then(|address| address.as_inet())
+            .copied(),
+        digest
+            .peer_addr()
+            .and_then(|address| address.as_inet())
+            .copied(),
+    )
+}
+
+fn over_the_limit(connection: Arc<Connection>) -> EarlyRefusal {
+    EarlyRefusal {
+        connection,
+        kind: CauseKind::ConnectionLimit,
+        status: None,
+        request_line: String::new(),
+        bytes_received: 0,
+        bytes_sent: 0,
+        elapsed: Duration::ZERO,
+    }
+}

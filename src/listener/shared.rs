@@ -1,0 +1,93 @@
+//! What all listeners and connections have in common: limits, the observer and the number of
+//! connections open.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
+
+use super::connection::{Connection, ConnectionObserver};
+use super::limits::ListenerLimits;
+
+/// One per [`Listeners`](super::Listeners).
+pub(super) struct Shared {
+    pub limits: ListenerLimits,
+    pub observer: Arc<dyn ConnectionObserver>,
+    open: AtomicUsize,
+    accepted: AtomicU64,
+    emptied: Notify,
+}
+
+/// A connection's place under the cap. Dropping it frees the place and tells the observer.
+pub(super) struct Place {
+    pub shared: Arc<Shared>,
+    pub connection: Arc<Connection>,
+}
+
+impl Shared {
+    pub fn new(limits: ListenerLimits, observer: Arc<dyn ConnectionObserver>) -> Self {
+        Self {
+            limits,
+            observer,
+            open: AtomicUsize::new(0),
+            accepted: AtomicU64::new(0),
+            emptied: Notify::new(),
+        }
+    }
+
+    /// Connections open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Gives a new connection its identity and, if one is free, its place.
+    ///
+    /// # Errors
+    /// The connection itself, if the cap is reached.
+    pub fn admit(
+        self: &Arc<Self>,
+        listener: SocketAddr,
+        local: Option<SocketAddr>,
+        peer: Option<SocketAddr>,
+    ) -> Result<Place, Arc<Connection>> {
+        let id = self.accepted.fetch_add(1, Ordering::Relaxed);
+        let connection = Arc::new(Connection::new(id, listener, local, peer));
+        if self.open.fetch_add(1, Ordering::AcqRel) >= self.limits.max_connections {
+            self.leave();
+            return Err(connection);
+        }
+        self.observer.opened(&connection);
+        Ok(Place {
+            shared: self.clone(),
+            connection,
+        })
+    }
+
+    /// Waits until no connection is open.
+    pub async fn empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            tokio::pin!(emptied);
+            // Registered before looking, so that a connection that ends in between is not missed.
+            emptied.as_mut().enable();
+            if self.open() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn leave(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.emptied.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.observer.closed(&self.connection);
+        self.shared.leave();
+    }
+}

@@ -1,0 +1,7 @@
+//! Listeners tried over real sockets, with Pingora's own proxy behind them.
+
+mod drain;
+mod heads;
+mod protocols;
+mod rig;
+mod sockets;

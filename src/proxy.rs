@@ -1,0 +1,30 @@
+//! What happens to an HTTP request, one file per step (design section 3).
+//!
+//! [`Gateway`] implements Pingora's `ProxyHttp`; `server` puts it into one `HttpProxy` with
+//! [`server_options`] and [`h2_options`], and every listener hands its connections to that.
+//! Steps run in order and leave what they found in the request's context: admit, route, answer,
+//! peer, to_origin, attempt, to_client, body, reply, finish.
+
+mod admit;
+mod answer;
+mod attempt;
+mod body;
+mod context;
+mod finish;
+mod gateway;
+mod known;
+mod limits;
+mod panics;
+mod peer;
+mod reply;
+mod route;
+mod to_client;
+mod to_origin;
+
+pub use context::Context;
+pub use finish::Sink;
+pub use gateway::Gateway;
+pub use limits::{Limits, MAX_ATTEMPTS, h2_options, server_options};
+
+#[cfg(test)]
+mod tests;

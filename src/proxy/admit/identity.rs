@@ -1,0 +1,174 @@
+//! Who asks, and under which id: client address, forwarding headers, request id.
+//!
+//! Every client is external (istio.md section 6): its `x-envoy-*` headers and request id are
+//! not believed, and forwarding headers only as far as trusted proxies wrote them.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+use smallvec::SmallVec;
+use uuid::Uuid;
+
+use crate::plan::HttpOptions;
+use crate::proxy::context::Context;
+
+pub(in crate::proxy) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
+pub(in crate::proxy) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Replaces what the client says about itself by what is known.
+pub(super) fn stamp(session: &mut Session, ctx: &mut Context, options: &HttpOptions) {
+    let peer = ctx
+        .connection
+        .as_ref()
+        .and_then(|connection| connection.peer)
+        .or_else(|| session.client_addr().and_then(|address| address.as_inet()).copied())
+        .map(|address| address.ip().to_canonical());
+    let local = ctx.connection.as_ref().and_then(|connection| connection.local);
+    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    let request = session.req_header_mut();
+    strip_foreign(request);
+    ctx.client = client(&request.headers, peer, options.trusted_proxies);
+    let proto = protocol(&request.headers, tls, options.trusted_proxies);
+    ctx.forwarded_https = proto == "https" && !tls;
+    ctx.https = proto == "https";
+    set(request, FORWARDED_PROTO, HeaderValue::from_static(proto));
+    if let Some(value) = ctx.client.and_then(address) {
+        set(request, EXTERNAL_ADDRESS, value);
+    }
+    if let Some(value) = peer.and_then(|peer| forwarded_for(&request.headers, peer)) {
+        set(request, FORWARDED_FOR, value);
+    }
+    if options.forwarded_port
+        && (options.trusted_proxies == 0 || !request.headers.contains_key(FORWARDED_PORT))
+        && let Some(local) = local
+    {
+        set(request, FORWARDED_PORT, HeaderValue::from(local.port()));
+    }
+    let id = Uuid::new_v4();
+    // All but the two variant bits of this half are random.
+    ctx.random = id.as_u64_pair().1 & (u64::MAX >> 2);
+    if options.request_id {
+        let mut text = Uuid::encode_buffer();
+        if let Ok(value) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
+            set(request, REQUEST_ID, value);
+        }
+    }
+}
+
+/// Headers only Envoy-like proxies may write.
+fn strip_foreign(request: &mut RequestHeader) {
+    let foreign: SmallVec<[HeaderName; 4]> = request
+        .headers
+        .keys()
+        .filter(|name| name.as_str().starts_with("x-envoy-") || **name == CLIENT_CERT)
+        .cloned()
+        .collect();
+    for name in foreign {
+        request.remove_header(&name);
+    }
+}
+
+/// The Nth address from the right of `x-forwarded-for`, which the outermost trusted proxy saw;
+/// the peer if there are too few or none is trusted.
+fn client(headers: &HeaderMap, peer: Option<IpAddr>, trusted: u32) -> Option<IpAddr> {
+    if trusted == 0 {
+        return peer;
+    }
+    let mut left = trusted;
+    for line in headers.get_all(FORWARDED_FOR).iter().rev() {
+        let Ok(line) = line.to_str() else { return peer };
+        for item in line.rsplit(',').map(str::trim) {
+            left -= 1;
+            if left == 0 {
+                return item.parse().ok().or(peer);
+            }
+        }
+    }
+    peer
+}
+
+fn protocol(headers: &HeaderMap, tls: bool, trusted: u32) -> &'static str {
+    let received = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes).filter(|_| trusted > 0);
+    match received {
+        Some(b"https") => "https",
+        Some(b"http") => "http",
+        _ if tls => "https",
+        _ => "http",
+    }
+}
+
+/// The received list with the peer appended, as Envoy writes it: without a space.
+fn forwarded_for(headers: &HeaderMap, peer: IpAddr) -> Option<HeaderValue> {
+    let mut received = headers.get_all(FORWARDED_FOR).iter();
+    let Some(first) = received.next() else { return address(peer) };
+    let mut list = Vec::with_capacity(first.len() + 48);
+    list.extend_from_slice(first.as_bytes());
+    for more in received {
+        list.push(b',');
+        list.extend_from_slice(more.as_bytes());
+    }
+    write!(list, ",{peer}").ok()?;
+    HeaderValue::from_bytes(&list).ok()
+}
+
+fn address(ip: IpAddr) -> Option<HeaderValue> {
+    // The longest IPv6 address has 39 characters.
+    let mut text = [0; 48];
+    let mut rest = text.as_mut_slice();
+    write!(rest, "{ip}").ok()?;
+    let left = rest.len();
+    HeaderValue::from_bytes(text.get(..text.len() - left)?).ok()
+}
+
+fn set(request: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
+    // Both types are already those of the map: this cannot fail.
+    let _ = request.insert_header(name, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "10.0.0.1";
+
+    fn headers(lines: &[&'static str]) -> HeaderMap {
+        lines.iter().map(|line| (FORWARDED_FOR, HeaderValue::from_static(line))).collect()
+    }
+
+    fn seen(lines: &[&'static str], trusted: u32) -> String {
+        client(&headers(lines), PEER.parse().ok(), trusted).map(|ip| ip.to_string()).unwrap_or_default()
+    }
+
+    #[test]
+    fn the_client_is_the_nth_address_from_the_right() {
+        let list = ["56.5.6.7, 72.9.5.6, 98.1.2.3"];
+        assert_eq!(seen(&list, 0), PEER);
+        assert_eq!(seen(&list, 1), "98.1.2.3");
+        assert_eq!(seen(&list, 2), "72.9.5.6");
+        assert_eq!(seen(&list, 4), PEER);
+        assert_eq!(seen(&["1.1.1.1", "2.2.2.2, 3.3.3.3"], 3), "1.1.1.1");
+        assert_eq!(seen(&["what"], 1), PEER);
+    }
+
+    #[test]
+    fn the_peer_is_appended_without_a_space() {
+        let value = forwarded_for(&headers(&["1.1.1.1", "2.2.2.2, 3.3.3.3"]), PEER.parse().unwrap());
+        assert_eq!(value.unwrap(), "1.1.1.1,2.2.2.2, 3.3.3.3,10.0.0.1");
+    }
+
+    #[test]
+    fn the_forwarded_protocol_counts_only_from_trusted_proxies() {
+        let mut headers = HeaderMap::new();
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("https"));
+        assert_eq!(protocol(&headers, false, 0), "http");
+        assert_eq!(protocol(&headers, false, 1), "https");
+        assert_eq!(protocol(&HeaderMap::new(), true, 1), "https");
+    }
+}

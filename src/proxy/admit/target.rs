@@ -1,0 +1,73 @@
+//! The request target in origin form with a normalised path: what is matched and forwarded.
+
+use http::Method;
+use pingora::proxy::Session;
+use pingora_core::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
+
+use super::{Refusal, bad};
+use crate::base::CauseKind;
+use crate::plan::HttpOptions;
+use crate::policy::path::{normalize, normalize_edge, split_target};
+use crate::proxy::context::Context;
+
+/// Normalises the target of the request into the context. An HTTP/1.0 request whose only
+/// authority is that of its target gets a `Host`.
+///
+/// # Errors
+/// A target that is no path, or that no two parsers read alike.
+pub(super) fn normalise(
+    session: &mut Session,
+    ctx: &mut Context,
+    options: &HttpOptions,
+) -> Result<(), Refusal> {
+    let request = session.req_header();
+    let raw = std::str::from_utf8(request.raw_path())
+        .map_err(|_| bad("the request target is not UTF-8"))?;
+    let (authority, target) = origin_form(raw)?;
+    if target == "*" && request.method != Method::OPTIONS {
+        return Err(bad("only OPTIONS may ask for `*`"));
+    }
+    let (path, query) = split_target(target);
+    let normal = if options.edge {
+        normalize_edge(path)
+    } else {
+        normalize(path, options.path_normalization)
+    }
+    .map_err(|reason| Refusal::new(CauseKind::BadPath, reason.to_string()))?;
+    let length = normal.len() + query.map_or(0, |query| query.len() + 1);
+    if *normal != *path || length != raw.len() {
+        let mut text = String::with_capacity(length);
+        text.push_str(&normal);
+        if let Some(query) = query {
+            text.push('?');
+            text.push_str(query);
+        }
+        ctx.target = Some(text.into());
+    }
+    if let Some(authority) = authority
+        && !request.headers.contains_key(http::header::HOST)
+    {
+        let host = http::HeaderValue::from_str(authority).map_err(|_| bad("bad authority"))?;
+        super::host::validate(host.as_bytes()).map_err(bad)?;
+        let _ = session.req_header_mut().insert_header(http::header::HOST, host);
+    }
+    Ok(())
+}
+
+/// Splits an absolute-form target into authority and the rest. Pingora has compared the
+/// authority with `Host` already.
+fn origin_form(raw: &str) -> Result<(Option<&str>, &str), Refusal> {
+    if raw.starts_with('/') || raw == "*" {
+        return Ok((None, raw));
+    }
+    match raw_target_authority(raw.as_bytes()) {
+        RawTargetAuthority::Absolute { scheme, authority, path_and_query } => {
+            if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
+                return Err(bad("the request target has a foreign scheme"));
+            }
+            let text = |bytes| std::str::from_utf8(bytes).unwrap_or_default();
+            Ok((Some(text(authority)), text(path_and_query)))
+        }
+        _ => Err(bad("the request target is not a path")),
+    }
+}

@@ -1,0 +1,25 @@
+//! Step 8: bodies on their way, in both directions.
+
+use pingora::{Error, ErrorType, Result};
+
+use super::context::Context;
+use crate::base::CauseKind;
+
+/// A part of the request body arrived.
+pub(super) fn from_client(ctx: &mut Context, end: bool) {
+    if end {
+        ctx.request_complete();
+    }
+}
+
+/// A part of the response body arrived. The route's timeout bounds the complete response.
+///
+/// # Errors
+/// The timeout has passed.
+pub(super) fn from_origin(ctx: &mut Context) -> Result<()> {
+    if !ctx.is_late() {
+        return Ok(());
+    }
+    ctx.note(CauseKind::UpstreamTimeout, "the route's timeout passed within the response");
+    Err(Error::explain(ErrorType::ReadTimedout, "route timeout").into_up())
+}

@@ -1,0 +1,217 @@
+//! What a request carries from step to step.
+//!
+//! The plan is pinned; what was chosen from it is remembered by index, so that nothing is copied.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType};
+
+use super::admit::Refusal;
+use super::reply::Reply;
+use crate::base::{Cause, CauseKind, clock};
+use crate::listener::Connection;
+use crate::plan::{Action, Cluster, ClusterId, Destination, Forward, Listener, Plan, Route};
+use crate::policy::path::split_target;
+use crate::upstream::{ClusterState, Pick, Serving};
+
+/// State of one request.
+pub struct Context {
+    pub(super) started: Instant,
+    /// Since the Unix epoch.
+    pub(super) start: Duration,
+    pub(super) serving: Option<Arc<Serving>>,
+    pub(super) connection: Option<Arc<Connection>>,
+
+    // What `admit` found.
+    /// The host in lower case, if it is not so already in the head.
+    pub(super) host: Option<Box<str>>,
+    /// Normalised path with query, if it differs from the received target.
+    pub(super) target: Option<Box<str>>,
+    pub(super) client: Option<IpAddr>,
+    pub(super) https: bool,
+    /// A trusted proxy says so, not this connection.
+    pub(super) forwarded_https: bool,
+    pub(super) grpc: bool,
+    /// A WebSocket handshake.
+    pub(super) upgrade: bool,
+    pub(super) expects_continue: bool,
+    pub(super) random: u64,
+
+    // What `route` chose.
+    pub(super) chosen: Option<Chosen>,
+    pub(super) cluster: Option<ClusterId>,
+
+    // What happened since.
+    pub(super) pick: Option<Pick>,
+    pub(super) attempts: u32,
+    pub(super) upstream_local: Option<SocketAddr>,
+    /// When the last byte of the request arrived: the route's clock starts here.
+    pub(super) received_whole: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) service_time: Option<Duration>,
+    pub(super) cause: Option<Cause>,
+    pub(super) upstream_failure: Option<Cow<'static, str>>,
+    /// An answer to write in place of the cause's own.
+    pub(super) reply: Option<Reply>,
+    pub(super) grpc_status: Option<u16>,
+}
+
+/// Indexes into the pinned plan.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen {
+    pub listener: usize,
+    pub virtual_host: usize,
+    pub route: usize,
+    pub destination: Option<usize>,
+}
+
+impl Context {
+    pub(super) fn new() -> Self {
+        Self {
+            started: clock::now(),
+            start: Duration::ZERO,
+            serving: None,
+            connection: None,
+            host: None,
+            target: None,
+            client: None,
+            https: false,
+            forwarded_https: false,
+            grpc: false,
+            upgrade: false,
+            expects_continue: false,
+            random: 0,
+            chosen: None,
+            cluster: None,
+            pick: None,
+            attempts: 0,
+            upstream_local: None,
+            received_whole: None,
+            deadline: None,
+            service_time: None,
+            cause: None,
+            upstream_failure: None,
+            reply: None,
+            grpc_status: None,
+        }
+    }
+
+    pub(super) fn plan(&self) -> Option<&Plan> {
+        self.serving.as_deref().map(|serving| &*serving.plan)
+    }
+
+    pub(super) fn listener(&self) -> Option<&Listener> {
+        self.plan()?.listeners.get(self.chosen?.listener)
+    }
+
+    pub(super) fn route(&self) -> Option<&Route> {
+        let chosen = self.chosen?;
+        self.listener()?.virtual_hosts.get(chosen.virtual_host)?.routes.get(chosen.route)
+    }
+
+    pub(super) fn forward(&self) -> Option<&Forward> {
+        match &*self.route()?.action {
+            Action::Forward(forward) => Some(forward),
+            _ => None,
+        }
+    }
+
+    pub(super) fn destination(&self) -> Option<&Destination> {
+        self.forward()?.destinations.get(self.chosen?.destination?)
+    }
+
+    /// The chosen cluster's definition in the pinned plan.
+    pub(super) fn cluster(&self) -> Option<&Cluster> {
+        self.plan()?.cluster(self.cluster?).map(|cluster| &**cluster)
+    }
+
+    pub(super) fn cluster_state(&self) -> Option<&Arc<ClusterState>> {
+        self.serving.as_ref()?.cluster(self.cluster?)
+    }
+
+    /// Normalised path with query.
+    pub(super) fn target<'a>(&'a self, request: &'a RequestHeader) -> &'a str {
+        match &self.target {
+            Some(target) => target,
+            None => std::str::from_utf8(request.raw_path()).unwrap_or("/"),
+        }
+    }
+
+    /// Normalised path, and query.
+    pub(super) fn path_and_query<'a>(
+        &'a self,
+        request: &'a RequestHeader,
+    ) -> (&'a str, Option<&'a str>) {
+        split_target(self.target(request))
+    }
+
+    pub(super) fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+
+    /// Notes the cause, with the rule that owns the request.
+    pub(super) fn note(&mut self, kind: CauseKind, message: impl Into<Cow<'static, str>>) {
+        let mut cause = Cause::new(kind, message);
+        cause.owner = self.route().map(|route| route.origin.clone());
+        self.cause = Some(cause);
+    }
+
+    /// Notes the cause of a failure; `reply` answers it. Only the first one counts.
+    pub(super) fn fail(
+        &mut self,
+        kind: CauseKind,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Box<Error> {
+        if self.cause.is_none() {
+            self.note(kind, message);
+        }
+        Error::explain(ErrorType::HTTPStatus(kind.status()), kind.code())
+    }
+
+    pub(super) fn refuse(&mut self, refusal: Refusal) -> Box<Error> {
+        self.fail(refusal.kind, refusal.message).into_down()
+    }
+
+    /// The request is complete: the route's clock starts, unless it runs already. An upgraded
+    /// stream has no end, so it has no clock either.
+    pub(super) fn request_complete(&mut self) {
+        if self.received_whole.is_none() && !self.upgrade {
+            let now = clock::now();
+            self.received_whole = Some(now);
+            self.deadline = self
+                .forward()
+                .and_then(|forward| forward.timeout)
+                .and_then(|timeout| now.checked_add(timeout));
+        }
+    }
+
+    /// Whether the route's timeout has passed.
+    pub(super) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| clock::now() >= deadline)
+    }
+}
+
+/// The index of a slice's own item.
+pub(super) fn index_of<T>(items: &[T], item: &T) -> Option<usize> {
+    let size = std::mem::size_of::<T>().max(1);
+    let offset = (std::ptr::from_ref(item) as usize).checked_sub(items.as_ptr() as usize)?;
+    let index = offset / size;
+    (offset % size == 0 && index < items.len()).then_some(index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_of_a_slice_knows_its_index_and_a_stranger_has_none() {
+        let items = [[1_u32, 2], [3, 4], [5, 6]];
+        assert_eq!(index_of(&items, &items[2]), Some(2));
+        assert_eq!(index_of(&items[..2], &items[2]), None);
+        assert_eq!(index_of(&items[1..], &items[0]), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! Step 10: the request is over; what happened is recorded and everything held is given back.
+
+use http::header::USER_AGENT;
+use pingora::Error;
+use pingora::proxy::Session;
+
+use super::admit::{authority, FORWARDED_FOR, REQUEST_ID};
+use super::attempt;
+use super::context::Context;
+use super::known::{addresses, protocol};
+use crate::base::clock;
+use crate::observe::Record;
+
+/// Takes the records of finished requests: the access log and the metrics.
+pub trait Sink: Send + Sync + 'static {
+    fn finished(&self, record: &Record<'_>);
+}
+
+/// Records the request. Called exactly once, however it ended.
+pub(super) fn finish(
+    sink: &dyn Sink,
+    session: &Session,
+    ctx: &mut Context,
+    error: Option<&Error>,
+) {
+    if let Some(error) = error
+        && ctx.cause.is_none()
+    {
+        let (kind, message) = attempt::cause(error, ctx);
+        ctx.note(kind, message);
+    }
+    let request = session.req_header();
+    let header = |name: &http::HeaderName| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let response = session.response_written();
+    let cause = ctx.cause.as_ref();
+    let addresses = addresses(session, ctx);
+    let record = Record {
+        start: ctx.start,
+        method: Some(request.method.as_str()),
+        path: std::str::from_utf8(request.raw_path()).ok(),
+        protocol: Some(protocol(request.version)),
+        status: response.map_or(0, |response| response.status.as_u16()),
+        flags: cause.map_or("", |cause| match cause.kind.flag() {
+            "-" => "",
+            flag => flag,
+        }),
+        details: cause.map_or("via_upstream", |cause| cause.kind.details()),
+        cause,
+        upstream_failure: ctx.upstream_failure.as_deref(),
+        bytes_received: session.body_bytes_read() as u64,
+        bytes_sent: session.body_bytes_sent() as u64,
+        duration: clock::now().saturating_duration_since(ctx.started),
+        upstream_service_time: ctx.service_time,
+        forwarded_for: header(&FORWARDED_FOR),
+        user_agent: header(&USER_AGENT),
+        request_id: header(&REQUEST_ID),
+        authority: Some(authority(request)).filter(|authority| !authority.is_empty()),
+        upstream_host: ctx.pick.as_ref().filter(|_| ctx.attempts > 0).map(|pick| pick.addr()),
+        cluster: ctx.cluster(),
+        upstream_local_address: ctx.upstream_local,
+        downstream_local_address: addresses.local,
+        downstream_remote_address: addresses.remote,
+        requested_server_name: None,
+        route_name: ctx.route().map(|route| &*route.name),
+        grpc: ctx.grpc,
+        grpc_status: ctx.grpc_status,
+        ..Record::default()
+    };
+    sink.finished(&record);
+    ctx.pick = None;
+}

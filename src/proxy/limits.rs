@@ -1,0 +1,70 @@
+//! Bounds and waits of a request, and the Pingora options that carry the others.
+
+use std::time::Duration;
+
+use pingora_core::apps::HttpServerOptions;
+use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
+
+/// How large a head may be and how long a client may take. `server` fills it from its settings;
+/// the default is Istio's, with the bounds that are always on (design 4.10).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long an HTTP/1 connection may wait for its next request.
+    pub keepalive_idle: Duration,
+    /// Bytes of a request head, decoded for HTTP/2.
+    pub head: usize,
+    /// Fields of a request head.
+    pub fields: usize,
+    /// Bytes of an HTTP/1 request line, or of an HTTP/2 `:path`.
+    pub request_line: usize,
+    /// Longest gap in an HTTP/1 request body or an upgraded stream; Istio has none.
+    pub body_idle: Option<Duration>,
+    /// Longest stall of a response write; Istio has none.
+    pub write_stall: Option<Duration>,
+    /// How long an answered request's remaining body is read, so that the client sees the answer.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            keepalive_idle: Duration::from_secs(3600),
+            head: 60 * 1024,
+            fields: 100,
+            request_line: 16 * 1024,
+            body_idle: None,
+            write_stall: None,
+            drain: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What `server` sets as `HttpProxy::server_options`. Prior-knowledge HTTP/2 is recognised in
+/// `listener`; Pingora's own way hangs on short requests (pingora.md section 4).
+pub fn server_options(limits: &Limits) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    options.h2c = false;
+    options.allow_connect_method_proxying = false;
+    options.h2_idle_timeout = Some(limits.keepalive_idle);
+    options
+}
+
+/// What `server` sets as `HttpProxy::h2_options`: bounds against HTTP/2 floods, and windows that
+/// do not throttle uploads (edge-hardening section 4).
+pub fn h2_options(limits: &Limits) -> H2Options {
+    let mut options = default_h2_options();
+    // The list counts 32 bytes of overhead per field (RFC 9113 section 6.5.2). Above what `admit`
+    // allows, so that it can answer 431 where the codec would only reset.
+    let list = limits.head + limits.fields * 32 + 4096;
+    options
+        .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
+        .max_concurrent_streams(100)
+        .initial_window_size(256 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buffer_size(256 * 1024);
+    options
+}
+
+/// What `server` sets as `ServerConf::max_retries`, which counts every attempt: above anything a
+/// request does by itself, because 0 sends nothing at all (pingora.md section 1).
+pub const MAX_ATTEMPTS: usize = 16;

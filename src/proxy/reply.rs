@@ -1,0 +1,166 @@
+//! Step 9: every answer that is made here, in Envoy's words.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
+use pingora::proxy::{FailToProxy, Session};
+use pingora::{Error, Result};
+
+use super::attempt;
+use super::context::Context;
+use super::known::known;
+use super::to_client;
+use crate::base::CauseKind;
+use crate::plan::HttpOptions;
+
+const FENCED: &str = "this route is fenced: its configuration, or a protection it needs, is not in force; \
+                      the gateway's findings name the object to mend";
+
+/// A status with what belongs to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub status: u16,
+    pub body: Bytes,
+    pub location: Option<HeaderValue>,
+}
+
+impl Reply {
+    /// The answer of a cause.
+    pub fn of(kind: CauseKind) -> Self {
+        let body = match kind {
+            CauseKind::Fenced => FENCED,
+            _ => kind.body(),
+        };
+        Self { status: kind.status(), body: Bytes::from_static(body.as_bytes()), location: None }
+    }
+}
+
+/// Writes an answer. The connection stays open if it can.
+///
+/// # Errors
+/// The client left.
+pub(super) async fn send(session: &mut Session, ctx: &mut Context, reply: Reply) -> Result<()> {
+    // Closing with unread bytes of the body would reset the connection under the answer; what is
+    // left of it is read and dropped afterwards, for as long as `Limits::drain`.
+    session.set_close_on_response_before_downstream_finish(false);
+    let default;
+    let plan = ctx.serving.as_ref().map(|serving| serving.plan.clone());
+    let options = match &plan {
+        Some(plan) => &plan.http,
+        None => {
+            default = HttpOptions::default();
+            &default
+        }
+    };
+    let (head, body) = render(session, ctx, reply, options)?;
+    let mut tasks = Vec::with_capacity(2);
+    tasks.push(HttpTask::Header(Box::new(head), body.is_empty()));
+    if !body.is_empty() {
+        tasks.push(HttpTask::Body(Some(body), true));
+    }
+    session.write_response_tasks(tasks).await.map(|_| ())
+}
+
+/// Answers a failure that ended the request, if there is still someone to answer.
+pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error) -> FailToProxy {
+    if ctx.cause.is_none() {
+        let (kind, message) = attempt::cause(error, ctx);
+        ctx.note(kind, message);
+    }
+    let kind = ctx.cause.as_ref().map_or(CauseKind::Internal, |cause| cause.kind);
+    let answered = session
+        .response_written()
+        .is_some_and(|head| !head.status.is_informational() || session.was_upgraded());
+    if answered || kind == CauseKind::ClientDisconnect {
+        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+    }
+    session.set_keepalive(None);
+    let reply = ctx.reply.take().unwrap_or_else(|| Reply::of(kind));
+    let error_code = reply.status;
+    if send(session, ctx, reply).await.is_ok() && !session.is_http2() {
+        // Linger, so that the client reads the answer before it meets a closed connection.
+        let _ = session.drain_request_body().await;
+        session.shutdown().await;
+    }
+    FailToProxy { error_code, can_reuse_downstream: false }
+}
+
+fn render(
+    session: &Session,
+    ctx: &mut Context,
+    reply: Reply,
+    options: &HttpOptions,
+) -> Result<(ResponseHeader, Bytes)> {
+    let request = session.req_header();
+    let Reply { status, mut body, location } = reply;
+    let mut head = ResponseHeader::build(if ctx.grpc { 200 } else { status }, Some(6))?;
+    if ctx.grpc {
+        let code = grpc_status(status);
+        ctx.grpc_status = Some(code);
+        head.insert_header(CONTENT_TYPE, "application/grpc")?;
+        head.insert_header("grpc-status", HeaderValue::from(code))?;
+        if !body.is_empty() {
+            head.insert_header("grpc-message", percent_encoded(&body))?;
+            body = Bytes::new();
+        }
+    } else if !body.is_empty() {
+        head.insert_header(CONTENT_TYPE, "text/plain")?;
+    }
+    if let Some(location) = location {
+        head.insert_header(LOCATION, location)?;
+    }
+    if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        body = Bytes::new();
+    } else if !(ctx.grpc && session.is_http2()) {
+        head.insert_header(CONTENT_LENGTH, HeaderValue::from(body.len()))?;
+    }
+    let known = known(session, ctx, Some(head.status.as_u16()));
+    to_client::finish(ctx, options, request, &known, &mut head)?;
+    if request.method == Method::HEAD {
+        body = Bytes::new();
+    }
+    Ok((head, body))
+}
+
+/// Envoy's mapping of statuses it makes itself (istio.md section 6).
+fn grpc_status(status: u16) -> u16 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
+}
+
+/// gRPC's encoding of messages: printable ASCII but `%` stays.
+fn percent_encoded(message: &[u8]) -> String {
+    let mut out = String::with_capacity(message.len());
+    for byte in message {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => out.push(char::from(*byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_messages_keep_printable_ascii() {
+        assert_eq!(percent_encoded(b"no healthy upstream"), "no healthy upstream");
+        assert_eq!(percent_encoded("100% é\n".as_bytes()), "100%25 %C3%A9%0A");
+    }
+
+    #[test]
+    fn statuses_map_to_grpc_as_in_envoy() {
+        let mapped = [400, 401, 403, 404, 429, 500, 502, 503, 504].map(grpc_status);
+        assert_eq!(mapped, [13, 16, 7, 12, 14, 2, 14, 14, 14]);
+    }
+}

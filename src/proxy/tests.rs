@@ -1,0 +1,11 @@
+//! The request path over real sockets: a gateway on loopback between raw clients and origins.
+
+mod forwarding;
+mod heads;
+mod identity;
+mod local_replies;
+mod origins;
+mod protocols;
+mod rig;
+mod routing;
+mod timeouts;

@@ -1,0 +1,117 @@
+//! Step 7: the origin's response as the client will see it.
+
+use http::header::{CONNECTION, PROXY_AUTHENTICATE, SERVER, TRAILER, UPGRADE};
+use http::{HeaderName, HeaderValue, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::Result;
+use smallvec::SmallVec;
+
+use super::context::Context;
+use super::known::Known;
+use crate::base::clock;
+use crate::plan::{Action, HttpOptions};
+use crate::policy::headers::edit_response;
+use crate::policy::headers::spec::HeaderEdits;
+
+const SERVICE_TIME: HeaderName = HeaderName::from_static("x-envoy-upstream-service-time");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const GRPC_STATUS: &str = "grpc-status";
+
+/// Notes when the origin answered, and its gRPC status if it comes with the head.
+pub(super) fn note(ctx: &mut Context, response: &ResponseHeader) {
+    if !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS {
+        let since = ctx.received_whole.unwrap_or(ctx.started);
+        ctx.service_time = Some(clock::now().saturating_duration_since(since));
+        note_grpc_status(ctx, &response.headers);
+    }
+}
+
+/// Notes the gRPC status of a head or of trailers.
+pub(super) fn note_grpc_status(ctx: &mut Context, headers: &http::HeaderMap) {
+    if ctx.grpc && let Some(status) = headers.get(GRPC_STATUS) {
+        ctx.grpc_status = status.to_str().ok().and_then(|text| text.parse().ok());
+    }
+}
+
+/// Edits the final head of a forwarded response.
+///
+/// # Errors
+/// None in practice; header insertion is fallible in Pingora's types.
+pub(super) fn prepare(
+    ctx: &Context,
+    received: &RequestHeader,
+    known: &Known<'_>,
+    response: &mut ResponseHeader,
+) -> Result<()> {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Its Connection and Upgrade are the handshake.
+        response.remove_header(&KEEP_ALIVE);
+    } else if response.status.is_informational() {
+        return Ok(());
+    } else {
+        strip_hop_by_hop(response);
+    }
+    let Some(plan) = ctx.plan() else { return Ok(()) };
+    if plan.http.envoy_debug_headers && let Some(time) = ctx.service_time {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        response.insert_header(SERVICE_TIME, HeaderValue::from(millis))?;
+    }
+    finish(ctx, &plan.http, received, known, response)
+}
+
+/// The edits and headers that our own answers get as well.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) fn finish(
+    ctx: &Context,
+    options: &HttpOptions,
+    received: &RequestHeader,
+    known: &Known<'_>,
+    response: &mut ResponseHeader,
+) -> Result<()> {
+    if let Some(edits) = edits(ctx) {
+        edit_response(edits, response, Some(received), known);
+    }
+    if let Some(server) = &options.server_header {
+        response.insert_header(SERVER, &**server)?;
+    }
+    Ok(())
+}
+
+/// The response edits of the chosen rule or destination.
+fn edits(ctx: &Context) -> Option<&HeaderEdits> {
+    match &*ctx.route()?.action {
+        Action::Forward(_) => ctx.destination().map(|destination| &destination.response),
+        Action::Redirect { response, .. } => Some(response),
+        Action::Direct { edits, .. } => Some(edits),
+        Action::Fenced(_) => None,
+    }
+}
+
+/// RFC 9110 section 7.6.1. Transfer-Encoding stays: it is Pingora's sign to frame in chunks.
+fn strip_hop_by_hop(response: &mut ResponseHeader) {
+    if response.headers.contains_key(CONNECTION) {
+        let nominated: SmallVec<[HeaderName; 4]> = response
+            .headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|token| HeaderName::from_bytes(token.trim_ascii()).ok())
+            .filter(|name| !is_framing(name))
+            .take(10)
+            .collect();
+        for name in nominated {
+            response.remove_header(&name);
+        }
+        response.remove_header(&CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TRAILER, UPGRADE] {
+        response.remove_header(&name);
+    }
+}
+
+fn is_framing(name: &HeaderName) -> bool {
+    matches!(name.as_str(), "transfer-encoding" | "content-length" | "content-type" | "host")
+}

@@ -1,0 +1,91 @@
+//! Step 5: the request as the origin will see it.
+//!
+//! Pingora has copied the client's head and stripped the fields of one hop; path, Host and
+//! headers are rewritten here, once per attempt.
+
+use http::header::{COOKIE, HOST, PROXY_AUTHORIZATION, TE};
+use http::{HeaderName, HeaderValue, Version};
+use pingora::http::RequestHeader;
+use pingora::Result;
+
+use super::admit::authority;
+use super::context::Context;
+use super::known::Known;
+use crate::policy::headers::edit_request;
+use crate::policy::path::split_target;
+
+const ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const EXPECTED_TIMEOUT: HeaderName = HeaderName::from_static("x-envoy-expected-rq-timeout-ms");
+const ORIGINAL_PATH: HeaderName = HeaderName::from_static("x-envoy-original-path");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Rewrites `request`, which Pingora is about to send.
+///
+/// # Errors
+/// A rewritten target that is no target.
+pub(super) fn prepare(
+    ctx: &Context,
+    received: &RequestHeader,
+    known: &Known<'_>,
+    request: &mut RequestHeader,
+) -> Result<()> {
+    let (Some(forward), Some(destination), Some(plan)) =
+        (ctx.forward(), ctx.destination(), ctx.plan())
+    else {
+        return Ok(());
+    };
+    let options = &plan.http;
+    let target = ctx.target(received);
+    let host = authority(received);
+    if !request.headers.contains_key(HOST) && !host.is_empty() {
+        request.insert_header(HOST, host)?;
+    }
+    if ctx.target.is_some() {
+        // Also turns absolute form into origin form. Edits below read the path as `:path`.
+        request.set_raw_path(target.as_bytes())?;
+    }
+    join_cookies(request)?;
+    request.remove_header(&PROXY_AUTHORIZATION);
+    if request.version == Version::HTTP_2 && ctx.grpc {
+        // Pingora strips it when an HTTP/1 client's request becomes HTTP/2; gRPC servers ask for it.
+        request.insert_header(TE, "trailers")?;
+    }
+    if options.attempt_count {
+        request.insert_header(ATTEMPT_COUNT, HeaderValue::from(ctx.attempts))?;
+    }
+    if options.envoy_debug_headers && let Some(timeout) = forward.timeout {
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+        request.insert_header(EXPECTED_TIMEOUT, HeaderValue::from(millis))?;
+    }
+    edit_request(&destination.request, request, known);
+    if let Some(wanted) = forward.rewrite.authority.as_ref().or(destination.authority.as_ref()) {
+        if options.forwarded_host && wanted.as_bytes() != host.as_bytes() {
+            request.append_header(FORWARDED_HOST, host)?;
+        }
+        request.insert_header(HOST, wanted.clone())?;
+    }
+    if let Some(rewrite) = &forward.rewrite.path {
+        let (path, query) = split_target(target);
+        let rewritten = rewrite.apply(path, query);
+        if options.envoy_debug_headers {
+            request.insert_header(ORIGINAL_PATH, target)?;
+        }
+        request.set_raw_path(rewritten.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// HTTP/2 clients may send a cookie in crumbs; HTTP/1 origins know one field
+/// (RFC 9113 section 8.2.3).
+fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let mut crumbs = request.headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return Ok(()) };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    let joined = HeaderValue::from_bytes(&joined)
+        .map_err(|_| pingora::Error::new_in(pingora::ErrorType::InvalidHTTPHeader))?;
+    request.insert_header(COOKIE, joined)
+}

@@ -1,0 +1,16 @@
+//! The life of the process: settings, boot, configuration swaps, drain and signals.
+//!
+//! [`boot::run`] builds Pingora's server with one service of ours ([`service`]); that service owns
+//! the listeners, the operator's endpoints and the configuration loop ([`config`]). [`signals`]
+//! decides when the process ends and drains it.
+
+pub mod boot;
+mod config;
+mod life;
+pub mod logging;
+mod service;
+pub mod settings;
+mod signals;
+mod witness;
+
+pub use settings::Settings;

@@ -1,0 +1,199 @@
+//! The configuration loop: files change, a plan is compiled, and what is served is swapped.
+//!
+//! Reading and compiling run on a blocking thread, never on a proxy worker. A swap is one atomic
+//! store; an equal digest is no swap; endpoints are published beside the plan. Whatever goes
+//! wrong, what was serving goes on serving (design 4.2 to 4.5).
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use log::{error, info, warn};
+use tokio::sync::mpsc::Receiver;
+
+use crate::base::{Code, Finding, Findings, Severity, clock};
+use crate::compile::{LastGood, Options, compile};
+use crate::listener::ListenerOutcome;
+use crate::observe::Observe;
+use crate::plan::Digest;
+use crate::source::Loader;
+use crate::upstream::{Serving, Upstreams};
+
+use super::life::Life;
+
+/// How long a listener that could not be opened, or a retired plan, waits for the next look.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Everything the loop needs.
+pub struct Config {
+    pub loader: Loader,
+    pub options: Options,
+    pub start_partial: bool,
+    pub serving: Arc<ArcSwap<Serving>>,
+    pub upstreams: Arc<Upstreams>,
+    /// What the admin endpoint shows.
+    pub findings: Arc<ArcSwap<Findings>>,
+    pub observe: Arc<Observe>,
+    pub life: Arc<Life>,
+    pub state: State,
+}
+
+/// What the loop remembers between turns.
+#[derive(Default)]
+pub struct State {
+    good: LastGood,
+    plan: Option<Digest>,
+    endpoints: Option<Digest>,
+    /// Findings of the last compile, without those of the listeners.
+    compiled: Findings,
+    /// Listeners that could not be opened, with the reason.
+    failed: Vec<(SocketAddr, String)>,
+    /// Plans that requests may still hold; freed here so that no request pays for it.
+    retired: Vec<Arc<Serving>>,
+}
+
+impl Config {
+    /// Loads once, then follows changes until the channel closes.
+    pub async fn follow(mut self, mut changes: Receiver<Vec<PathBuf>>) {
+        let mut changed: Option<Vec<PathBuf>> = None;
+        loop {
+            let turned = tokio::task::spawn_blocking(move || {
+                let swapped = self.turn(changed.as_deref());
+                (self, swapped)
+            });
+            let swapped;
+            (self, swapped) = match turned.await {
+                Ok(turned) => turned,
+                Err(failure) => {
+                    error!("reading the configuration failed inside: {failure}; changes are not followed any more");
+                    return;
+                }
+            };
+            if swapped || !self.state.failed.is_empty() {
+                self.open_listeners().await;
+            }
+            self.show_findings();
+            changed = match self.next_change(&mut changes).await {
+                Some(paths) => Some(paths),
+                None => return,
+            };
+        }
+    }
+
+    /// Reads what changed, compiles, and publishes. True if a new plan is served.
+    fn turn(&mut self, changed: Option<&[PathBuf]>) -> bool {
+        let started = clock::now();
+        let inventory = match changed {
+            // An empty list means that changes were missed: look at everything.
+            None | Some([]) => self.loader.load(),
+            Some(paths) => self.loader.reload(paths),
+        };
+        if inventory.incomplete && self.state.plan.is_none() && !self.start_partial {
+            self.state.compiled = inventory.findings.clone();
+            error!("not ready: a file cannot be read; mend it and it is taken up, or use --start-partial");
+            self.observe.reload_failed();
+            return false;
+        }
+        let compiled = compile(&inventory, &self.state.good, &self.options);
+        self.state.good = compiled.good;
+        self.state.compiled = compiled.findings;
+        if self.state.endpoints != Some(compiled.endpoints.digest) {
+            self.state.endpoints = Some(compiled.endpoints.digest);
+            self.upstreams.publish(&compiled.endpoints);
+        }
+        if self.state.plan == Some(compiled.plan.digest) {
+            return false;
+        }
+        self.state.plan = Some(compiled.plan.digest);
+        let digest = compiled.plan.digest;
+        let plan = Arc::new(compiled.plan);
+        let live = self.upstreams.serve(plan.clone());
+        self.state.retired.push(self.serving.swap(live));
+        self.free_retired();
+        self.observe.swapped(&plan, clock::since_epoch());
+        info!("plan {digest} is live, {} ms after the change", started.elapsed().as_millis());
+        true
+    }
+
+    fn free_retired(&mut self) {
+        self.state.retired.retain(|serving| Arc::strong_count(serving) > 1);
+    }
+
+    /// Makes exactly the plan's sockets listen.
+    async fn open_listeners(&mut self) {
+        let Some(listeners) = self.life.listeners.get() else {
+            return;
+        };
+        let wanted: Vec<SocketAddr> =
+            self.serving.load().plan.listeners.iter().map(|listener| listener.addr).collect();
+        let mut failed = Vec::new();
+        for outcome in listeners.apply(&wanted).await {
+            match outcome {
+                ListenerOutcome::Opened(addr) => info!("listening on {addr}"),
+                ListenerOutcome::Closed(addr) => info!("no longer listening on {addr}"),
+                ListenerOutcome::Kept(_) => {}
+                ListenerOutcome::Failed(addr, reason) => failed.push((addr, reason.to_string())),
+            }
+        }
+        self.state.failed = failed;
+        self.observe.listeners_open(&listeners.open_addresses());
+        self.life.ready.plan_is_live();
+    }
+
+    /// Stores the findings for the admin endpoint and logs those that are new.
+    fn show_findings(&self) {
+        let mut findings = self.state.compiled.clone();
+        findings.extend(self.state.failed.iter().map(|(addr, reason)| {
+            Finding::new(Code::LISTENER_FAILED, format!("cannot listen on {addr}: {reason}"))
+                .hint("the attempt is repeated every second; the other listeners serve")
+        }));
+        let before = self.findings.load();
+        let known: HashSet<String> = before.iter().map(ToString::to_string).collect();
+        for finding in &findings {
+            let text = finding.to_string();
+            if !known.contains(&text) {
+                match finding.severity {
+                    Severity::Error => error!("{text}"),
+                    Severity::Warning => warn!("{text}"),
+                    Severity::Info => info!("{text}"),
+                }
+            }
+        }
+        self.observe.findings(&findings);
+        self.findings.store(Arc::new(findings));
+    }
+
+    /// Waits for a change, looking after listeners that failed and plans that were retired.
+    async fn next_change(&mut self, changes: &mut Receiver<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
+        loop {
+            let waiting = !self.state.failed.is_empty() || !self.state.retired.is_empty();
+            let first = if waiting {
+                match tokio::time::timeout(LOOK_AGAIN, changes.recv()).await {
+                    Ok(first) => first?,
+                    Err(_) => {
+                        self.free_retired();
+                        if !self.state.failed.is_empty() {
+                            self.open_listeners().await;
+                            self.show_findings();
+                        }
+                        continue;
+                    }
+                }
+            } else {
+                changes.recv().await?
+            };
+            let mut paths = first;
+            while let Ok(more) = changes.try_recv() {
+                if paths.is_empty() || more.is_empty() {
+                    paths.clear();
+                    continue;
+                }
+                paths.extend(more);
+            }
+            return Some(paths);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What the parts of a running process share: readiness, the listeners, the wish to stop.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::admin::Readiness;
+use crate::listener::Listeners;
+use super::service::App;
+
+/// Shared by the service, the configuration loop and the signal watch.
+#[derive(Default)]
+pub struct Life {
+    pub ready: Arc<Readiness>,
+    /// Set once the service runs.
+    pub listeners: OnceLock<Arc<Listeners<App>>>,
+}

@@ -1,0 +1,178 @@
+//! What each room gets from the settings.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use pingora_core::server::configuration::ServerConf;
+
+use crate::compile::Options;
+use crate::listener::ListenerLimits;
+use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
+use crate::plan::{HttpOptions, PathNormalization};
+use crate::proxy::Limits;
+use crate::upstream::DnsOptions;
+
+use super::value::{Encoding, Normalization};
+use super::{Profile, Settings};
+
+impl Settings {
+    /// Checks what types cannot: addresses, ports that collide.
+    pub(super) fn verify(&self) -> Result<(), String> {
+        let gateway = &self.gateway;
+        for (key, text) in [
+            ("gateway.admin.bind", &gateway.admin.bind),
+            ("gateway.status.bind", &gateway.status.bind),
+            ("gateway.metrics.bind", &gateway.metrics.bind),
+        ] {
+            address(key, text)?;
+        }
+        let mut bound = BTreeSet::new();
+        for (declared, port) in &gateway.ports {
+            if *declared == 0 || *port == 0 {
+                return Err(format!("gateway.ports: port 0 in `{declared}: {port}`; ports are 1 to 65535"));
+            }
+            if !bound.insert(port) {
+                return Err(format!(
+                    "gateway.ports: two declared ports are mapped to {port}; give each its own"
+                ));
+            }
+        }
+        if gateway.bind.is_empty() {
+            return Err("gateway.bind is empty; name at least one address, for example 0.0.0.0".into());
+        }
+        if self.max_retries == 0 {
+            return Err("max_retries: 0 would send no request at all; use 1 for no retries".into());
+        }
+        Ok(())
+    }
+
+    /// The compiler's view.
+    pub fn compile_options(&self) -> Options {
+        let gateway = &self.gateway;
+        let mesh = &gateway.mesh;
+        Options {
+            labels: gateway.labels.clone(),
+            namespace: gateway.namespace.as_str().into(),
+            root_namespace: mesh.root_namespace.as_str().into(),
+            domain: gateway.dns.cluster_domain.as_str().into(),
+            ports: gateway.ports.clone(),
+            bind: gateway.bind.clone(),
+            http: self.http_options(),
+            accept_unenforced: gateway.accept_unenforced.clone(),
+            virtual_service_export_to: mesh.default_virtual_service_export_to.clone(),
+            destination_rule_export_to: mesh.default_destination_rule_export_to.clone(),
+            service_export_to: mesh.default_service_export_to.clone(),
+        }
+    }
+
+    fn http_options(&self) -> HttpOptions {
+        let config = &self.gateway.mesh.default_config;
+        let headers = &config.proxy_headers;
+        let edge = self.gateway.profile == Profile::Edge;
+        HttpOptions {
+            path_normalization: match self.gateway.mesh.path_normalization.normalization {
+                Normalization::Default if edge => PathNormalization::MergeSlashes,
+                Normalization::Default | Normalization::Base => PathNormalization::Base,
+                Normalization::None => PathNormalization::None,
+                Normalization::MergeSlashes => PathNormalization::MergeSlashes,
+                Normalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
+            },
+            trusted_proxies: config.gateway_topology.num_trusted_proxies,
+            http10: self.gateway.http10,
+            server_header: (!headers.server.disabled).then(|| headers.server.value.as_str().into()),
+            request_id: !headers.request_id.disabled,
+            attempt_count: !headers.attempt_count.disabled,
+            envoy_debug_headers: !headers.envoy_debug_headers.disabled,
+            forwarded_host: headers.x_forwarded_host.enabled,
+            forwarded_port: headers.x_forwarded_port.enabled,
+            edge,
+        }
+    }
+
+    /// Pingora's server configuration. Its own grace period is 0: our signal watch drains.
+    pub fn server_conf(&self) -> ServerConf {
+        let mut conf = ServerConf::default();
+        conf.threads = self.worker_threads();
+        conf.listener_tasks_per_fd = self.listener_tasks_per_fd;
+        conf.work_stealing = self.work_stealing;
+        conf.upstream_keepalive_pool_size = self.upstream_keepalive_pool_size;
+        conf.client_bind_to_ipv4.clone_from(&self.client_bind_to_ipv4);
+        conf.client_bind_to_ipv6.clone_from(&self.client_bind_to_ipv6);
+        conf.max_retries = self.max_retries;
+        conf.max_blocking_threads = self.max_blocking_threads;
+        conf.blocking_threads_ttl_seconds = self.blocking_threads_ttl_seconds;
+        conf.grace_period_seconds = Some(0);
+        conf.graceful_shutdown_timeout_seconds = Some(1);
+        conf
+    }
+
+    /// What is recorded and where.
+    ///
+    /// # Errors
+    /// The log format has an operator we do not know.
+    pub fn observe_options(&self) -> Result<ObserveOptions, String> {
+        let mesh = &self.gateway.mesh;
+        let encoding = match mesh.access_log_encoding {
+            Encoding::Text => LogEncoding::Text,
+            Encoding::Json => LogEncoding::Json,
+        };
+        let format = LogFormat::new(encoding, &mesh.access_log_format)
+            .map_err(|error| format!("gateway.mesh.{error}"))?;
+        let access_log = (!mesh.access_log_file.is_empty())
+            .then(|| AccessLogOptions::new(mesh.access_log_file.as_str(), format));
+        let workload = Workload {
+            name: self.gateway.workload.clone(),
+            namespace: self.gateway.namespace.clone(),
+            ..Workload::default()
+        };
+        Ok(ObserveOptions { access_log, workload })
+    }
+
+    /// Limits of the listeners.
+    pub fn listener_limits(&self) -> ListenerLimits {
+        let limits = &self.gateway.limits;
+        let mut converted = ListenerLimits {
+            header_deadline: limits.header_deadline.0,
+            keepalive_idle: limits.keepalive_idle.0,
+            accept_tasks: self.listener_tasks_per_fd,
+            ..ListenerLimits::default()
+        };
+        if limits.max_connections > 0 {
+            converted.max_connections = limits.max_connections;
+        }
+        converted
+    }
+
+    /// Limits of the proxy.
+    pub fn proxy_limits(&self) -> Limits {
+        let limits = &self.gateway.limits;
+        Limits {
+            keepalive_idle: limits.keepalive_idle.0,
+            head: limits.max_header_bytes,
+            fields: limits.max_headers,
+            request_line: limits.max_request_line,
+            ..Limits::default()
+        }
+    }
+
+    /// How names become addresses.
+    pub fn dns_options(&self) -> DnsOptions {
+        DnsOptions { server: self.gateway.dns.server, ..DnsOptions::default() }
+    }
+
+    /// `threads`, or the processors this process may use (the cgroup's CPU quota counts).
+    pub fn worker_threads(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            threads => threads,
+        }
+    }
+}
+
+/// Reads `address:port`, resolving `localhost`.
+pub fn address(key: &str, text: &str) -> Result<SocketAddr, String> {
+    text.to_socket_addrs()
+        .ok()
+        .and_then(|mut found| found.next())
+        .ok_or_else(|| format!("{key}: `{text}` is not an address with a port, for example 127.0.0.1:15000"))
+}

@@ -1,0 +1,111 @@
+//! The `gateway:` section of the settings file.
+
+use std::collections::BTreeMap;
+
+use super::describe::section;
+use super::mesh::Mesh;
+use super::value::{Profile, Span};
+
+section! { "camelCase",
+    /// Everything of ours that is not Pingora's.
+    pub struct Gateway {
+        /// Declared port to bound port, for example `{80: 8080}`; a port not named is bound as declared.
+        pub ports: BTreeMap<u16, u16> = BTreeMap::new(),
+        /// Addresses on which servers without `bind` listen.
+        pub bind: Vec<std::net::IpAddr> = vec![std::net::IpAddr::from([0, 0, 0, 0])],
+        /// Labels of this gateway's pod; a Gateway whose selector they satisfy is ours.
+        pub labels: BTreeMap<String, String> = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+        /// Namespace this gateway runs in; policies and DestinationRules there apply to it.
+        pub namespace: String = "istio-system".to_owned(),
+        /// Name of this gateway's workload, a metric label.
+        pub workload: String = "istio-ingressgateway".to_owned(),
+        /// `default` answers as Istio does by default; `edge` turns on every stricter choice.
+        pub profile: Profile = Profile::Default,
+        /// Protections to serve without although they are not enforced: `Kind` or `Kind/namespace/name`.
+        pub accept_unenforced: Vec<String> = Vec::new(),
+        /// Serve HTTP/1.0 requests instead of answering 426 (Istio's PILOT_HTTP10).
+        pub http10: bool = false,
+        /// Say in a response header `x-pingress-cause` why Pingress itself answered.
+        pub show_cause: bool = false,
+        /// How names become addresses.
+        pub dns: Dns = Dns::default(),
+        /// MeshConfig's own names, as far as they concern a gateway.
+        pub mesh: Mesh = Mesh::default(),
+        /// Bounds that always hold.
+        pub limits: Limits = Limits::default(),
+        /// The operator's endpoint.
+        pub admin: Admin = Admin::default(),
+        /// Readiness for a load balancer or kubelet.
+        pub status: Status = Status::default(),
+        /// Prometheus metrics.
+        pub metrics: Metrics = Metrics::default(),
+        /// How the process ends.
+        pub drain: Drain = Drain::default(),
+    }
+}
+
+section! { "camelCase",
+    /// How names become addresses.
+    pub struct Dns {
+        /// Address and port of a DNS server; unset means the system's.
+        pub server: Option<std::net::SocketAddr> = None,
+        /// Domain of the cluster's services.
+        pub cluster_domain: String = "cluster.local".to_owned(),
+    }
+}
+
+section! { "camelCase",
+    /// Bounds that always hold.
+    pub struct Limits {
+        /// Open client connections; 0 means 50000, or 45 % of the file descriptor limit if that is less.
+        pub max_connections: usize = 0,
+        /// Time for a whole request head, from its first byte; answered with 408 after that.
+        pub header_deadline: Span = Span::seconds(60),
+        /// Time a connection may stay open without a request.
+        pub keepalive_idle: Span = Span::seconds(3600),
+        /// Bytes of all header fields of a request; more is answered with 431.
+        pub max_header_bytes: usize = 60 * 1024,
+        /// Header fields of a request; more is answered with 431.
+        pub max_headers: usize = 100,
+        /// Bytes of a request line; more is answered with 414.
+        pub max_request_line: usize = 16 * 1024,
+        /// Bytes of a manifest file; a larger one is not read.
+        pub max_file_bytes: u64 = 16 * 1024 * 1024,
+    }
+}
+
+section! { "camelCase",
+    /// The operator's endpoint.
+    pub struct Admin {
+        /// Address of findings, routes, endpoints and explain; keep it on loopback.
+        pub bind: String = "127.0.0.1:15000".to_owned(),
+        /// Host names under which the endpoint may be asked, beside loopback ones.
+        pub hosts: Vec<String> = Vec::new(),
+    }
+}
+
+section! { "camelCase",
+    /// Readiness for a load balancer or kubelet.
+    pub struct Status {
+        /// Address of `/healthz/ready`.
+        pub bind: String = "0.0.0.0:15021".to_owned(),
+    }
+}
+
+section! { "camelCase",
+    /// Prometheus metrics.
+    pub struct Metrics {
+        /// Address of `/stats/prometheus`.
+        pub bind: String = "0.0.0.0:15020".to_owned(),
+    }
+}
+
+section! { "camelCase",
+    /// How the process ends.
+    pub struct Drain {
+        /// Time between failing readiness and closing the listeners on SIGTERM.
+        pub delay: Span = Span::seconds(5),
+        /// Time that requests in flight get after the listeners have closed.
+        pub deadline: Span = Span::seconds(45),
+    }
+}

@@ -1,0 +1,102 @@
+//! The `gateway.mesh:` section: MeshConfig under its own names, as far as a gateway honours it.
+
+use super::describe::section;
+use super::value::{Encoding, Normalization};
+
+fn everyone() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+section! { "camelCase",
+    /// MeshConfig's own names, as far as they concern a gateway.
+    pub struct Mesh {
+        /// File of the access log, `/dev/stdout` for the console; empty means no log.
+        pub access_log_file: String = String::new(),
+        /// TEXT or JSON.
+        pub access_log_encoding: Encoding = Encoding::Text,
+        /// Format of the text log in Envoy's operators; empty means Istio's default.
+        pub access_log_format: String = String::new(),
+        /// How request paths are normalised.
+        pub path_normalization: PathNormalization = PathNormalization::default(),
+        /// Namespace whose policies and DestinationRules hold everywhere.
+        pub root_namespace: String = "istio-system".to_owned(),
+        /// `exportTo` of VirtualServices that have none.
+        pub default_virtual_service_export_to: Vec<String> = everyone(),
+        /// `exportTo` of DestinationRules that have none.
+        pub default_destination_rule_export_to: Vec<String> = everyone(),
+        /// `exportTo` of ServiceEntries that have none.
+        pub default_service_export_to: Vec<String> = everyone(),
+        /// Istio's ProxyConfig.
+        pub default_config: ProxyConfig = ProxyConfig::default(),
+    }
+}
+
+section! { "camelCase",
+    /// How request paths are normalised.
+    pub struct PathNormalization {
+        /// DEFAULT (= BASE), NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES.
+        pub normalization: Normalization = Normalization::Default,
+    }
+}
+
+section! { "camelCase",
+    /// Istio's ProxyConfig.
+    pub struct ProxyConfig {
+        /// What stands in front of this gateway.
+        pub gateway_topology: GatewayTopology = GatewayTopology::default(),
+        /// Which headers are added.
+        pub proxy_headers: ProxyHeaders = ProxyHeaders::default(),
+    }
+}
+
+section! { "camelCase",
+    /// What stands in front of this gateway.
+    pub struct GatewayTopology {
+        /// Proxies in front whose `x-forwarded-for` entries are trusted.
+        pub num_trusted_proxies: u32 = 0,
+    }
+}
+
+section! { "camelCase",
+    /// Which headers are added.
+    pub struct ProxyHeaders {
+        /// The `server` response header.
+        pub server: ServerHeader = ServerHeader::default(),
+        /// The `x-request-id` header.
+        pub request_id: Switch = Switch::default(),
+        /// The `x-envoy-attempt-count` request header.
+        pub attempt_count: Switch = Switch::default(),
+        /// The `x-envoy-*` debug headers of responses and requests.
+        pub envoy_debug_headers: Switch = Switch::default(),
+        /// The `x-forwarded-host` request header.
+        pub x_forwarded_host: Enable = Enable::default(),
+        /// The `x-forwarded-port` request header.
+        pub x_forwarded_port: Enable = Enable::default(),
+    }
+}
+
+section! { "camelCase",
+    /// The `server` response header.
+    pub struct ServerHeader {
+        /// Pass the origin's `server` header through.
+        pub disabled: bool = false,
+        /// Text of the `server` header of every answer.
+        pub value: String = "istio-envoy".to_owned(),
+    }
+}
+
+section! { "camelCase",
+    /// A header that is on unless disabled.
+    pub struct Switch {
+        /// Do not add the header.
+        pub disabled: bool = false,
+    }
+}
+
+section! { "camelCase",
+    /// A header that is off unless enabled.
+    pub struct Enable {
+        /// Add the header.
+        pub enabled: bool = false,
+    }
+}

@@ -1,0 +1,84 @@
+use super::*;
+
+#[test]
+fn every_key_is_listed_with_a_meaning_and_reads_back_as_its_default() {
+    let keys = Settings::keys();
+    assert!(keys.len() > 40);
+    for key in &keys {
+        assert!(!key.meaning.is_empty(), "{} has no meaning", key.key);
+        let mut yaml = String::new();
+        let parts: Vec<&str> = key.key.split('.').collect();
+        for (depth, part) in parts.iter().enumerate() {
+            let value = if depth + 1 == parts.len() { key.default.to_string() } else { String::new() };
+            yaml.push_str(&format!("{}{part}: {value}\n", "  ".repeat(depth)));
+        }
+        assert_eq!(Settings::parse(&yaml), Ok(Settings::default()), "{yaml}");
+    }
+}
+
+#[test]
+fn the_list_of_keys_is_the_whole_of_the_settings() {
+    fn count(value: &serde_json::Value, key: &str, leaves: &[String]) -> usize {
+        match value {
+            serde_json::Value::Object(fields) if !leaves.contains(&key.to_owned()) => fields
+                .iter()
+                .map(|(name, value)| {
+                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                    count(value, &key, leaves)
+                })
+                .sum(),
+            _ => 1,
+        }
+    }
+    let leaves: Vec<String> = Settings::keys().into_iter().map(|key| key.key).collect();
+    let whole = serde_json::to_value(Settings::default()).unwrap();
+    assert_eq!(count(&whole, "", &leaves), leaves.len());
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_key_and_line() {
+    let error = Settings::parse("gateway:\n  limits:\n    maxConections: 5\n").unwrap_err();
+    assert!(error.contains("maxConections") && error.contains("line 3"), "{error}");
+    assert!(error.contains("maxConnections"), "{error}");
+}
+
+#[test]
+fn a_pingora_key_without_effect_is_refused_with_what_to_use_instead() {
+    let error = Settings::parse("grace_period_seconds: 10\n").unwrap_err();
+    assert!(error.contains("gateway.drain.delay"), "{error}");
+}
+
+#[test]
+fn impossible_values_are_refused() {
+    for text in [
+        "gateway: {ports: {80: 8080, 81: 8080}}",
+        "gateway: {ports: {80: 0}}",
+        "gateway: {bind: []}",
+        "gateway: {admin: {bind: nowhere}}",
+        "gateway: {profile: strict}",
+        "gateway: {limits: {headerDeadline: 5}}",
+        "gateway: {mesh: {enableTracing: true}}",
+        "max_retries: 0",
+        "threads: many",
+        "[]",
+    ] {
+        assert!(Settings::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn the_edge_profile_merges_slashes_unless_the_file_says_otherwise() {
+    use crate::plan::PathNormalization;
+    let edge = Settings::parse("gateway: {profile: edge}").unwrap();
+    assert_eq!(edge.compile_options().http.path_normalization, PathNormalization::MergeSlashes);
+    let text = "gateway: {profile: edge, mesh: {pathNormalization: {normalization: BASE}}}";
+    let base = Settings::parse(text).unwrap();
+    assert_eq!(base.compile_options().http.path_normalization, PathNormalization::Base);
+}
+
+#[test]
+fn an_empty_file_is_all_defaults() {
+    for text in ["", "\n# nothing\n", "gateway:\n"] {
+        assert!(Settings::parse(text).is_ok(), "{text:?}");
+    }
+}

@@ -1,0 +1,4 @@
+//! Changes while the gateway runs: swaps, reloads, listeners, drain.
+
+mod drain;
+mod reload;

@@ -1,0 +1,142 @@
+//! Origins that say who they are, echo what they got, count, and misbehave on demand.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+use super::loopback;
+
+/// What an origin does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// 200 with its name and the request's head as body.
+    Echo,
+    /// Reads the request and never answers.
+    Stall,
+    /// Reads the request and closes.
+    Close,
+    /// Waits for [`Origin::release`] before it answers.
+    Hold,
+    /// Answers something that is not HTTP.
+    Garbage,
+}
+
+/// A listening origin; it ends with the test.
+pub struct Origin {
+    pub port: u16,
+    pub requests: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
+    release: Sender<()>,
+}
+
+impl Origin {
+    pub fn start(name: &str, behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind(loopback(0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (release, held) = channel();
+        let shared = Arc::new(Shared {
+            name: name.to_owned(),
+            behaviour,
+            requests: requests.clone(),
+            heads: heads.clone(),
+            held: Mutex::new(held),
+        });
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = shared.clone();
+                std::thread::spawn(move || shared.serve(stream));
+            }
+        });
+        Self { port, requests, heads, release }
+    }
+
+    pub fn echo(name: &str) -> Self {
+        Self::start(name, Behaviour::Echo)
+    }
+
+    /// Requests received so far.
+    pub fn count(&self) -> usize {
+        self.requests.load(Ordering::SeqCst)
+    }
+
+    /// The head of the latest request, as received.
+    pub fn last_head(&self) -> String {
+        self.heads.lock().unwrap().last().cloned().unwrap_or_default()
+    }
+
+    /// Lets one held request be answered.
+    pub fn release(&self) {
+        self.release.send(()).unwrap();
+    }
+}
+
+struct Shared {
+    name: String,
+    behaviour: Behaviour,
+    requests: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
+    held: Mutex<Receiver<()>>,
+}
+
+impl Shared {
+    fn serve(&self, stream: TcpStream) -> Option<()> {
+        let mut stream = BufReader::new(stream);
+        loop {
+            let mut head = String::new();
+            let mut length = 0;
+            let mut websocket = false;
+            loop {
+                let mut line = String::new();
+                if stream.read_line(&mut line).ok()? == 0 {
+                    return None;
+                }
+                if line == "\r\n" {
+                    break;
+                }
+                let lower = line.to_ascii_lowercase();
+                if let Some(value) = lower.strip_prefix("content-length:") {
+                    length = value.trim().parse().ok()?;
+                }
+                websocket |= lower.starts_with("upgrade:") && lower.contains("websocket");
+                head.push_str(&line);
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).ok()?;
+            self.heads.lock().unwrap().push(head.clone());
+            self.requests.fetch_add(1, Ordering::SeqCst);
+            match self.behaviour {
+                Behaviour::Stall => {
+                    let _ = std::io::copy(&mut stream, &mut std::io::sink());
+                    return None;
+                }
+                Behaviour::Close => return None,
+                Behaviour::Garbage => {
+                    stream.get_mut().write_all(b"\0\0 not http \r\n\r\n").ok()?;
+                    return None;
+                }
+                Behaviour::Hold => self.held.lock().unwrap().recv().ok()?,
+                Behaviour::Echo => {}
+            }
+            if websocket {
+                let answer = "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n";
+                stream.get_mut().write_all(answer.as_bytes()).ok()?;
+                loop {
+                    let mut byte = [0; 1024];
+                    let got = stream.read(&mut byte).ok().filter(|got| *got > 0)?;
+                    stream.get_mut().write_all(&byte[..got]).ok()?;
+                }
+            }
+            let text = format!("{}\n{head}{}", self.name, String::from_utf8_lossy(&body));
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nserver: origin\r\nx-origin: {}\r\ncontent-length: {}\r\n\r\n{text}",
+                self.name,
+                text.len()
+            );
+            stream.get_mut().write_all(answer.as_bytes()).ok()?;
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! The gateway under test: the real binary, a folder of manifests, a settings file.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use super::{Client, Response, await_until, free_port, loopback};
+
+/// How to start a gateway.
+#[derive(Default)]
+pub struct Start {
+    /// File name and text.
+    pub files: Vec<(String, String)>,
+    /// Lines below `gateway:` in the settings file, indented by two.
+    pub settings: String,
+    /// Declared ports beside 80.
+    pub ports: Vec<u16>,
+    pub arguments: Vec<String>,
+}
+
+impl Start {
+    pub fn with(files: &[(&str, String)]) -> Self {
+        let files = files.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
+        Self { files, ..Self::default() }
+    }
+
+    pub fn settings(mut self, lines: &str) -> Self {
+        self.settings = lines.to_owned();
+        self
+    }
+
+    pub fn port(mut self, declared: u16) -> Self {
+        self.ports.push(declared);
+        self
+    }
+
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Starts and waits until the gateway is ready.
+    pub fn ready(self) -> Gateway {
+        let gateway = self.unready();
+        await_until("the gateway is ready", || {
+            (gateway.try_status("/healthz/ready") == Some(200)).then_some(())
+        });
+        gateway
+    }
+
+    /// Starts and waits only until the process answers on its status port.
+    pub fn unready(self) -> Gateway {
+        let folder = tempfile::tempdir().unwrap();
+        let manifests = folder.path().join("manifests");
+        std::fs::create_dir(&manifests).unwrap();
+        for (name, text) in &self.files {
+            std::fs::write(manifests.join(name), text).unwrap();
+        }
+        let (admin, status, metrics) = (free_port(), free_port(), free_port());
+        let mut ports = vec![(80, free_port())];
+        ports.extend(self.ports.iter().map(|declared| (*declared, free_port())));
+        let map: Vec<String> = ports.iter().map(|(from, to)| format!("{from}: {to}")).collect();
+        let log = folder.path().join("access.log");
+        let mesh = if self.settings.contains("  mesh:") {
+            String::new()
+        } else {
+            format!("  mesh: {{accessLogFile: \"{}\"}}\n", log.display())
+        };
+        let settings = folder.path().join("settings.yaml");
+        std::fs::write(
+            &settings,
+            format!(
+                "threads: 2\ngateway:\n  ports: {{{}}}\n  bind: [127.0.0.1]\n  admin: {{bind: \"127.0.0.1:{admin}\"}}\n  status: {{bind: \"127.0.0.1:{status}\"}}\n  metrics: {{bind: \"127.0.0.1:{metrics}\"}}\n{mesh}{}",
+                map.join(", "),
+                self.settings
+            ),
+        )
+        .unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pingress"))
+            .arg("run")
+            .arg("--settings")
+            .arg(&settings)
+            .args(&self.arguments)
+            .arg("--config")
+            .arg(&manifests)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let sink = lines.clone();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                sink.lock().unwrap().push(line);
+            }
+        });
+        let gateway = Gateway { child, folder, manifests, log, ports, admin, status, metrics, lines };
+        await_until("the gateway's status port answers", || {
+            gateway.try_status("/healthz/ready").map(drop)
+        });
+        gateway
+    }
+}
+
+/// A running gateway; killed when dropped.
+pub struct Gateway {
+    child: Child,
+    pub folder: tempfile::TempDir,
+    /// The folder given to `--config`.
+    pub manifests: PathBuf,
+    log: PathBuf,
+    ports: Vec<(u16, u16)>,
+    admin: u16,
+    status: u16,
+    metrics: u16,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Gateway {
+    /// Where declared port 80 listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr_of(80)
+    }
+
+    pub fn addr_of(&self, declared: u16) -> SocketAddr {
+        loopback(self.ports.iter().find(|(from, _)| *from == declared).unwrap().1)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// GET on a fresh connection.
+    pub fn get(&self, host: &str, path: &str) -> Response {
+        self.client().get(host, path, &[])
+    }
+
+    /// Writes or replaces a manifest as editors and kubectl do: a new file, renamed into place.
+    pub fn write(&self, name: &str, text: &str) {
+        let temporary = self.folder.path().join("next");
+        std::fs::write(&temporary, text).unwrap();
+        std::fs::rename(&temporary, self.manifests.join(name)).unwrap();
+    }
+
+    /// GET of the admin endpoint.
+    pub fn admin(&self, path: &str) -> Response {
+        Client::connect(loopback(self.admin)).get(&format!("127.0.0.1:{}", self.admin), path, &["Connection: close"])
+    }
+
+    pub fn admin_addr(&self) -> SocketAddr {
+        loopback(self.admin)
+    }
+
+    pub fn metrics(&self) -> String {
+        Client::connect(loopback(self.metrics)).get("localhost", "/stats/prometheus", &["Connection: close"]).body
+    }
+
+    /// Status of a path on the readiness port; `None` if nobody listens.
+    pub fn try_status(&self, path: &str) -> Option<u16> {
+        std::net::TcpStream::connect(loopback(self.status)).ok()?;
+        let mut client = Client::connect(loopback(self.status));
+        client.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
+        client.read().map(|response| response.status)
+    }
+
+    /// Waits for a line of the access log that contains a text.
+    pub fn await_log(&self, text: &str) -> String {
+        await_until(&format!("the access log says {text}"), || {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            log.lines().find(|line| line.contains(text)).map(ToOwned::to_owned)
+        })
+    }
+
+    /// Waits for a line on standard error that contains a text.
+    pub fn await_stderr(&self, text: &str) -> String {
+        await_until(&format!("standard error says {text}"), || {
+            self.lines.lock().unwrap().iter().find(|line| line.contains(text)).cloned()
+        })
+    }
+
+    /// Waits until a GET gives a status; other answers are other states on the way.
+    pub fn await_status(&self, host: &str, path: &str, status: u16) -> Response {
+        await_until(&format!("{host}{path} answers {status}"), || {
+            let response = self.get(host, path);
+            (response.status == status).then_some(response)
+        })
+    }
+
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits until the process has ended.
+    pub fn await_exit(&mut self) -> ExitStatus {
+        await_until("the gateway ends", || self.child.try_wait().unwrap())
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for line in self.lines.lock().unwrap().iter() {
+                eprintln!("gateway: {line}");
+            }
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

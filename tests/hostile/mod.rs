@@ -1,0 +1,3 @@
+//! Messages an edge must refuse, and limits that hold whatever a client does.
+
+mod heads;
