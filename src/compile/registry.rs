@@ -20,8 +20,9 @@ mod service;
 mod tests;
 mod workload;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+
+use foldhash::{HashMap, HashSet};
 
 use crate::base::{Findings, ObjectKey, Origin};
 use crate::model::{FieldPath, Object};
@@ -120,9 +121,9 @@ impl<'a> Registry<'a> {
             rule_of,
             workloads: Workloads::index(all.clone()),
             clusters: Vec::new(),
-            outcomes: HashMap::new(),
+            outcomes: HashMap::default(),
             nearest: Nearest::new(),
-            reported: HashSet::new(),
+            reported: HashSet::default(),
         };
         for object in all {
             entry::report(object, findings);
@@ -162,7 +163,7 @@ impl<'a> Registry<'a> {
     /// The clusters in the order of their ids, and the endpoints of each.
     pub(crate) fn finish(self, findings: &mut Findings) -> (Vec<Arc<Cluster>>, EndpointTable) {
         let mut table = EndpointTable::default();
-        let mut unrecorded = HashSet::new();
+        let mut unrecorded = HashSet::default();
         for planned in &self.clusters {
             let Some(discovery) = self.discover(planned) else {
                 continue;
@@ -292,7 +293,7 @@ impl<'a> Registry<'a> {
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin
-                .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path))),
+                .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path()))),
         };
         Ok(Planned {
             cluster: Arc::new(cluster),

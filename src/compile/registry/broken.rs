@@ -42,24 +42,27 @@ pub(super) fn faults(object: &Object) -> Faults {
 }
 
 impl Faults {
-    /// A fence around what stands at or below `path`, if anything there is wrong.
-    pub(super) fn fence(&self, object: &Object, path: &FieldPath) -> Option<Arc<Fence>> {
+    /// A fence around what stands at or below a path, if anything there is wrong.
+    pub(super) fn fence(
+        &self,
+        object: &Object,
+        path: impl FnOnce() -> FieldPath,
+    ) -> Option<Arc<Fence>> {
         if self.0.is_empty() {
             return None;
         }
-        let path = path.to_string();
+        let path = path().to_string();
         self.fence_where(object, |fault| is_under(fault, &path))
     }
 
-    /// A fence around the whole object, if anything is wrong outside the elements of a list.
-    pub(super) fn fence_beside(&self, object: &Object, list: &FieldPath) -> Option<Arc<Fence>> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let spec = FieldPath::spec().to_string();
-        let element = format!("{list}[");
+    /// A fence around the whole spec, if anything is wrong in it outside the elements of a list.
+    pub(super) fn fence_beside(&self, object: &Object, list: &str) -> Option<Arc<Fence>> {
+        let is_element = |fault: &str| {
+            let rest = fault.strip_prefix(list);
+            rest.is_some_and(|rest| rest.starts_with('['))
+        };
         self.fence_where(object, |fault| {
-            is_under(fault, &spec) && !fault.starts_with(&element)
+            is_under(fault, "spec") && !is_element(fault)
         })
     }
 

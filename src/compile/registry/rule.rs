@@ -5,8 +5,10 @@
 //! Istio looks into a gateway namespace that is the root last, not first, except for rules private
 //! to it: a mesh-wide rule must not hide the service's own from the gateway.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::base::{Code, Finding, Findings};
 use crate::compile::Options;
@@ -48,17 +50,22 @@ impl<'a> Rule<'a> {
 pub(super) struct Subset<'a> {
     pub spec: &'a istio::destination_rule::Subset,
     pub object: &'a Object,
-    pub path: FieldPath,
+    /// Its place among the object's subsets.
+    position: usize,
     pub fence: Option<Arc<Fence>>,
 }
 
 impl<'a> Subset<'a> {
+    pub(super) fn path(&self) -> FieldPath {
+        subset_path(self.position)
+    }
+
     pub(super) fn policy(&self) -> Option<Layer<'a>> {
         let policy = self.spec.traffic_policy.as_deref()?;
         Some(Layer {
             policy,
             object: self.object,
-            path: self.path.field("trafficPolicy"),
+            path: self.path().field("trafficPolicy"),
         })
     }
 }
@@ -168,8 +175,7 @@ impl<'a> Rules<'a> {
 
     fn add(&mut self, object: &'a Object, spec: &'a istio::DestinationRule, options: &Options) {
         let faults = broken::faults(object);
-        let subsets = FieldPath::spec().field("subsets");
-        let fence = faults.fence_beside(object, &subsets);
+        let fence = faults.fence_beside(object, "spec.subsets");
         if spec.host.is_empty() {
             return;
         }
@@ -204,7 +210,7 @@ impl<'a> Rules<'a> {
                 host,
                 object,
                 policy: None,
-                subsets: HashMap::new(),
+                subsets: HashMap::default(),
                 fence: None,
                 nameless_fence: None,
                 others: Vec::new(),
@@ -299,7 +305,7 @@ impl<'a> Rule<'a> {
             policy.report(&self.host, options, findings);
         }
         let mut subsets: Vec<&Subset<'a>> = self.subsets.values().collect();
-        subsets.sort_by(|a, b| (&a.object.key, &a.path).cmp(&(&b.object.key, &b.path)));
+        subsets.sort_by(|a, b| (&a.object.key, a.position).cmp(&(&b.object.key, b.position)));
         for policy in subsets.iter().filter_map(|subset| subset.policy()) {
             policy.report(&self.host, options, findings);
         }
@@ -307,9 +313,8 @@ impl<'a> Rule<'a> {
 
     /// Adds an object's subsets, and its policy if none came before.
     fn absorb(&mut self, object: &'a Object, spec: &'a istio::DestinationRule, faults: &Faults) {
-        let path = FieldPath::spec();
         if let Some(policy) = spec.traffic_policy.as_deref() {
-            let path = path.field("trafficPolicy");
+            let path = FieldPath::spec().field("trafficPolicy");
             match &self.policy {
                 Some(first) => {
                     let finding = shadowed(object, &path, "traffic policy", first.object);
@@ -324,13 +329,11 @@ impl<'a> Rule<'a> {
                 }
             }
         }
-        let subsets = path.field("subsets");
         for (position, slot) in spec.subsets.iter().enumerate() {
-            let path = subsets.index(position);
             match slot.good().filter(|subset| !subset.name.is_empty()) {
-                Some(subset) => self.absorb_subset(object, subset, path, faults),
+                Some(subset) => self.absorb_subset(object, subset, position, faults),
                 None => {
-                    let fence = faults.fence(object, &path);
+                    let fence = faults.fence(object, || subset_path(position));
                     if let Some(fence) = &fence {
                         let traffic =
                             format!("traffic for an unreadable subset of `{}`", self.host);
@@ -346,7 +349,7 @@ impl<'a> Rule<'a> {
         &mut self,
         object: &'a Object,
         subset: &'a istio::destination_rule::Subset,
-        path: FieldPath,
+        position: usize,
         faults: &Faults,
     ) {
         let name = subset.name.as_str();
@@ -354,12 +357,12 @@ impl<'a> Rule<'a> {
             // Within one object, validation says so.
             if first.object.key != object.key {
                 let what = format!("subset `{name}`");
-                let finding = shadowed(object, &path, &what, first.object);
+                let finding = shadowed(object, &subset_path(position), &what, first.object);
                 self.findings.push(finding);
             }
             return;
         }
-        let fence = faults.fence(object, &path);
+        let fence = faults.fence(object, || subset_path(position));
         if let Some(fence) = &fence {
             let traffic = format!("traffic for the subset `{name}` of `{}`", self.host);
             broken::report(fence, object, &traffic, &mut self.findings);
@@ -367,11 +370,15 @@ impl<'a> Rule<'a> {
         let subset = Subset {
             spec: subset,
             object,
-            path,
+            position,
             fence,
         };
         self.subsets.insert(name, subset);
     }
+}
+
+fn subset_path(position: usize) -> FieldPath {
+    FieldPath::spec().field("subsets").index(position)
 }
 
 fn shadowed(object: &Object, path: &FieldPath, what: &str, first: &Object) -> Finding {

@@ -2,8 +2,9 @@
 //!
 //! Called once per load, and then for every destination.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::base::{Code, Finding, Findings};
 use crate::compile::Options;
@@ -74,8 +75,8 @@ impl<'a> Services<'a> {
     ) -> Self {
         let mut services = Self {
             list: Vec::new(),
-            by_host: HashMap::new(),
-            hidden: HashMap::new(),
+            by_host: HashMap::default(),
+            hidden: HashMap::default(),
         };
         for object in objects.clone() {
             if let Spec::Service(spec) = &object.spec {
@@ -149,7 +150,7 @@ impl<'a> Services<'a> {
                 .filter_map(|port| kubernetes_port(port.good()?))
                 .collect(),
             backing,
-            fence: broken::faults(object).fence(object, &FieldPath::spec()),
+            fence: broken::faults(object).fence(object, FieldPath::spec),
         };
         self.push(service, findings);
     }
@@ -177,7 +178,7 @@ impl<'a> Services<'a> {
                     .path("spec.exportTo"),
             );
         }
-        let fence = broken::faults(object).fence(object, &FieldPath::spec());
+        let fence = broken::faults(object).fence(object, FieldPath::spec);
         let ports: Vec<Port> = spec
             .ports
             .iter()
