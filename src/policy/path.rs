@@ -192,7 +192,7 @@ impl Rules {
     /// In Envoy's order: escapes, then dot segments, then repeated slashes. An escape is decoded
     /// once; what comes out is not looked at again.
     fn apply(self, path: &str) -> Cow<'_, str> {
-        if self.is_normal(path.as_bytes()) {
+        if is_plain(path.as_bytes()) || self.is_normal(path.as_bytes()) {
             return path.into();
         }
         let mut resolved = resolve_dots(&self.decode(path));
