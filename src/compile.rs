@@ -9,6 +9,7 @@ mod bind;
 mod damage;
 mod gateway;
 mod hosts;
+pub mod ledger;
 pub mod options;
 mod pattern;
 mod protect;
@@ -54,8 +55,7 @@ pub fn compile(inventory: &Inventory, last_good: &LastGood, options: &Options) -
     let mut gateways = Gateways::read(&versions, options, &mut findings);
     let sockets = gateway::listen::sockets(&mut gateways, &mut findings);
     let services = Services::read(&versions, &gateways, options, &mut findings);
-    services.report(&mut findings);
-    let mut registry = Registry::build(&versions.objects, options, &mut findings);
+    let mut registry = Registry::build(&versions, options, &mut findings);
     let mut translator = Translator::new(
         options,
         &versions,
@@ -65,6 +65,8 @@ pub fn compile(inventory: &Inventory, last_good: &LastGood, options: &Options) -
         &mut findings,
     );
     let mut listeners = hosts::listeners(&sockets, &gateways, &services, &mut translator);
+    let delegates = std::mem::take(&mut translator.delegates);
+    services.report(&delegates, &mut findings);
     protect::fence(&versions, options, &mut listeners, &mut findings);
     let (clusters, endpoints) = registry.finish(&mut findings);
     let http = options.http.clone();

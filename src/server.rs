@@ -7,6 +7,7 @@
 pub mod boot;
 mod config;
 mod life;
+pub mod logging;
 mod service;
 pub mod settings;
 mod signals;

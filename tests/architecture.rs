@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 fn rooms() -> BTreeMap<&'static str, Vec<&'static str>> {
     let all = vec![
         "base", "model", "source", "compile", "plan", "policy", "observe", "upstream", "listener", "proxy",
-        "admin", "server",
+        "admin",
     ];
     BTreeMap::from([
         ("base", vec![]),
@@ -24,7 +24,7 @@ fn rooms() -> BTreeMap<&'static str, Vec<&'static str>> {
         // The explanation of a request applies the same rewrites and edits as the proxy does.
         ("admin", vec!["base", "plan", "policy", "upstream", "observe"]),
         ("server", all.clone()),
-        ("cli", all),
+        ("cli", [all, vec!["server"]].concat()),
     ])
 }
 
@@ -62,8 +62,13 @@ fn room(path: &Path) -> Option<String> {
     rooms().contains_key(name.as_str()).then_some(name)
 }
 
+/// Files that only a test build contains.
 fn is_test(path: &Path) -> bool {
-    path.components().any(|part| part.as_os_str().to_string_lossy().trim_end_matches(".rs").ends_with("tests"))
+    path.components().any(|part| {
+        let name = part.as_os_str().to_string_lossy();
+        let name = name.trim_end_matches(".rs");
+        name.ends_with("tests") || name == "fixture"
+    })
 }
 
 /// The text without its trailing test module and without comments.

@@ -249,4 +249,4 @@ impl Rule {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -17,14 +17,15 @@ struct Row {
     host: String,
     #[serde(rename = "match")]
     conditions: String,
-    action: String,
+    /// One per destination.
+    actions: Vec<String>,
     name: Option<String>,
     object: Option<String>,
     path: Option<String>,
     origin: Option<String>,
 }
 
-/// A table with columns, grouped by listener.
+/// A table with columns, grouped by listener. Each destination has a line of its own.
 #[must_use]
 pub fn text(plan: &Plan) -> String {
     let mut text = String::new();
@@ -35,40 +36,44 @@ pub fn text(plan: &Plan) -> String {
             "listener {} (port {})",
             listener.addr, listener.declared_port
         );
-        let rows = rows(plan, listener);
-        let width = |column: fn(&Row) -> &str, title: &str| {
-            rows.iter()
-                .map(|row| column(row).chars().count())
-                .chain([title.len()])
-                .max()
-                .unwrap_or_default()
-        };
-        let host = width(|row| &row.host, "HOST");
-        let conditions = width(|row| &row.conditions, "MATCH");
-        let action = width(|row| &row.action, "ACTION");
-        let _ = writeln!(
-            text,
-            "  {:host$}  {:conditions$}  {:action$}  ORIGIN",
-            "HOST", "MATCH", "ACTION"
-        );
-        let mut last = "";
-        for row in &rows {
-            // A host's name stands once, before its first rule.
-            let shown = if row.host == last { "" } else { &row.host };
-            last = &row.host;
-            let origin = row.origin.as_deref().unwrap_or("-");
-            let line = format!(
-                "  {shown:host$}  {:conditions$}  {:action$}  {origin}",
-                row.conditions, row.action
-            );
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
+        table(&rows(plan, listener), &mut text);
         text.push('\n');
     }
     if text.is_empty() {
         text.push_str("no listener\n");
     }
     text
+}
+
+fn table(rows: &[Row], text: &mut String) {
+    let mut lines = vec![["HOST", "MATCH", "ACTION", "ORIGIN"]];
+    let mut last = "";
+    for row in rows {
+        // A host's name stands once, before its first rule.
+        let host = if row.host == last { "" } else { &row.host };
+        last = &row.host;
+        let origin = row.origin.as_deref().unwrap_or("-");
+        for (number, action) in row.actions.iter().enumerate() {
+            lines.push(match number {
+                0 => [host, &row.conditions, action, origin],
+                _ => ["", "", action, ""],
+            });
+        }
+    }
+    let mut widths = [0; 4];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for line in &lines {
+        let cells: String = line
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("  {cell:width$}"))
+            .collect();
+        let _ = writeln!(text, "{}", cells.trim_end());
+    }
 }
 
 /// The same as a JSON array.
@@ -89,7 +94,7 @@ fn rows(plan: &Plan, listener: &Listener) -> Vec<Row> {
         port: listener.declared_port,
         host,
         conditions: "everything".to_owned(),
-        action,
+        actions: vec![action],
         name: None,
         object: None,
         path: None,
@@ -140,7 +145,7 @@ fn rows_of_host(
     for route in &host.routes {
         rows.push(Row {
             conditions: route.conditions(),
-            action: action(plan, route),
+            actions: actions(plan, route),
             name: Some(route.name.to_string()),
             object: Some(route.object.to_string()),
             path: Some(route.path.to_string()),
@@ -149,41 +154,39 @@ fn rows_of_host(
     }
 }
 
-fn action(plan: &Plan, route: &Route) -> String {
+fn actions(plan: &Plan, route: &Route) -> Vec<String> {
     match &*route.action {
         Action::Forward(forward) => destinations(plan, forward),
-        Action::Redirect { redirect, .. } => format!("redirect {}", redirect.status),
-        Action::Direct { response, .. } => format!("answer {}", response.status),
-        Action::Fenced(fence) => format!("503: {}", fence.reason),
+        Action::Redirect { redirect, .. } => vec![format!("redirect {}", redirect.status)],
+        Action::Direct { response, .. } => vec![format!("answer {}", response.status)],
+        Action::Fenced(fence) => vec![format!("503: {}", fence.reason)],
     }
 }
 
-fn destinations(plan: &Plan, forward: &Forward) -> String {
+fn destinations(plan: &Plan, forward: &Forward) -> Vec<String> {
     let several = forward.destinations.len() > 1;
-    let all: Vec<String> = forward
+    let name = |target: &Target| match target {
+        Target::Missing { name, .. } => format!("{name} (missing: 503)"),
+        Target::Cluster(id) => match plan.cluster(*id) {
+            None => "nothing".to_owned(),
+            Some(cluster) => match &cluster.subset {
+                Some(subset) => format!("{}:{} subset {subset}", cluster.host, cluster.port),
+                None => format!("{}:{}", cluster.host, cluster.port),
+            },
+        },
+    };
+    forward
         .destinations
         .iter()
         .map(|destination| {
-            let name = match &destination.target {
-                Target::Cluster(id) => match plan.cluster(*id) {
-                    Some(cluster) => match &cluster.subset {
-                        Some(subset) => {
-                            format!("{}:{} subset {subset}", cluster.host, cluster.port)
-                        }
-                        None => format!("{}:{}", cluster.host, cluster.port),
-                    },
-                    None => "nothing".to_owned(),
-                },
-                Target::Missing { name, .. } => format!("{name} (missing: 503)"),
-            };
+            let name = name(&destination.target);
             if several {
                 format!("{}/{} {name}", destination.weight, forward.total_weight)
             } else {
                 name
             }
         })
-        .collect();
-    all.join(" | ")
+        .collect()
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::server::{Settings, boot};
+use crate::server::{Settings, boot, logging};
 
 use super::arguments::{Demo, Reading};
 use super::origin::{self, Origin};
-use super::{Outcome, load, print, run};
+use super::{Outcome, load, print};
 
 /// The manifests the demo serves, as `conf/quickstart/` holds them.
 const MANIFESTS: [(&str, &str); 3] = [
@@ -27,7 +27,7 @@ const ORIGINS: [Origin; 3] = [
 
 /// Runs the demo until Ctrl-C.
 pub fn demo(arguments: &Demo) -> Outcome {
-    run::logging();
+    logging::start();
     free(arguments.port)?;
     origin::start(&ORIGINS)?;
     let folder = Folder::open()?;
@@ -57,7 +57,7 @@ fn lines(port: u16, folder: &Path) -> String {
     format!(
         "Pingress serves {folder} on {base}. Try, in another terminal:\n\n\
          \x20 curl {base}/cart                     # path routing: the cart service\n\
-         \x20 for i in $(seq 10); do curl -s {base}/ | head -1; done   # a 90/10 split: shop v1 and v2\n\
+         \x20 for i in $(seq 50); do curl -s {base}/ | head -1; done | sort | uniq -c   # a 90/10 split\n\
          \x20 curl -H 'x-beta: true' {base}/       # header routing: always shop v2\n\
          \x20 curl {base}/api/items                # a rewrite: the origin sees /items\n\
          \x20 curl -i {base}/old                   # a redirect to /\n\

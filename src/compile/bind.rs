@@ -115,24 +115,10 @@ impl<'a> Services<'a> {
 
 impl Services<'_> {
     /// Reports what is not honoured in the VirtualServices that take part in routing, and the
-    /// delegates that take none.
-    pub(crate) fn report(&self, findings: &mut Findings) {
-        let mut used = HashSet::new();
+    /// delegates that take none: `used` holds the namespace and name of those that do.
+    pub(crate) fn report(&self, used: &HashSet<(&str, &str)>, findings: &mut Findings) {
         for bound in &self.bound {
             unsupported::report(bound.object, bound.spec, findings);
-            for delegate in bound
-                .spec
-                .http
-                .iter()
-                .filter_map(|slot| slot.good()?.delegate.as_deref())
-            {
-                let namespace = delegate
-                    .namespace
-                    .as_deref()
-                    .filter(|namespace| !namespace.is_empty());
-                let namespace = namespace.unwrap_or(&bound.object.key.namespace);
-                used.insert((namespace, delegate.name.as_str()));
-            }
         }
         for (name, (object, spec)) in &self.delegates {
             if used.contains(name) {
@@ -140,13 +126,12 @@ impl Services<'_> {
                 continue;
             }
             let message = "no rule that this gateway serves delegates to it";
-            let finding = Finding::new(Code::UNUSED_OBJECT, message)
-                .at(&object.origin)
-                .of(&object.key);
-            findings
-                .push(finding.hint(
-                    "name it as the `delegate` of a rule, or give it `hosts` and `gateways`",
-                ));
+            findings.push(
+                Finding::new(Code::UNUSED_OBJECT, message)
+                    .at(&object.origin)
+                    .of(&object.key)
+                    .hint("name it as the `delegate` of a rule, or give it `hosts` and `gateways`"),
+            );
         }
     }
 }

@@ -20,16 +20,18 @@ mod service;
 mod tests;
 mod workload;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashSet};
+
 use crate::base::{Findings, ObjectKey, Origin};
-use crate::model::{FieldPath, Object};
+use crate::model::FieldPath;
 use crate::plan::{
     Cluster, ClusterEndpoints, ClusterId, EndpointTable, Fence, Protocol, Resolution,
 };
 
 use super::Options;
+use super::version::Versions;
 use discovery::Discovery;
 use near::Nearest;
 use policy::Effective;
@@ -100,15 +102,15 @@ struct Planned {
 }
 
 impl<'a> Registry<'a> {
-    /// Indexes the objects, which are the versions to use, oldest first.
+    /// Indexes the objects, which come oldest first.
     pub(crate) fn build(
-        objects: &'a [Arc<Object>],
+        versions: &'a Versions,
         options: &'a Options,
         findings: &mut Findings,
     ) -> Self {
-        let all = objects.iter().map(|object| &**object);
-        let services = Services::index(all.clone(), options, findings);
-        let rules = Rules::index(all.clone(), options, findings);
+        let all = versions.objects.iter().map(|object| &**object);
+        let services = Services::index(versions, options, findings);
+        let rules = Rules::index(versions, options, findings);
         let rule_of = services
             .iter()
             .map(|service| rules.find(&service.host, service.namespace(), options))
@@ -120,9 +122,9 @@ impl<'a> Registry<'a> {
             rule_of,
             workloads: Workloads::index(all.clone()),
             clusters: Vec::new(),
-            outcomes: HashMap::new(),
+            outcomes: HashMap::default(),
             nearest: Nearest::new(),
-            reported: HashSet::new(),
+            reported: HashSet::default(),
         };
         for object in all {
             entry::report(object, findings);
@@ -162,7 +164,7 @@ impl<'a> Registry<'a> {
     /// The clusters in the order of their ids, and the endpoints of each.
     pub(crate) fn finish(self, findings: &mut Findings) -> (Vec<Arc<Cluster>>, EndpointTable) {
         let mut table = EndpointTable::default();
-        let mut unrecorded = HashSet::new();
+        let mut unrecorded = HashSet::default();
         for planned in &self.clusters {
             let Some(discovery) = self.discover(planned) else {
                 continue;
@@ -292,7 +294,7 @@ impl<'a> Registry<'a> {
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin
-                .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path))),
+                .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path()))),
         };
         Ok(Planned {
             cluster: Arc::new(cluster),

@@ -12,6 +12,7 @@ pub(crate) mod matching;
 mod rewrite;
 pub(crate) mod unsupported;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::base::{Code, Finding, Findings, Position};
@@ -70,6 +71,8 @@ pub(crate) struct Translator<'a, 'c> {
     services: &'c Services<'a>,
     registry: &'c mut Registry<'a>,
     findings: &'c mut Findings,
+    /// Namespace and name of the delegates that rules handed over to.
+    pub delegates: HashSet<(&'a str, &'a str)>,
     unnamed: Arc<str>,
     /// `spec.http[0]`, `spec.http[1]`, … shared by all objects.
     paths: Vec<Arc<str>>,
@@ -106,6 +109,7 @@ impl<'a, 'c> Translator<'a, 'c> {
             services,
             registry,
             findings,
+            delegates: HashSet::new(),
             unnamed: "default".into(),
             paths: Vec::new(),
             destination_path: rule.field("route").index(0).field("destination"),

@@ -49,24 +49,23 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
 
     async fn serve_http1(
         &self,
-        socket: Box<Socket>,
+        mut socket: Box<Socket>,
         mut patience: Patience,
         shutdown: &ShutdownWatch,
     ) {
         let connection = socket.connection.clone();
-        let mut session = ServerSession::new_http1(socket);
-        session.set_keepalive_reuses_remaining(self.application.keepalive_request_limit());
+        let mut settings = None;
         loop {
-            // Pingora's timers per read are off: the socket's deadlines cover every wait.
-            session.set_keepalive(Some(0));
-            let request = self.application.process_new_http(session, shutdown);
+            let request = self.request(socket, settings.take(), shutdown);
             let Some(reused) = unless_cut(request, &connection).await else {
                 return;
             };
-            let (stream, settings) = reused.consume();
-            let Ok(mut socket) = stream.into_any().downcast::<Socket>() else {
+            let stream;
+            (stream, settings) = reused.consume();
+            let Ok(same) = stream.into_any().downcast::<Socket>() else {
                 return;
             };
+            socket = same;
             let pipelined =
                 socket.may_have_read_more() && settings.as_ref().is_some_and(holds_next_request);
             socket.await_next_head();
@@ -75,11 +74,27 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             } else if !patience.wait(&mut socket).await {
                 return;
             }
-            session = ServerSession::new_http1(socket);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
+        }
+    }
+
+    /// Starts on the next request. Not `async`, so that the session, which is large, lies only in
+    /// the future that is gone when the request is.
+    fn request<'a>(
+        &'a self,
+        socket: Box<Socket>,
+        settings: Option<HttpPersistentSettings>,
+        shutdown: &'a ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'a>> {
+        let mut session = ServerSession::new_http1(socket);
+        match settings {
+            Some(settings) => settings.apply_to_session(&mut session),
+            None => {
+                session.set_keepalive_reuses_remaining(self.application.keepalive_request_limit())
             }
         }
+        // Pingora's timers per read are off: the socket's deadlines cover every wait.
+        session.set_keepalive(Some(0));
+        self.application.process_new_http(session, shutdown)
     }
 }
 

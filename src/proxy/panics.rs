@@ -31,7 +31,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_step_becomes_an_internal_error_of_its_request() {
-        let mut ctx = Context::new();
+        let mut ctx = Context::new(Default::default());
         let result: Result<()> = caught(&mut ctx, |_| panic!("on purpose"));
         assert!(result.is_err());
         assert_eq!(ctx.cause.map(|cause| cause.kind), Some(CauseKind::Internal));

@@ -73,7 +73,7 @@ fn an_object_that_becomes_invalid_keeps_its_last_good_version() {
 fn an_equal_meaning_is_no_swap() {
     let gateway = serving("one");
     let digest = |gateway: &Gateway| {
-        gateway.metrics().lines().find(|line| line.starts_with("pingress_config_swaps_total")).map(ToOwned::to_owned)
+        gateway.metrics().lines().find(|line| line.starts_with("pingress_plan_swaps_total")).map(ToOwned::to_owned)
     };
     let before = digest(&gateway);
     assert!(before.is_some(), "{}", gateway.metrics());
@@ -183,7 +183,7 @@ fn endpoints_change_without_a_swap() {
     ])
     .ready();
     let swaps = |gateway: &Gateway| {
-        gateway.metrics().lines().find(|line| line.starts_with("pingress_config_swaps_total")).map(ToOwned::to_owned)
+        gateway.metrics().lines().find(|line| line.starts_with("pingress_plan_swaps_total")).map(ToOwned::to_owned)
     };
     let mut client = gateway.client();
     assert!(client.get("a.example.com", "/", &[]).body.starts_with("one"));

@@ -1,5 +1,6 @@
 //! End to end: the real binary, real sockets, real origins. One file per behaviour.
 
+mod agreement;
 mod corpus;
 mod failures;
 mod forwarding;

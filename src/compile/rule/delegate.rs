@@ -53,6 +53,8 @@ impl<'a> Translator<'a, '_> {
             );
             return;
         };
+        self.delegates
+            .insert((&object.key.namespace, &object.key.name));
         let damage = self.versions.damage(&object.key);
         let whole = damage
             .and_then(|damage| damage.of_whole(&["spec.http"]))

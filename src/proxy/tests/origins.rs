@@ -109,14 +109,25 @@ async fn echoed(request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let mut text = format!("{} {} {:?}\n", head.method, head.uri, head.version);
     for (name, value) in &head.headers {
-        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+        text.push_str(&format!(
+            "{name}: {}\n",
+            String::from_utf8_lossy(value.as_bytes())
+        ));
     }
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     text.push('\n');
     text.push_str(&String::from_utf8_lossy(&body));
     let mut response = Response::new(full(text));
-    response.headers_mut().insert("server", "origin".parse().unwrap());
-    response.headers_mut().insert("x-origin", "yes".parse().unwrap());
+    response
+        .headers_mut()
+        .insert("server", "origin".parse().unwrap());
+    response
+        .headers_mut()
+        .insert("x-origin", "yes".parse().unwrap());
     response
 }
 
@@ -126,6 +137,9 @@ pub fn full(text: impl Into<Bytes>) -> Body {
 
 /// A body followed by trailers.
 pub fn with_trailers(text: &'static str, trailers: HeaderMap) -> Body {
-    let frames = [Frame::data(Bytes::from_static(text.as_bytes())), Frame::trailers(trailers)];
+    let frames = [
+        Frame::data(Bytes::from_static(text.as_bytes())),
+        Frame::trailers(trailers),
+    ];
     BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames.map(Ok))))
 }

@@ -22,11 +22,20 @@ async fn an_origin_that_says_nothing_costs_a_504() {
         let _ = stream.read_to_end(&mut sink).await;
     })
     .await;
-    let rig = Site::of(vec![route("/", timing_out(150))]).cluster(Default::default(), &[origin]).serve().await;
+    let rig = Site::of(vec![route("/", timing_out(150))])
+        .cluster(Default::default(), &[origin])
+        .serve()
+        .await;
     let answer = rig.get("/").await;
-    assert_eq!((answer.status, &*answer.body), (504, "upstream request timeout"));
+    assert_eq!(
+        (answer.status, &*answer.body),
+        (504, "upstream request timeout")
+    );
     let record = rig.record().await;
-    assert_eq!((&*record.flags, &*record.details), ("UT", "response_timeout"));
+    assert_eq!(
+        (&*record.flags, &*record.details),
+        ("UT", "response_timeout")
+    );
     assert_eq!(record.cause, Some(CauseKind::UpstreamTimeout));
     assert_eq!(record.owner.as_deref(), Some("shop.yaml:7"));
     // A POST with its body, too.
@@ -37,8 +46,16 @@ async fn an_origin_that_says_nothing_costs_a_504() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_origin_is_told_how_long_it_has() {
     let origin = origins::echo().await;
-    let rig = Site::of(vec![route("/", timing_out(5000))]).cluster(Default::default(), &[origin]).serve().await;
-    assert_eq!(rig.get("/").await.received("x-envoy-expected-rq-timeout-ms"), Some("5000"));
+    let rig = Site::of(vec![route("/", timing_out(5000))])
+        .cluster(Default::default(), &[origin])
+        .serve()
+        .await;
+    assert_eq!(
+        rig.get("/")
+            .await
+            .received("x-envoy-expected-rq-timeout-ms"),
+        Some("5000")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,24 +63,34 @@ async fn gotcha_25_the_timeout_excludes_the_upload_and_bounds_the_whole_response
     // Drips a body for ever, fast enough that no single wait is long.
     let drip = origins::raw(|mut stream| async move {
         origins::read_head(&mut stream).await;
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await;
         let mut beat = tokio::time::interval(Duration::from_millis(20));
         while stream.write_all(b"1\r\nx\r\n").await.is_ok() {
             beat.tick().await;
         }
     })
     .await;
-    let rig = Site::of(vec![route("/drip", Action::Forward({
-        let mut forward = to(&[(1, 1)]);
-        forward.timeout = Some(Duration::from_millis(300));
-        forward
-    })), route("/", timing_out(300))])
+    let rig = Site::of(vec![
+        route(
+            "/drip",
+            Action::Forward({
+                let mut forward = to(&[(1, 1)]);
+                forward.timeout = Some(Duration::from_millis(300));
+                forward
+            }),
+        ),
+        route("/", timing_out(300)),
+    ])
     .cluster(Default::default(), &[origins::echo().await])
     .cluster(Default::default(), &[drip])
     .serve()
     .await;
     let mut client = Client::connect(rig.address).await;
-    client.send("POST / HTTP/1.1\r\nHost: a.com\r\nContent-Length: 20\r\n\r\n").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a.com\r\nContent-Length: 20\r\n\r\n")
+        .await;
     let started = std::time::Instant::now();
     let mut beat = tokio::time::interval(Duration::from_millis(50));
     for _ in 0..20 {

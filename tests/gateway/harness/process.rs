@@ -149,10 +149,6 @@ impl Gateway {
         std::fs::rename(&temporary, self.manifests.join(name)).unwrap();
     }
 
-    pub fn remove(&self, name: &str) {
-        std::fs::remove_file(self.manifests.join(name)).unwrap();
-    }
-
     /// GET of the admin endpoint.
     pub fn admin(&self, path: &str) -> Response {
         Client::connect(loopback(self.admin)).get(&format!("127.0.0.1:{}", self.admin), path, &["Connection: close"])

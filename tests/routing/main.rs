@@ -1,0 +1,16 @@
+//! From YAML text to decisions: what each part of a VirtualService and a Gateway means.
+//!
+//! Every test loads manifests as `pingress run` does, compiles them, and asks the plan what it
+//! does with a request. The numbered gotchas are those at the end of the Istio reference.
+
+mod actions;
+mod binding;
+mod delegates;
+mod fences;
+mod gotchas;
+mod headers;
+mod matches;
+mod merging;
+mod order;
+mod protections;
+mod support;
