@@ -3,10 +3,15 @@
 //! `server` makes one from `gateway.mesh.accessLogEncoding` and `accessLogFormat`; without a
 //! format it is Istio's default, byte for byte (istio.md section 8).
 
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
 use serde_json::Value as Json;
 use thiserror::Error;
 
-use super::field::{Field, Value};
+use crate::base::Origin;
+
+use super::field::{Field, Out};
 use super::line::{Escape, Line};
 use super::record::Record;
 
@@ -155,16 +160,16 @@ impl LogFormat {
         for segment in &self.segments {
             match segment {
                 Segment::Literal(bytes) => line.raw(bytes),
-                Segment::Text(field) => write_text(field.value(record), Escape::Text, line),
-                Segment::InJsonString(field) => write_text(field.value(record), Escape::Json, line),
-                Segment::Json(field) => write_json(field.value(record), line),
+                Segment::Text(field) => field.put(record, &mut TextOut::text(line)),
+                Segment::InJsonString(field) => field.put(record, &mut TextOut::in_json(line)),
+                Segment::Json(field) => field.put(record, &mut JsonOut(line)),
             }
         }
         if self.causes {
             if record.cause.is_some() {
                 for (key, field) in &CAUSE_JSON {
                     line.raw(key.as_bytes());
-                    write_json(field.value(record), line);
+                    field.put(record, &mut JsonOut(line));
                 }
             }
             line.raw(b"}\n");
@@ -180,7 +185,7 @@ fn compile(
     segments: &mut Vec<Segment>,
 ) -> Result<(), FormatError> {
     let literal = |text: &str, segments: &mut Vec<Segment>| {
-        let mut line = Line::default();
+        let mut line = Line::new();
         if in_json {
             line.text(text, Escape::Json);
         } else {
@@ -261,47 +266,137 @@ fn push_literal(segments: &mut Vec<Segment>, bytes: &[u8]) {
     }
 }
 
-fn write_text(value: Value<'_>, escape: Escape, line: &mut Line) {
-    let word = if escape == Escape::Text {
-        Escape::Word
-    } else {
-        escape
-    };
-    match value {
-        Value::Absent => line.raw(b"-"),
-        Value::Text(text) => line.text(text, escape),
-        Value::Word(text) => line.text(text, word),
-        Value::Reason(text) => {
-            for (index, part) in text.split(' ').enumerate() {
-                if index > 0 {
-                    line.raw(b"_");
-                }
-                line.text(part, escape);
-            }
+/// Writes a value into text, or into a JSON string: `-` if absent.
+struct TextOut<'l> {
+    line: &'l mut Line,
+    escape: Escape,
+    word: Escape,
+}
+
+impl<'l> TextOut<'l> {
+    fn text(line: &'l mut Line) -> Self {
+        Self {
+            line,
+            escape: Escape::Text,
+            word: Escape::Word,
         }
-        Value::Number(number) | Value::NumberText(number) => line.number(number),
-        Value::Address(address) => line.address(address),
-        Value::Ip(ip) => line.ip(ip),
-        Value::Time(time) => line.time(time),
-        Value::Origin(origin) => {
-            line.text(&origin.file, escape);
-            if origin.position.line > 0 {
-                line.raw(b":");
-                line.number(u64::from(origin.position.line));
-            }
+    }
+
+    fn in_json(line: &'l mut Line) -> Self {
+        Self {
+            line,
+            escape: Escape::Json,
+            word: Escape::Json,
         }
     }
 }
 
-fn write_json(value: Value<'_>, line: &mut Line) {
-    match value {
-        Value::Absent => line.raw(b"null"),
-        Value::Number(number) => line.number(number),
-        other => {
-            line.raw(b"\"");
-            write_text(other, Escape::Json, line);
-            line.raw(b"\"");
+impl Out for TextOut<'_> {
+    #[inline]
+    fn absent(&mut self) {
+        self.line.raw(b"-");
+    }
+    #[inline]
+    fn plain(&mut self, text: &str) {
+        self.line.raw(text.as_bytes());
+    }
+    #[inline]
+    fn text(&mut self, text: &str) {
+        self.line.text(text, self.escape);
+    }
+    #[inline]
+    fn word(&mut self, text: &str) {
+        self.line.text(text, self.word);
+    }
+    fn reason(&mut self, text: &str) {
+        for (index, part) in text.split(' ').enumerate() {
+            if index > 0 {
+                self.line.raw(b"_");
+            }
+            self.line.text(part, self.escape);
         }
+    }
+    #[inline]
+    fn number(&mut self, number: u64) {
+        self.line.number(number);
+    }
+    #[inline]
+    fn number_text(&mut self, number: u64) {
+        self.line.number(number);
+    }
+    #[inline]
+    fn address(&mut self, address: SocketAddr) {
+        self.line.address(address);
+    }
+    fn ip(&mut self, ip: IpAddr) {
+        self.line.ip(ip);
+    }
+    #[inline]
+    fn time(&mut self, since_epoch: Duration) {
+        self.line.time(since_epoch);
+    }
+    fn origin(&mut self, origin: &Origin) {
+        self.line.text(&origin.file, self.escape);
+        if origin.position.line > 0 {
+            self.line.raw(b":");
+            self.line.number(u64::from(origin.position.line));
+        }
+    }
+}
+
+/// Writes a whole JSON value: a number, a string, or `null` if absent.
+struct JsonOut<'l>(&'l mut Line);
+
+impl JsonOut<'_> {
+    #[inline]
+    fn string(&mut self, write: impl FnOnce(&mut TextOut<'_>)) {
+        self.0.raw(b"\"");
+        write(&mut TextOut::in_json(self.0));
+        self.0.raw(b"\"");
+    }
+}
+
+impl Out for JsonOut<'_> {
+    #[inline]
+    fn absent(&mut self) {
+        self.0.raw(b"null");
+    }
+    #[inline]
+    fn plain(&mut self, text: &str) {
+        self.string(|out| out.plain(text));
+    }
+    #[inline]
+    fn text(&mut self, text: &str) {
+        self.string(|out| Out::text(out, text));
+    }
+    #[inline]
+    fn word(&mut self, text: &str) {
+        self.string(|out| out.word(text));
+    }
+    fn reason(&mut self, text: &str) {
+        self.string(|out| out.reason(text));
+    }
+    #[inline]
+    fn number(&mut self, number: u64) {
+        self.0.number(number);
+    }
+    #[inline]
+    fn number_text(&mut self, number: u64) {
+        self.string(|out| out.number(number));
+    }
+    #[inline]
+    fn address(&mut self, address: SocketAddr) {
+        self.string(|out| out.address(address));
+    }
+    fn ip(&mut self, ip: IpAddr) {
+        self.string(|out| out.ip(ip));
+    }
+    #[inline]
+    fn time(&mut self, since_epoch: Duration) {
+        self.string(|out| out.time(since_epoch));
+    }
+    fn origin(&mut self, origin: &Origin) {
+        self.string(|out| out.origin(origin));
     }
 }
 
