@@ -1,13 +1,12 @@
 //! The operators of an access log format (`%START_TIME%`, `%REQ(NAME?ALTERNATIVE):LENGTH%`) and
 //! their values for one request.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::base::Origin;
-
+use super::out::Out;
 use super::record::Record;
 
 /// Headers that hold secrets; a format that names one is refused.
@@ -92,26 +91,6 @@ pub(super) enum Header {
     RequestId,
     ServiceTime,
     Other(HeaderName),
-}
-
-/// Takes the one value an operator gives for a request. A trait and not an enum, so that each
-/// format's writer is compiled into the match over the operators.
-pub(super) trait Out {
-    fn absent(&mut self);
-    /// A text of ours: nothing to escape.
-    fn plain(&mut self, text: &str);
-    fn text(&mut self, text: &str);
-    /// Stands without quotes in the default format: spaces must not split it.
-    fn word(&mut self, text: &str);
-    /// As a word, with spaces as underscores, as Envoy writes reasons.
-    fn reason(&mut self, text: &str);
-    fn number(&mut self, number: u64);
-    /// A number that is a header's text: a string in JSON.
-    fn number_text(&mut self, number: u64);
-    fn address(&mut self, address: SocketAddr);
-    fn ip(&mut self, ip: IpAddr);
-    fn time(&mut self, since_epoch: Duration);
-    fn origin(&mut self, origin: &Origin);
 }
 
 /// A header's value.
