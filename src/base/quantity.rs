@@ -42,7 +42,7 @@ pub fn parse_duration(text: &str, allow_zero: bool) -> Result<Duration, String> 
         return Err(format!("the duration `{text}` is too long"));
     }
     let duration = Duration::from_nanos(nanos.round() as u64);
-    if duration.subsec_nanos() % 1_000_000 != 0 {
+    if !duration.subsec_nanos().is_multiple_of(1_000_000) {
         return Err(format!("the duration `{text}` is finer than a millisecond"));
     }
     if duration.is_zero() && !allow_zero {

@@ -25,12 +25,13 @@ use std::sync::Arc;
 use foldhash::{HashMap, HashSet};
 
 use crate::base::{Findings, ObjectKey, Origin};
-use crate::model::{FieldPath, Object};
+use crate::model::FieldPath;
 use crate::plan::{
     Cluster, ClusterEndpoints, ClusterId, EndpointTable, Fence, Protocol, Resolution,
 };
 
 use super::Options;
+use super::version::Versions;
 use discovery::Discovery;
 use near::Nearest;
 use policy::Effective;
@@ -101,15 +102,15 @@ struct Planned {
 }
 
 impl<'a> Registry<'a> {
-    /// Indexes the objects, which are the versions to use, oldest first.
+    /// Indexes the objects, which come oldest first.
     pub(crate) fn build(
-        objects: &'a [Arc<Object>],
+        versions: &'a Versions,
         options: &'a Options,
         findings: &mut Findings,
     ) -> Self {
-        let all = objects.iter().map(|object| &**object);
-        let services = Services::index(all.clone(), options, findings);
-        let rules = Rules::index(all.clone(), options, findings);
+        let all = versions.objects.iter().map(|object| &**object);
+        let services = Services::index(versions, options, findings);
+        let rules = Rules::index(versions, options, findings);
         let rule_of = services
             .iter()
             .map(|service| rules.find(&service.host, service.namespace(), options))

@@ -151,33 +151,33 @@ fn check_always(path: &str) -> Result<(), BadPath> {
     }
 }
 
-/// Whether no level changes the path: what nearly every path is, told in one quick pass.
+/// Whether no level changes the path: what nearly every path is, told in one pass without
+/// branches.
 fn is_plain(path: &[u8]) -> bool {
-    /// The bytes that are what they are wherever they stand.
-    const PLAIN: [bool; 256] = {
-        let mut plain = [false; 256];
+    const SLASH: u8 = 1;
+    /// A slash or a dot: not after a slash. The bit beside [`SLASH`].
+    const NOT_AFTER_SLASH: u8 = SLASH << 1;
+    const NEVER: u8 = 4;
+    const CLASSES: [u8; 256] = {
+        let mut classes = [0; 256];
         let mut byte = 0;
         while byte < 256 {
-            let special = matches!(byte as u8, b'/' | b'\\' | b'%' | b'#' | b'.');
-            plain[byte] = !special && !must_be_escaped(byte as u8);
+            classes[byte] = match byte as u8 {
+                b'/' => SLASH | NOT_AFTER_SLASH,
+                b'.' => NOT_AFTER_SLASH,
+                b'\\' | b'%' | b'#' => NEVER,
+                other if must_be_escaped(other) => NEVER,
+                _ => 0,
+            };
             byte += 1;
         }
-        plain
+        classes
     };
-    let mut before = None;
-    for &byte in path {
-        let plain = PLAIN.get(usize::from(byte)).is_some_and(|plain| *plain);
-        let allowed = match before {
-            None => byte == b'/',
-            Some(b'/') => plain,
-            Some(_) => plain || matches!(byte, b'/' | b'.'),
-        };
-        if !allowed {
-            return false;
-        }
-        before = Some(byte);
-    }
-    before.is_some()
+    let (found, _) = path.iter().fold((0, 0), |(found, before), &byte| {
+        let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(NEVER);
+        (found | class & NEVER | class & (before & SLASH) << 1, class)
+    });
+    found == 0 && path.first() == Some(&b'/')
 }
 
 /// What beyond the base rules is done.
@@ -192,7 +192,7 @@ impl Rules {
     /// In Envoy's order: escapes, then dot segments, then repeated slashes. An escape is decoded
     /// once; what comes out is not looked at again.
     fn apply(self, path: &str) -> Cow<'_, str> {
-        if self.is_normal(path.as_bytes()) {
+        if is_plain(path.as_bytes()) || self.is_normal(path.as_bytes()) {
             return path.into();
         }
         let mut resolved = resolve_dots(&self.decode(path));

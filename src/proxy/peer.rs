@@ -62,8 +62,8 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
     // Later than theirs, for when neither is polled (a pipelined request waits behind this one).
     // A timeout of Pingora's own would also retire an HTTP/2 origin's whole connection.
     peer.options.read_timeout = Some(left + LENIENCE);
-    let sooner = |own: Option<Duration>| Some(own.map_or(left, |own| own.min(left)));
-    peer.options.total_connection_timeout = sooner(peer.options.total_connection_timeout);
+    let own = peer.options.total_connection_timeout;
+    peer.options.total_connection_timeout = Some(own.map_or(left, |own| own.min(left)));
     Ok(peer)
 }
 

@@ -12,10 +12,12 @@ use foldhash::HashMap;
 
 use crate::base::{Code, Finding, Findings};
 use crate::compile::Options;
+use crate::compile::damage::Damage;
+use crate::compile::version::Versions;
 use crate::model::{FieldPath, Object, Spec, istio};
 use crate::plan::Fence;
 
-use super::broken::{self, Faults};
+use super::broken;
 use super::name;
 use super::policy::Layer;
 
@@ -119,16 +121,16 @@ impl HostIndex {
 }
 
 impl<'a> Rules<'a> {
-    /// Indexes the DestinationRules of `objects`, which come oldest first.
+    /// Indexes the DestinationRules among the objects, which come oldest first.
     pub(super) fn index(
-        objects: impl Iterator<Item = &'a Object>,
+        versions: &'a Versions,
         options: &Options,
         findings: &mut Findings,
     ) -> Self {
         let mut rules = Self::default();
-        for object in objects {
+        for object in &versions.objects {
             if let Spec::DestinationRule(spec) = &object.spec {
-                rules.add(object, spec, options);
+                rules.add(object, spec, versions.damage(&object.key), options);
             }
         }
         rules.publish(options, findings);
@@ -173,9 +175,15 @@ impl<'a> Rules<'a> {
             .filter(|(_, rule)| rule.visible)
     }
 
-    fn add(&mut self, object: &'a Object, spec: &'a istio::DestinationRule, options: &Options) {
-        let faults = broken::faults(object);
-        let fence = faults.fence_beside(object, "spec.subsets");
+    fn add(
+        &mut self,
+        object: &'a Object,
+        spec: &'a istio::DestinationRule,
+        damage: Option<&Damage>,
+        options: &Options,
+    ) {
+        let whole = damage.and_then(|damage| damage.of_whole(&["spec.subsets"]));
+        let fence = whole.map(|fault| broken::fence(object, fault));
         if spec.host.is_empty() {
             return;
         }
@@ -228,7 +236,7 @@ impl<'a> Rules<'a> {
                 broken::report(fence, object, &traffic, &mut rule.findings);
             }
             rule.fence = rule.fence.take().or(fence);
-            rule.absorb(object, spec, &faults);
+            rule.absorb(object, spec, damage);
         }
     }
 
@@ -312,7 +320,12 @@ impl<'a> Rule<'a> {
     }
 
     /// Adds an object's subsets, and its policy if none came before.
-    fn absorb(&mut self, object: &'a Object, spec: &'a istio::DestinationRule, faults: &Faults) {
+    fn absorb(
+        &mut self,
+        object: &'a Object,
+        spec: &'a istio::DestinationRule,
+        damage: Option<&Damage>,
+    ) {
         if let Some(policy) = spec.traffic_policy.as_deref() {
             let path = FieldPath::spec().field("trafficPolicy");
             match &self.policy {
@@ -331,9 +344,9 @@ impl<'a> Rule<'a> {
         }
         for (position, slot) in spec.subsets.iter().enumerate() {
             match slot.good().filter(|subset| !subset.name.is_empty()) {
-                Some(subset) => self.absorb_subset(object, subset, position, faults),
+                Some(subset) => self.absorb_subset(object, subset, position, damage),
                 None => {
-                    let fence = faults.fence(object, || subset_path(position));
+                    let fence = subset_fence(object, position, damage);
                     if let Some(fence) = &fence {
                         let traffic =
                             format!("traffic for an unreadable subset of `{}`", self.host);
@@ -350,7 +363,7 @@ impl<'a> Rule<'a> {
         object: &'a Object,
         subset: &'a istio::destination_rule::Subset,
         position: usize,
-        faults: &Faults,
+        damage: Option<&Damage>,
     ) {
         let name = subset.name.as_str();
         if let Some(first) = self.subsets.get(name) {
@@ -362,7 +375,7 @@ impl<'a> Rule<'a> {
             }
             return;
         }
-        let fence = faults.fence(object, || subset_path(position));
+        let fence = subset_fence(object, position, damage);
         if let Some(fence) = &fence {
             let traffic = format!("traffic for the subset `{name}` of `{}`", self.host);
             broken::report(fence, object, &traffic, &mut self.findings);
@@ -375,6 +388,12 @@ impl<'a> Rule<'a> {
         };
         self.subsets.insert(name, subset);
     }
+}
+
+fn subset_fence(object: &Object, position: usize, damage: Option<&Damage>) -> Option<Arc<Fence>> {
+    let damage = damage?;
+    let fault = damage.under(&subset_path(position).to_string()).next()?;
+    Some(broken::fence(object, fault))
 }
 
 fn subset_path(position: usize) -> FieldPath {

@@ -91,19 +91,20 @@ impl Settings {
 
     /// Pingora's server configuration. Its own grace period is 0: our signal watch drains.
     pub fn server_conf(&self) -> ServerConf {
-        let mut conf = ServerConf::default();
-        conf.threads = self.worker_threads();
-        conf.listener_tasks_per_fd = self.listener_tasks_per_fd;
-        conf.work_stealing = self.work_stealing;
-        conf.upstream_keepalive_pool_size = self.upstream_keepalive_pool_size;
-        conf.client_bind_to_ipv4.clone_from(&self.client_bind_to_ipv4);
-        conf.client_bind_to_ipv6.clone_from(&self.client_bind_to_ipv6);
-        conf.max_retries = self.max_retries;
-        conf.max_blocking_threads = self.max_blocking_threads;
-        conf.blocking_threads_ttl_seconds = self.blocking_threads_ttl_seconds;
-        conf.grace_period_seconds = Some(0);
-        conf.graceful_shutdown_timeout_seconds = Some(1);
-        conf
+        ServerConf {
+            threads: self.worker_threads(),
+            listener_tasks_per_fd: self.listener_tasks_per_fd,
+            work_stealing: self.work_stealing,
+            upstream_keepalive_pool_size: self.upstream_keepalive_pool_size,
+            client_bind_to_ipv4: self.client_bind_to_ipv4.clone(),
+            client_bind_to_ipv6: self.client_bind_to_ipv6.clone(),
+            max_retries: self.max_retries,
+            max_blocking_threads: self.max_blocking_threads,
+            blocking_threads_ttl_seconds: self.blocking_threads_ttl_seconds,
+            grace_period_seconds: Some(0),
+            graceful_shutdown_timeout_seconds: Some(1),
+            ..ServerConf::default()
+        }
     }
 
     /// What is recorded and where.
