@@ -95,10 +95,21 @@ impl Service for GatewayService {
             life: self.life.clone(),
             state: State::default(),
         };
-        let following = tokio::spawn(config.follow(changes));
+        let runtime = tokio::runtime::Handle::current();
+        let mut stop = shutdown.clone();
+        let following = std::thread::Builder::new().name("config".into()).spawn(move || {
+            runtime.block_on(async move {
+                tokio::select! {
+                    _ = stop.wait_for(|stop| *stop) => {}
+                    () = config.follow(changes) => {}
+                }
+            });
+        });
+        if let Err(error) = following {
+            error!("cannot start the thread that follows the configuration: {error}");
+        }
         // An error means that the server is gone, which ends the service as well.
         let _ = shutdown.wait_for(|stop| *stop).await;
-        following.abort();
         drop(watcher);
     }
 
