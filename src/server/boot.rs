@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use log::info;
+use log::{info, warn};
 use pingora::proxy::http_proxy;
 use pingora_core::server::{RunArgs, Server};
 use thiserror::Error;
@@ -21,6 +22,9 @@ use super::service::{GatewayService, Operator};
 use super::settings::{Settings, address};
 use super::signals::Signals;
 use super::witness::Recorder;
+
+/// How long the end of the process waits for the access log.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// What to run.
 pub struct Boot {
@@ -86,11 +90,14 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
         start_partial,
         serving,
         findings: Arc::new(ArcSwap::from_pointee(Findings::new())),
-        observe,
+        observe: observe.clone(),
         life: life.clone(),
     });
     let signals = Signals { life, delay: gateway.drain.delay.0, deadline: gateway.drain.deadline.0 };
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
+    if !observe.flush(LAST_LINES) {
+        warn!("the last lines of the access log could not be written in time");
+    }
     Ok(())
 }
 
