@@ -79,7 +79,10 @@ impl Config {
             if let Some(plan) = plan {
                 self.upstreams.warm(WARM).await;
                 self.go_live(plan);
-                info!("a plan is live, {} ms after the change", started.elapsed().as_millis());
+                info!(
+                    "a plan is live, {} ms after the change",
+                    started.elapsed().as_millis()
+                );
             }
             if swapped || !self.state.failed.is_empty() {
                 self.open_listeners().await;
@@ -102,7 +105,9 @@ impl Config {
         };
         if inventory.incomplete && self.state.plan.is_none() && !self.start_partial {
             self.state.compiled = inventory.findings.clone();
-            error!("not ready: a file cannot be read; mend it and it is taken up, or use --start-partial");
+            error!(
+                "not ready: a file cannot be read; mend it and it is taken up, or use --start-partial"
+            );
             self.observe.reload_failed();
             return None;
         }
@@ -127,7 +132,9 @@ impl Config {
     }
 
     fn free_retired(&mut self) {
-        self.state.retired.retain(|serving| Arc::strong_count(serving) > 1);
+        self.state
+            .retired
+            .retain(|serving| Arc::strong_count(serving) > 1);
     }
 
     /// Makes exactly the plan's sockets listen.
@@ -135,8 +142,14 @@ impl Config {
         let Some(listeners) = self.life.listeners.get() else {
             return;
         };
-        let wanted: Vec<SocketAddr> =
-            self.serving.load().plan.listeners.iter().map(|listener| listener.addr).collect();
+        let wanted: Vec<SocketAddr> = self
+            .serving
+            .load()
+            .plan
+            .listeners
+            .iter()
+            .map(|listener| listener.addr)
+            .collect();
         let mut failed = Vec::new();
         for outcome in listeners.apply(&wanted).await {
             match outcome {
@@ -155,8 +168,11 @@ impl Config {
     fn show_findings(&self) {
         let mut findings = self.state.compiled.clone();
         findings.extend(self.state.failed.iter().map(|(addr, reason)| {
-            Finding::new(Code::LISTENER_FAILED, format!("cannot listen on {addr}: {reason}"))
-                .hint("the attempt is repeated every second; the other listeners serve")
+            Finding::new(
+                Code::LISTENER_FAILED,
+                format!("cannot listen on {addr}: {reason}"),
+            )
+            .hint("the attempt is repeated every second; the other listeners serve")
         }));
         let before = self.findings.load();
         let known: HashSet<String> = before.iter().map(ToString::to_string).collect();
