@@ -70,7 +70,8 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         route_name: ctx.route().map(|route| &*route.name),
         grpc: ctx.grpc,
         grpc_status: ctx.grpc_status,
-        ..Record::default()
+        request_headers: Some(&request.headers),
+        response_headers: response.map(|response| &response.headers),
     };
     sink.finished(&record);
     if let (Some(_), Some(connection)) = (ctx.deadline, &ctx.connection) {

@@ -25,7 +25,18 @@ pub async fn echo() -> SocketAddr {
     http1(Arc::new(|request| Box::pin(echoed(request)))).await
 }
 
-/// The same over prior-knowledge HTTP/2, with gRPC-like trailers.
+/// The same after a while.
+pub async fn slow_echo(after: std::time::Duration) -> SocketAddr {
+    http1(Arc::new(move |request| {
+        Box::pin(async move {
+            tokio::time::sleep(after).await;
+            echoed(request).await
+        })
+    }))
+    .await
+}
+
+/// `echo` over prior-knowledge HTTP/2.
 pub async fn echo_h2c() -> SocketAddr {
     http2(Arc::new(|request| Box::pin(echoed(request)))).await
 }

