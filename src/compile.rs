@@ -55,7 +55,7 @@ pub fn compile(inventory: &Inventory, last_good: &LastGood, options: &Options) -
     let mut gateways = Gateways::read(&versions, options, &mut findings);
     let sockets = gateway::listen::sockets(&mut gateways, &mut findings);
     let services = Services::read(&versions, &gateways, options, &mut findings);
-    let mut registry = Registry::build(&versions.objects, options, &mut findings);
+    let mut registry = Registry::build(&versions, options, &mut findings);
     let mut translator = Translator::new(
         options,
         &versions,

@@ -18,6 +18,7 @@ mod panics;
 mod peer;
 mod reply;
 mod route;
+mod timed;
 mod to_client;
 mod to_origin;
 

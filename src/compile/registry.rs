@@ -20,17 +20,20 @@ mod service;
 mod tests;
 mod workload;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashSet};
+
 use crate::base::{Findings, ObjectKey, Origin};
-use crate::model::{FieldPath, Object};
+use crate::model::FieldPath;
 use crate::plan::{
     Cluster, ClusterEndpoints, ClusterId, EndpointTable, Fence, Protocol, Resolution,
 };
 
 use super::Options;
+use super::version::Versions;
 use discovery::Discovery;
+use missing::Missing;
 use near::Nearest;
 use policy::Effective;
 use port::Port;
@@ -52,7 +55,7 @@ pub(crate) struct Registry<'a> {
     workloads: Workloads<'a>,
     clusters: Vec<Planned>,
     /// What each service and port came to, by subset.
-    outcomes: HashMap<(usize, u16), Vec<(Option<Arc<str>>, Outcome)>>,
+    outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
     nearest: Nearest,
     /// Missing references already reported: the same rule is compiled for several listeners.
     reported: HashSet<(ObjectKey, FieldPath, Arc<str>)>,
@@ -86,6 +89,9 @@ pub(crate) enum Resolved {
     Fenced(Arc<Fence>),
 }
 
+/// A subset, or none, with what it came to.
+type SubsetOutcome = (Option<Arc<str>>, Outcome);
+
 #[derive(Clone, Debug)]
 enum Outcome {
     Cluster(ClusterId),
@@ -100,15 +106,15 @@ struct Planned {
 }
 
 impl<'a> Registry<'a> {
-    /// Indexes the objects, which are the versions to use, oldest first.
+    /// Indexes the objects, which come oldest first.
     pub(crate) fn build(
-        objects: &'a [Arc<Object>],
+        versions: &'a Versions,
         options: &'a Options,
         findings: &mut Findings,
     ) -> Self {
-        let all = objects.iter().map(|object| &**object);
-        let services = Services::index(all.clone(), options, findings);
-        let rules = Rules::index(all.clone(), options, findings);
+        let all = versions.objects.iter().map(|object| &**object);
+        let services = Services::index(versions, options, findings);
+        let rules = Rules::index(versions, options, findings);
         let rule_of = services
             .iter()
             .map(|service| rules.find(&service.host, service.namespace(), options))
@@ -120,9 +126,9 @@ impl<'a> Registry<'a> {
             rule_of,
             workloads: Workloads::index(all.clone()),
             clusters: Vec::new(),
-            outcomes: HashMap::new(),
+            outcomes: HashMap::default(),
             nearest: Nearest::new(),
-            reported: HashSet::new(),
+            reported: HashSet::default(),
         };
         for object in all {
             entry::report(object, findings);
@@ -152,7 +158,7 @@ impl<'a> Registry<'a> {
                     findings.push(self.explain(&missing, reference));
                 }
                 Resolved::Missing {
-                    name: missing.name,
+                    name: missing.name.clone(),
                     reason,
                 }
             }
@@ -162,7 +168,7 @@ impl<'a> Registry<'a> {
     /// The clusters in the order of their ids, and the endpoints of each.
     pub(crate) fn finish(self, findings: &mut Findings) -> (Vec<Arc<Cluster>>, EndpointTable) {
         let mut table = EndpointTable::default();
-        let mut unrecorded = HashSet::new();
+        let mut unrecorded = HashSet::default();
         for planned in &self.clusters {
             let Some(discovery) = self.discover(planned) else {
                 continue;
@@ -189,7 +195,7 @@ impl<'a> Registry<'a> {
         )
     }
 
-    fn find(&mut self, reference: &DestinationRef<'_>) -> Result<Outcome, missing::Missing> {
+    fn find(&mut self, reference: &DestinationRef<'_>) -> Result<Outcome, Box<Missing>> {
         let host = name::expand(reference.host, reference.namespace, &self.options.domain);
         let (index, number) = self.follow(&host, reference)?;
         let subset = reference.subset.filter(|subset| !subset.is_empty());
@@ -237,7 +243,7 @@ impl<'a> Registry<'a> {
         &self,
         host: &str,
         reference: &DestinationRef<'_>,
-    ) -> Result<(usize, u32), missing::Missing> {
+    ) -> Result<(usize, u32), Box<Missing>> {
         let mut number = reference.port;
         let mut host: &str = host;
         for _ in 0..MAX_ALIASES {
@@ -292,7 +298,7 @@ impl<'a> Registry<'a> {
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin
-                .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path))),
+                .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path()))),
         };
         Ok(Planned {
             cluster: Arc::new(cluster),

@@ -6,11 +6,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pingora_core::protocols::Digest;
 
-use crate::base::CauseKind;
+use crate::base::{CauseKind, clock};
 
 /// State of one client connection, shared by the socket wrapper and every request on it.
 #[derive(Debug)]
@@ -26,6 +26,9 @@ pub struct Connection {
     requests: AtomicU64,
     http2: AtomicBool,
     phase: AtomicU8,
+    made: Instant,
+    /// Microseconds after `made`; 0 is no deadline.
+    answer_by: AtomicU64,
 }
 
 /// A head that was answered (or cut) without any proxy hook having run, or a connection that was
@@ -89,6 +92,8 @@ impl Connection {
             requests: AtomicU64::new(0),
             http2: AtomicBool::new(false),
             phase: AtomicU8::new(Phase::Awaiting as u8),
+            made: clock::now(),
+            answer_by: AtomicU64::new(0),
         }
     }
 
@@ -106,6 +111,16 @@ impl Connection {
     pub fn head_received(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.set_phase(Phase::Received);
+    }
+
+    /// Ends the wait for an answer to the HTTP/1 request at hand: from then on reading from the
+    /// client fails, which whoever serves it sees even while an origin says nothing.
+    pub fn answer_by(&self, deadline: Option<Instant>) {
+        let after = deadline.map_or(0, |deadline| {
+            let after = deadline.saturating_duration_since(self.made).as_micros();
+            u64::try_from(after).unwrap_or(u64::MAX).max(1)
+        });
+        self.answer_by.store(after, Ordering::Release);
     }
 
     /// Bytes read from the client so far.
@@ -139,6 +154,13 @@ impl Connection {
     pub(super) fn set_http2(&self) {
         self.http2.store(true, Ordering::Relaxed);
         self.set_phase(Phase::Received);
+    }
+
+    pub(super) fn answer_deadline(&self) -> Option<Instant> {
+        match self.answer_by.load(Ordering::Acquire) {
+            0 => None,
+            after => self.made.checked_add(Duration::from_micros(after)),
+        }
     }
 
     pub(super) fn phase(&self) -> Phase {

@@ -31,7 +31,7 @@ pub(super) struct Socket {
     head: Head,
     /// Present if the client speaks HTTP/2.
     frames: Option<Frames>,
-    /// Exists only while an unfinished head is waited for.
+    /// Exists only while an unfinished head, or an answer with a deadline, is waited for.
     timer: Option<Pin<Box<Sleep>>>,
     /// Status of an answer that Pingora's parser is writing.
     refused: Option<u16>,
@@ -173,6 +173,23 @@ impl Socket {
         timer.as_mut().poll(cx)
     }
 
+    /// Whether the answer to an HTTP/1 request is overdue; wakes its server when it will be.
+    fn answer_overdue(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.is_http2() || self.connection.phase() != Phase::Received {
+            return false;
+        }
+        let Some(until) = self.connection.answer_deadline().map(Instant::from_std) else {
+            return false;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        timer.as_mut().poll(cx).is_ready()
+    }
+
     /// Ends the connection because its head took too long, with a 408 where the client can read one.
     fn give_up(&mut self, cx: &mut Context<'_>) {
         let mut status = None;
@@ -258,6 +275,9 @@ impl AsyncRead for Socket {
             Poll::Pending | Poll::Ready(Err(_)) if ahead > 0 => {}
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending if this.answer_overdue(cx) => {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
             Poll::Pending => {
                 ready!(this.poll_deadline(cx));
                 this.give_up(cx);

@@ -103,6 +103,20 @@ impl Node {
         found
     }
 
+    /// Lets go of all that is not needed to find the place of a field: the text of scalars.
+    pub fn keep_places(&mut self) {
+        match &mut self.value {
+            Value::Null | Value::Bool(_) => {}
+            Value::Int(text) | Value::Float(text) | Value::String(text) => *text = Box::default(),
+            Value::Sequence(items) => items.iter_mut().for_each(Node::keep_places),
+            Value::Map(entries) => {
+                entries
+                    .iter_mut()
+                    .for_each(|entry| entry.value.keep_places());
+            }
+        }
+    }
+
     /// The kind in words, for messages.
     pub fn kind(&self) -> &'static str {
         match self.value {

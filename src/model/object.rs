@@ -22,7 +22,8 @@ pub struct Object {
     pub spec: Spec,
     /// What could not be decoded, by field. Empty for an error-free document.
     pub issues: Vec<Issue>,
-    /// The document as parsed, for looking up the line of any field path.
+    /// The shape of the document, for looking up the line of any field path. Its scalars are
+    /// empty: what they say is in `spec`.
     pub node: Arc<Node>,
     /// Hash of kind, metadata that counts and spec, independent of place and layout.
     pub content: u64,
@@ -58,7 +59,9 @@ impl Object {
 
     /// Issues at or below a field.
     pub fn issues_under<'a>(&'a self, path: &'a FieldPath) -> impl Iterator<Item = &'a Issue> {
-        self.issues.iter().filter(move |issue| issue.path.starts_with(path))
+        self.issues
+            .iter()
+            .filter(move |issue| issue.path.starts_with(path))
     }
 }
 

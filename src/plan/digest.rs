@@ -6,7 +6,10 @@
 //! seals what it built. Digests are compared within one process, never between versions.
 
 use std::fmt;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
+
+use foldhash::SharedSeed;
+use foldhash::quality::FoldHasher;
 
 use super::Cluster;
 use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
@@ -89,33 +92,51 @@ impl EndpointTable {
 ///
 /// Small values are collected first, because both ways are much faster on long runs.
 struct Lanes {
-    pending: Vec<u8>,
-    sip: DefaultHasher,
-    fold: foldhash::quality::FoldHasher<'static>,
+    pending: Box<[u8; Self::RUN]>,
+    len: usize,
+    high: FoldHasher<'static>,
+    low: FoldHasher<'static>,
 }
+
+/// Different in every word, so that what one lane overlooks the other sees.
+static HIGH: SharedSeed = SharedSeed::from_u64(0x7069_6e67_7265_7373);
+static LOW: SharedSeed = SharedSeed::from_u64(0x6d65_616e_696e_6773);
 
 impl Lanes {
     const RUN: usize = 4096;
 
     fn flush(&mut self) {
-        self.sip.write(&self.pending);
-        self.fold.write(&self.pending);
-        self.pending.clear();
+        let pending = self.pending.get(..self.len).unwrap_or_default();
+        self.high.write(pending);
+        self.low.write(pending);
+        self.len = 0;
+    }
+
+    /// Takes what does not fit behind what is pending.
+    #[cold]
+    fn write_anew(&mut self, bytes: &[u8]) {
+        self.flush();
+        for run in bytes.chunks(Self::RUN) {
+            self.write(run);
+            if self.len == Self::RUN {
+                self.flush();
+            }
+        }
     }
 
     fn digest(mut self) -> Digest {
         self.flush();
-        Digest(u128::from(self.sip.finish()) << 64 | u128::from(self.fold.finish()))
+        Digest(u128::from(self.high.finish()) << 64 | u128::from(self.low.finish()))
     }
 }
 
 impl Default for Lanes {
     fn default() -> Self {
-        let fold = foldhash::quality::FixedState::with_seed(0).build_hasher();
         Self {
-            pending: Vec::with_capacity(2 * Self::RUN),
-            sip: DefaultHasher::new(),
-            fold,
+            pending: Box::new([0; Self::RUN]),
+            len: 0,
+            high: FoldHasher::with_seed(1, &HIGH),
+            low: FoldHasher::with_seed(2, &LOW),
         }
     }
 }
@@ -123,14 +144,18 @@ impl Default for Lanes {
 impl Hasher for Lanes {
     #[inline]
     fn write(&mut self, bytes: &[u8]) {
-        self.pending.extend_from_slice(bytes);
-        if self.pending.len() >= Self::RUN {
-            self.flush();
+        let end = self.len + bytes.len();
+        match self.pending.get_mut(self.len..end) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len = end;
+            }
+            None => self.write_anew(bytes),
         }
     }
 
     fn finish(&self) -> u64 {
-        self.sip.finish()
+        self.high.finish()
     }
 }
 

@@ -59,6 +59,9 @@ pub fn normalize(
     raw_path: &str,
     normalization: PathNormalization,
 ) -> Result<Cow<'_, str>, BadPath> {
+    if is_plain(raw_path.as_bytes()) {
+        return Ok(raw_path.into());
+    }
     let path = raw_path
         .split_once('#')
         .map_or(raw_path, |(before, _)| before);
@@ -142,13 +145,42 @@ pub fn check_strict(raw_path: &str) -> Result<(), BadPath> {
 
 fn check_always(path: &str) -> Result<(), BadPath> {
     let bytes = path.as_bytes();
-    if bytes.windows(3).any(|three| three == b"%00") || bytes.contains(&0) {
+    if bytes.contains(&0) || bytes.windows(3).any(|three| three == b"%00") {
         return Err(BadPath::Nul);
     }
     match bytes {
         [] | [b'/' | b'\\', ..] | b"*" => Ok(()),
         _ => Err(BadPath::NoSlash),
     }
+}
+
+/// Whether no level changes the path: what nearly every path is, told in one pass without
+/// branches.
+fn is_plain(path: &[u8]) -> bool {
+    const SLASH: u8 = 1;
+    /// A slash or a dot: not after a slash. The bit beside [`SLASH`].
+    const NOT_AFTER_SLASH: u8 = SLASH << 1;
+    const NEVER: u8 = 4;
+    const CLASSES: [u8; 256] = {
+        let mut classes = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            classes[byte] = match byte as u8 {
+                b'/' => SLASH | NOT_AFTER_SLASH,
+                b'.' => NOT_AFTER_SLASH,
+                b'\\' | b'%' | b'#' => NEVER,
+                other if must_be_escaped(other) => NEVER,
+                _ => 0,
+            };
+            byte += 1;
+        }
+        classes
+    };
+    let (found, _) = path.iter().fold((0, 0), |(found, before), &byte| {
+        let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(NEVER);
+        (found | class & NEVER | class & (before & SLASH) << 1, class)
+    });
+    found == 0 && path.first() == Some(&b'/')
 }
 
 /// What beyond the base rules is done.
@@ -277,7 +309,7 @@ fn is_unreserved(byte: u8) -> bool {
 }
 
 /// Chromium's table for paths, which Envoy uses.
-fn must_be_escaped(byte: u8) -> bool {
+const fn must_be_escaped(byte: u8) -> bool {
     !byte.is_ascii_graphic()
         || matches!(
             byte,

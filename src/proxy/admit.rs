@@ -33,7 +33,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     fn new(kind: CauseKind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into() }
+        Self {
+            kind,
+            message: message.into(),
+        }
     }
 }
 
@@ -45,7 +48,7 @@ fn too_large(message: &'static str) -> Refusal {
     Refusal::new(CauseKind::HeadersTooLarge, message)
 }
 
-/// Admits a request, or says why not. `ctx` has its plan pinned already.
+/// Admits a request, or says why not.
 pub(super) fn admit(
     session: &mut Session,
     ctx: &mut Context,
@@ -57,7 +60,7 @@ pub(super) fn admit(
     if let Some(connection) = &ctx.connection {
         connection.head_received();
     }
-    let Some(serving) = ctx.serving.clone() else { return Ok(()) };
+    let serving = ctx.serving.clone();
     let options = &serving.plan.http;
     set_timers(session, limits);
     check(session, ctx, limits, options)?;
@@ -73,9 +76,11 @@ pub(super) fn admit(
 pub(super) fn authority(request: &RequestHeader) -> &str {
     match request.uri.authority() {
         Some(authority) => authority.as_str(),
-        None => {
-            request.headers.get(http::header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("")
-        }
+        None => request
+            .headers
+            .get(http::header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or(""),
     }
 }
 
@@ -93,7 +98,10 @@ fn check(
     } else {
         let head = head::check(&session.to_h1_raw(), limits, options.edge)?;
         if head.http10 && !options.http10 {
-            return Err(Refusal::new(CauseKind::UpgradeRequired, "HTTP/1.0 is not served"));
+            return Err(Refusal::new(
+                CauseKind::UpgradeRequired,
+                "HTTP/1.0 is not served",
+            ));
         }
         if head.connection {
             hop::connection(session, ctx)?;
@@ -104,9 +112,10 @@ fn check(
     }
     match session.req_header().method.as_str() {
         // RFC 9110 section 9.3.8: a trace would show clients what we add for origins.
-        "TRACE" | "CONNECT" => {
-            Err(Refusal::new(CauseKind::MethodNotAllowed, "the method is not served"))
-        }
+        "TRACE" | "CONNECT" => Err(Refusal::new(
+            CauseKind::MethodNotAllowed,
+            "the method is not served",
+        )),
         _ => Ok(()),
     }
 }
@@ -127,11 +136,15 @@ fn set_timers(session: &mut Session, limits: &Limits) {
 
 /// The text in lower case, if it is not already.
 fn lower_case(text: &str) -> Option<Box<str>> {
-    text.bytes().any(|byte| byte.is_ascii_uppercase()).then(|| text.to_ascii_lowercase().into())
+    text.bytes()
+        .any(|byte| byte.is_ascii_uppercase())
+        .then(|| text.to_ascii_lowercase().into())
 }
 
 fn is_grpc(request: &RequestHeader) -> bool {
-    let Some(kind) = request.headers.get(http::header::CONTENT_TYPE) else { return false };
+    let Some(kind) = request.headers.get(http::header::CONTENT_TYPE) else {
+        return false;
+    };
     match kind.as_bytes().strip_prefix(b"application/grpc") {
         Some(rest) => matches!(rest.first(), None | Some(b'+' | b';')),
         None => false,

@@ -38,9 +38,17 @@ pub(super) fn https_redirect(ctx: &Context, request: &RequestHeader) -> Reply {
 
 /// A rule's fixed response.
 pub(super) fn direct(response: &DirectResponse) -> Reply {
-    Reply { status: response.status, body: response.body.clone(), location: None }
+    Reply {
+        status: response.status,
+        body: response.body.clone(),
+        location: None,
+    }
 }
 
 fn to(status: u16, location: &str) -> Reply {
-    Reply { status, location: HeaderValue::from_str(location).ok(), ..Reply::default() }
+    Reply {
+        status,
+        location: HeaderValue::from_str(location).ok(),
+        ..Reply::default()
+    }
 }

@@ -18,7 +18,10 @@ pub(super) fn connect_failed(ctx: &mut Context, mut error: Box<Error>) -> Box<Er
         ctx.note(CauseKind::UpstreamTimeout, "the route's timeout passed");
     } else {
         ctx.upstream_failure = Some(transport_failure(&error));
-        ctx.note(CauseKind::UpstreamConnectFailure, endpoint_message(ctx, "refused the connection"));
+        ctx.note(
+            CauseKind::UpstreamConnectFailure,
+            endpoint_message(ctx, "refused the connection"),
+        );
     }
     error
 }
@@ -41,28 +44,40 @@ pub(super) fn failed(session: &Session, mut error: Box<Error>, reused: bool) -> 
 pub(super) fn cause(error: &Error, ctx: &Context) -> (CauseKind, Cow<'static, str>) {
     use ErrorType::*;
     match (error.esource(), error.etype()) {
-        (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => {
-            (CauseKind::UpstreamTimeout, "the route's timeout passed".into())
-        }
-        (ErrorSource::Upstream, InvalidHTTPHeader | H1Error | InvalidH2 | H2Downgrade) => {
-            (CauseKind::UpstreamProtocolError, endpoint_message(ctx, "sent something that is not HTTP"))
-        }
-        (ErrorSource::Upstream, H2Error) if is_reset(error) => {
-            (CauseKind::UpstreamRemoteReset, endpoint_message(ctx, "reset the stream"))
-        }
-        (ErrorSource::Upstream, _) => {
-            (CauseKind::UpstreamConnectionTermination, endpoint_message(ctx, "closed the connection"))
-        }
-        (ErrorSource::Downstream, InvalidHTTPHeader) => {
-            (CauseKind::BadRequest, "the request cannot be forwarded".into())
-        }
+        // Where the client's side ends the wait for the origin (see `timed`).
+        (ErrorSource::Downstream, ReadTimedout | ReadError) if ctx.is_late() => (
+            CauseKind::UpstreamTimeout,
+            "the route's timeout passed".into(),
+        ),
+        (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => (
+            CauseKind::UpstreamTimeout,
+            "the route's timeout passed".into(),
+        ),
+        (ErrorSource::Upstream, InvalidHTTPHeader | H1Error | InvalidH2 | H2Downgrade) => (
+            CauseKind::UpstreamProtocolError,
+            endpoint_message(ctx, "sent something that is not HTTP"),
+        ),
+        (ErrorSource::Upstream, H2Error) if is_reset(error) => (
+            CauseKind::UpstreamRemoteReset,
+            endpoint_message(ctx, "reset the stream"),
+        ),
+        (ErrorSource::Upstream, _) => (
+            CauseKind::UpstreamConnectionTermination,
+            endpoint_message(ctx, "closed the connection"),
+        ),
+        (ErrorSource::Downstream, InvalidHTTPHeader) => (
+            CauseKind::BadRequest,
+            "the request cannot be forwarded".into(),
+        ),
         // A chunk that is none, for example.
-        (ErrorSource::Downstream, Custom(_) | CustomCode(..)) if !is_cut_short(error) => {
-            (CauseKind::BadRequest, "the request body is not framed correctly".into())
-        }
-        (ErrorSource::Downstream, ReadTimedout) => {
-            (CauseKind::RequestTimeout, "the request body did not arrive in time".into())
-        }
+        (ErrorSource::Downstream, Custom(_) | CustomCode(..)) if !is_cut_short(error) => (
+            CauseKind::BadRequest,
+            "the request body is not framed correctly".into(),
+        ),
+        (ErrorSource::Downstream, ReadTimedout) => (
+            CauseKind::RequestTimeout,
+            "the request body did not arrive in time".into(),
+        ),
         (ErrorSource::Downstream, _) => (CauseKind::ClientDisconnect, "the client left".into()),
         _ => (CauseKind::Internal, error.to_string().into()),
     }

@@ -20,6 +20,9 @@ pub(super) fn from_origin(ctx: &mut Context) -> Result<()> {
     if !ctx.is_late() {
         return Ok(());
     }
-    ctx.note(CauseKind::UpstreamTimeout, "the route's timeout passed within the response");
+    ctx.note(
+        CauseKind::UpstreamTimeout,
+        "the route's timeout passed within the response",
+    );
     Err(Error::explain(ErrorType::ReadTimedout, "route timeout").into_up())
 }

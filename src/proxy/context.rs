@@ -23,7 +23,8 @@ pub struct Context {
     pub(super) started: Instant,
     /// Since the Unix epoch.
     pub(super) start: Duration,
-    pub(super) serving: Option<Arc<Serving>>,
+    /// Pinned for the whole request.
+    pub(super) serving: Arc<Serving>,
     pub(super) connection: Option<Arc<Connection>>,
 
     // What `admit` found.
@@ -54,6 +55,7 @@ pub struct Context {
     pub(super) deadline: Option<Instant>,
     pub(super) service_time: Option<Duration>,
     pub(super) cause: Option<Cause>,
+    pub(super) panicked: bool,
     pub(super) upstream_failure: Option<Cow<'static, str>>,
     /// An answer to write in place of the cause's own.
     pub(super) reply: Option<Reply>,
@@ -70,11 +72,11 @@ pub(super) struct Chosen {
 }
 
 impl Context {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(serving: Arc<Serving>) -> Self {
         Self {
             started: clock::now(),
             start: Duration::ZERO,
-            serving: None,
+            serving,
             connection: None,
             host: None,
             target: None,
@@ -93,6 +95,7 @@ impl Context {
             received_whole: None,
             deadline: None,
             service_time: None,
+            panicked: false,
             cause: None,
             upstream_failure: None,
             reply: None,
@@ -100,17 +103,21 @@ impl Context {
         }
     }
 
-    pub(super) fn plan(&self) -> Option<&Plan> {
-        self.serving.as_deref().map(|serving| &*serving.plan)
+    pub(super) fn plan(&self) -> &Plan {
+        &self.serving.plan
     }
 
     pub(super) fn listener(&self) -> Option<&Listener> {
-        self.plan()?.listeners.get(self.chosen?.listener)
+        self.plan().listeners.get(self.chosen?.listener)
     }
 
     pub(super) fn route(&self) -> Option<&Route> {
         let chosen = self.chosen?;
-        self.listener()?.virtual_hosts.get(chosen.virtual_host)?.routes.get(chosen.route)
+        self.listener()?
+            .virtual_hosts
+            .get(chosen.virtual_host)?
+            .routes
+            .get(chosen.route)
     }
 
     pub(super) fn forward(&self) -> Option<&Forward> {
@@ -126,11 +133,11 @@ impl Context {
 
     /// The chosen cluster's definition in the pinned plan.
     pub(super) fn cluster(&self) -> Option<&Cluster> {
-        self.plan()?.cluster(self.cluster?).map(|cluster| &**cluster)
+        self.plan().cluster(self.cluster?).map(|cluster| &**cluster)
     }
 
     pub(super) fn cluster_state(&self) -> Option<&Arc<ClusterState>> {
-        self.serving.as_ref()?.cluster(self.cluster?)
+        self.serving.cluster(self.cluster?)
     }
 
     /// Normalised path with query.
@@ -176,22 +183,28 @@ impl Context {
         self.fail(refusal.kind, refusal.message).into_down()
     }
 
-    /// The request is complete: the route's clock starts, unless it runs already. An upgraded
-    /// stream has no end, so it has no clock either.
+    /// The route's timeout. An upgraded stream has no end to count from, so it has none.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.forward().filter(|_| !self.upgrade)?.timeout
+    }
+
+    /// The request is complete: the route's clock starts, unless it runs already.
     pub(super) fn request_complete(&mut self) {
-        if self.received_whole.is_none() && !self.upgrade {
-            let now = clock::now();
-            self.received_whole = Some(now);
-            self.deadline = self
-                .forward()
-                .and_then(|forward| forward.timeout)
-                .and_then(|timeout| now.checked_add(timeout));
+        if self.received_whole.is_some() {
+            return;
+        }
+        let now = clock::now();
+        self.received_whole = Some(now);
+        self.deadline = self.timeout().and_then(|timeout| now.checked_add(timeout));
+        if let (Some(deadline), Some(connection)) = (self.deadline, &self.connection) {
+            connection.answer_by(Some(deadline));
         }
     }
 
     /// Whether the route's timeout has passed.
     pub(super) fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| clock::now() >= deadline)
+        self.deadline
+            .is_some_and(|deadline| clock::now() >= deadline)
     }
 }
 

@@ -4,7 +4,7 @@ use http::header::USER_AGENT;
 use pingora::Error;
 use pingora::proxy::Session;
 
-use super::admit::{authority, FORWARDED_FOR, REQUEST_ID};
+use super::admit::{FORWARDED_FOR, REQUEST_ID, authority};
 use super::attempt;
 use super::context::Context;
 use super::known::{addresses, protocol};
@@ -14,23 +14,34 @@ use crate::observe::Record;
 /// Takes the records of finished requests: the access log and the metrics.
 pub trait Sink: Send + Sync + 'static {
     fn finished(&self, record: &Record<'_>);
+    /// A step of a request panicked; its request is finished as well.
+    fn panicked(&self) {}
 }
 
 /// Records the request. Called exactly once, however it ended.
-pub(super) fn finish(
-    sink: &dyn Sink,
-    session: &Session,
-    ctx: &mut Context,
-    error: Option<&Error>,
-) {
+pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, error: Option<&Error>) {
+    if ctx.panicked {
+        sink.panicked();
+    }
     if let Some(error) = error
         && ctx.cause.is_none()
     {
         let (kind, message) = attempt::cause(error, ctx);
         ctx.note(kind, message);
     }
+    // Given back before anyone can read that the request is over.
+    let upstream_host = ctx
+        .pick
+        .take()
+        .filter(|_| ctx.attempts > 0)
+        .map(|pick| pick.addr());
     let request = session.req_header();
-    let header = |name: &http::HeaderName| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let header = |name: &http::HeaderName| {
+        request
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     let response = session.response_written();
     let cause = ctx.cause.as_ref();
     let addresses = addresses(session, ctx);
@@ -55,7 +66,7 @@ pub(super) fn finish(
         user_agent: header(&USER_AGENT),
         request_id: header(&REQUEST_ID),
         authority: Some(authority(request)).filter(|authority| !authority.is_empty()),
-        upstream_host: ctx.pick.as_ref().filter(|_| ctx.attempts > 0).map(|pick| pick.addr()),
+        upstream_host,
         cluster: ctx.cluster(),
         upstream_local_address: ctx.upstream_local,
         downstream_local_address: addresses.local,
@@ -64,8 +75,11 @@ pub(super) fn finish(
         route_name: ctx.route().map(|route| &*route.name),
         grpc: ctx.grpc,
         grpc_status: ctx.grpc_status,
-        ..Record::default()
+        request_headers: Some(&request.headers),
+        response_headers: response.map(|response| &response.headers),
     };
     sink.finished(&record);
-    ctx.pick = None;
+    if let (Some(_), Some(connection)) = (ctx.deadline, &ctx.connection) {
+        connection.answer_by(None);
+    }
 }

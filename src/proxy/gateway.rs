@@ -1,5 +1,6 @@
 //! The request path as a table of contents: which step runs in which of Pingora's phases.
 
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,8 @@ use pingora::{Error, Result};
 
 use super::context::Context;
 use super::finish::Sink;
-use super::known::{addresses, known};
 use super::limits::Limits;
 use super::panics::caught;
-use super::route::Step;
 use super::{admit, attempt, body, finish, peer, reply, route, to_client, to_origin};
 use crate::upstream::Serving;
 
@@ -32,37 +31,35 @@ pub struct Gateway {
 
 impl Gateway {
     pub fn new(serving: Arc<ArcSwap<Serving>>, sink: Arc<dyn Sink>, limits: Limits) -> Self {
-        Self { serving, sink, limits }
+        Self {
+            serving,
+            sink,
+            limits,
+        }
     }
 }
 
+// In the order Pingora calls them. Not formatted, so that each phase is one line and its step.
+#[rustfmt::skip]
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new()
+        Context::new(self.serving.load_full())
     }
 
-    /// None: compression would cost every request an allocation.
-    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+    /// None: Pingora's default one costs every request an allocation.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        ctx.serving = Some(self.serving.load_full());
-        let admitted = caught(ctx, |ctx| Ok(admit::admit(session, ctx, &self.limits)))?;
-        admitted.map_err(|refusal| ctx.refuse(refusal))
+        caught(ctx, |ctx| admit::admit(session, ctx, &self.limits).map_err(|refusal| ctx.refuse(refusal)))
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let listener = addresses(session, ctx).listener;
-        match caught(ctx, |ctx| Ok(route::route(ctx, session.req_header(), listener)))? {
-            Step::Answer(answer) => reply::send(session, ctx, answer).await.map(|()| true),
-            Step::Forward => {
-                if ctx.expects_continue && !session.is_body_done() {
-                    session.write_continue_response().await?;
-                }
-                Ok(false)
-            }
+        match caught(ctx, |ctx| Ok(route::route(session, ctx)))? {
+            route::Step::Answer(answer) => reply::send(session, ctx, answer).await.map(|()| true),
+            route::Step::Forward => peer::ready(session, ctx).await.map(|()| false),
         }
     }
 
@@ -70,103 +67,45 @@ impl ProxyHttp for Gateway {
         caught(ctx, |ctx| peer::choose(session, ctx).map(Box::new))
     }
 
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Context,
-        error: Box<Error>,
-    ) -> Box<Error> {
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
         attempt::connect_failed(ctx, error)
     }
 
     async fn connected_to_upstream(
-        &self,
-        _session: &mut Session,
-        _reused: bool,
-        _peer: &HttpPeer,
-        _fd: std::os::unix::io::RawFd,
-        digest: Option<&Digest>,
-        ctx: &mut Context,
+        &self, _: &mut Session, _reused: bool, _: &HttpPeer, _: RawFd, digest: Option<&Digest>, ctx: &mut Context,
     ) -> Result<()> {
-        let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
-        ctx.upstream_local =
-            socket.and_then(|socket| socket.local_addr()?.as_inet().copied());
+        peer::connected(ctx, digest);
         Ok(())
     }
 
-    async fn upstream_request_filter(
-        &self,
-        session: &mut Session,
-        request: &mut RequestHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        caught(ctx, |ctx| {
-            to_origin::prepare(ctx, session.req_header(), &known(session, ctx, None), request)
-        })
+    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+        caught(ctx, |ctx| to_origin::prepare(session, ctx, request))
     }
 
-    async fn request_body_filter(
-        &self,
-        _session: &mut Session,
-        _body: &mut Option<Bytes>,
-        end: bool,
-        ctx: &mut Context,
-    ) -> Result<()> {
+    async fn request_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
         body::from_client(ctx, end);
         Ok(())
     }
 
-    async fn upstream_response_filter(
-        &self,
-        _session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
+    async fn upstream_response_filter(&self, _: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
         to_client::note(ctx, response);
         Ok(())
     }
 
-    fn upstream_response_body_filter(
-        &self,
-        _session: &mut Session,
-        _body: &mut Option<Bytes>,
-        _end: bool,
-        ctx: &mut Context,
-    ) -> Result<Option<Duration>> {
+    fn upstream_response_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, _end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
         body::from_origin(ctx).map(|()| None)
     }
 
-    fn upstream_response_trailer_filter(
-        &self,
-        _session: &mut Session,
-        trailers: &mut HeaderMap,
-        ctx: &mut Context,
-    ) -> Result<()> {
+    fn upstream_response_trailer_filter(&self, _: &mut Session, trailers: &mut HeaderMap, ctx: &mut Context) -> Result<()> {
         to_client::note_grpc_status(ctx, trailers);
         Ok(())
     }
 
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        caught(ctx, |ctx| {
-            let known = known(session, ctx, Some(response.status.as_u16()));
-            to_client::prepare(ctx, session.req_header(), &known, response)
-        })
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        caught(ctx, |ctx| to_client::prepare(session, ctx, response))
     }
 
-    fn error_while_proxy(
-        &self,
-        _peer: &HttpPeer,
-        session: &mut Session,
-        error: Box<Error>,
-        _ctx: &mut Context,
-        reused: bool,
-    ) -> Box<Error> {
+    fn error_while_proxy(&self, _: &HttpPeer, session: &mut Session, error: Box<Error>, _: &mut Context, reused: bool) -> Box<Error> {
         attempt::failed(session, error, reused)
     }
 
@@ -181,8 +120,8 @@ impl ProxyHttp for Gateway {
         });
     }
 
-    /// The access log tells it, with its cause.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+    /// The access log says it, with its cause.
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
         true
     }
 

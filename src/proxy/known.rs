@@ -46,9 +46,12 @@ impl Substitutions for Known<'_> {
             DownstreamLocalPort => self.local.map(|local| local.port().to_string().into()),
             Protocol => Some(protocol(self.version).into()),
             ResponseCode => self.status.map(|status| status.to_string().into()),
-            ResponseFlags => {
-                Some(ctx.cause.as_ref().map_or("-", |cause| cause.kind.flag()).into())
-            }
+            ResponseFlags => Some(
+                ctx.cause
+                    .as_ref()
+                    .map_or("-", |cause| cause.kind.flag())
+                    .into(),
+            ),
             RouteName => ctx.route().map(|route| (&*route.name).into()),
             UpstreamCluster => ctx.cluster().map(|cluster| (&*cluster.name).into()),
             UpstreamHost | UpstreamRemoteAddress => {
@@ -81,15 +84,31 @@ pub(super) fn addresses(session: &Session, ctx: &Context) -> Addresses {
             remote: connection.peer,
         };
     }
-    let local = session.server_addr().and_then(|address| address.as_inet()).copied();
-    let remote = session.client_addr().and_then(|address| address.as_inet()).copied();
-    Addresses { listener: local, local, remote }
+    let local = session
+        .server_addr()
+        .and_then(|address| address.as_inet())
+        .copied();
+    let remote = session
+        .client_addr()
+        .and_then(|address| address.as_inet())
+        .copied();
+    Addresses {
+        listener: local,
+        local,
+        remote,
+    }
 }
 
 /// What is known of a request now.
 pub(super) fn known<'a>(session: &Session, ctx: &'a Context, status: Option<u16>) -> Known<'a> {
     let Addresses { local, remote, .. } = addresses(session, ctx);
-    Known { ctx, version: session.req_header().version, status, local, remote }
+    Known {
+        ctx,
+        version: session.req_header().version,
+        status,
+        local,
+        remote,
+    }
 }
 
 /// Envoy's name of an HTTP version.

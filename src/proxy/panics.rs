@@ -18,6 +18,7 @@ pub(super) fn caught<T>(
     match catch_unwind(AssertUnwindSafe(|| step(ctx))) {
         Ok(result) => result,
         Err(_) => {
+            ctx.panicked = true;
             ctx.cause = None;
             ctx.reply = None;
             Err(ctx.fail(CauseKind::Internal, "a step of the request panicked"))
@@ -31,7 +32,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_step_becomes_an_internal_error_of_its_request() {
-        let mut ctx = Context::new();
+        let mut ctx = Context::new(Default::default());
         let result: Result<()> = caught(&mut ctx, |_| panic!("on purpose"));
         assert!(result.is_err());
         assert_eq!(ctx.cause.map(|cause| cause.kind), Some(CauseKind::Internal));

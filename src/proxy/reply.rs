@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
@@ -10,10 +10,8 @@ use pingora::{Error, Result};
 
 use super::attempt;
 use super::context::Context;
-use super::known::known;
 use super::to_client;
 use crate::base::CauseKind;
-use crate::plan::HttpOptions;
 
 const FENCED: &str = "this route is fenced: its configuration, or a protection it needs, is not in force; \
                       the gateway's findings name the object to mend";
@@ -33,7 +31,11 @@ impl Reply {
             CauseKind::Fenced => FENCED,
             _ => kind.body(),
         };
-        Self { status: kind.status(), body: Bytes::from_static(body.as_bytes()), location: None }
+        Self {
+            status: kind.status(),
+            body: Bytes::from_static(body.as_bytes()),
+            location: None,
+        }
     }
 }
 
@@ -45,16 +47,7 @@ pub(super) async fn send(session: &mut Session, ctx: &mut Context, reply: Reply)
     // Closing with unread bytes of the body would reset the connection under the answer; what is
     // left of it is read and dropped afterwards, for as long as `Limits::drain`.
     session.set_close_on_response_before_downstream_finish(false);
-    let default;
-    let plan = ctx.serving.as_ref().map(|serving| serving.plan.clone());
-    let options = match &plan {
-        Some(plan) => &plan.http,
-        None => {
-            default = HttpOptions::default();
-            &default
-        }
-    };
-    let (head, body) = render(session, ctx, reply, options)?;
+    let (head, body) = render(session, ctx, reply)?;
     let mut tasks = Vec::with_capacity(2);
     tasks.push(HttpTask::Header(Box::new(head), body.is_empty()));
     if !body.is_empty() {
@@ -69,32 +62,40 @@ pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error
         let (kind, message) = attempt::cause(error, ctx);
         ctx.note(kind, message);
     }
-    let kind = ctx.cause.as_ref().map_or(CauseKind::Internal, |cause| cause.kind);
+    let kind = ctx
+        .cause
+        .as_ref()
+        .map_or(CauseKind::Internal, |cause| cause.kind);
     let answered = session
         .response_written()
         .is_some_and(|head| !head.status.is_informational() || session.was_upgraded());
     if answered || kind == CauseKind::ClientDisconnect {
-        return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        return FailToProxy {
+            error_code: 0,
+            can_reuse_downstream: false,
+        };
     }
     session.set_keepalive(None);
     let reply = ctx.reply.take().unwrap_or_else(|| Reply::of(kind));
     let error_code = reply.status;
-    if send(session, ctx, reply).await.is_ok() && !session.is_http2() {
+    if send(session, ctx, reply).await.is_ok() && !is_http2(session) {
         // Linger, so that the client reads the answer before it meets a closed connection.
         let _ = session.drain_request_body().await;
         session.shutdown().await;
     }
-    FailToProxy { error_code, can_reuse_downstream: false }
+    FailToProxy {
+        error_code,
+        can_reuse_downstream: false,
+    }
 }
 
-fn render(
-    session: &Session,
-    ctx: &mut Context,
-    reply: Reply,
-    options: &HttpOptions,
-) -> Result<(ResponseHeader, Bytes)> {
+fn render(session: &Session, ctx: &mut Context, reply: Reply) -> Result<(ResponseHeader, Bytes)> {
     let request = session.req_header();
-    let Reply { status, mut body, location } = reply;
+    let Reply {
+        status,
+        mut body,
+        location,
+    } = reply;
     let mut head = ResponseHeader::build(if ctx.grpc { 200 } else { status }, Some(6))?;
     if ctx.grpc {
         let code = grpc_status(status);
@@ -111,17 +112,24 @@ fn render(
     if let Some(location) = location {
         head.insert_header(LOCATION, location)?;
     }
-    if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+    if matches!(
+        head.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    ) {
         body = Bytes::new();
-    } else if !(ctx.grpc && session.is_http2()) {
+    } else if !(ctx.grpc && is_http2(session)) {
         head.insert_header(CONTENT_LENGTH, HeaderValue::from(body.len()))?;
     }
-    let known = known(session, ctx, Some(head.status.as_u16()));
-    to_client::finish(ctx, options, request, &known, &mut head)?;
+    to_client::finish(session, ctx, &mut head)?;
     if request.method == Method::HEAD {
         body = Bytes::new();
     }
     Ok((head, body))
+}
+
+/// Also for a session that `timed` has wrapped.
+fn is_http2(session: &Session) -> bool {
+    session.req_header().version == Version::HTTP_2
 }
 
 /// Envoy's mapping of statuses it makes itself (istio.md section 6).
@@ -154,7 +162,10 @@ mod tests {
 
     #[test]
     fn grpc_messages_keep_printable_ascii() {
-        assert_eq!(percent_encoded(b"no healthy upstream"), "no healthy upstream");
+        assert_eq!(
+            percent_encoded(b"no healthy upstream"),
+            "no healthy upstream"
+        );
         assert_eq!(percent_encoded("100% é\n".as_bytes()), "100%25 %C3%A9%0A");
     }
 

@@ -1,11 +1,13 @@
 //! Step 2: what the plan says about the request.
 
 use pingora::http::RequestHeader;
+use pingora::proxy::Session;
 
 use super::admit::authority;
 use super::admit::host::without_port;
 use super::answer;
 use super::context::{Chosen, Context, index_of};
+use super::known::addresses;
 use super::reply::Reply;
 use crate::base::CauseKind;
 use crate::plan::{Action, Decision, Fence, Listener, Request, Target};
@@ -16,24 +18,27 @@ pub(super) enum Step {
     Answer(Reply),
 }
 
-/// Decides the request and notes the choice. `address` is the listener's key.
-pub(super) fn route(
-    ctx: &mut Context,
-    request: &RequestHeader,
-    address: Option<std::net::SocketAddr>,
-) -> Step {
+/// Decides the request and notes the choice.
+pub(super) fn route(session: &Session, ctx: &mut Context) -> Step {
+    let request = session.req_header();
     // Held here so that the decision may borrow from the plan while the context is filled.
-    let Some(serving) = ctx.serving.clone() else {
-        return Step::Answer(local(ctx, CauseKind::RouteNotFound, "no plan is live"));
-    };
+    let serving = ctx.serving.clone();
+    let address = addresses(session, ctx).listener;
     let listener = address.and_then(|address| serving.plan.listener(address));
     let Some(listener) = listener else {
-        return Step::Answer(local(ctx, CauseKind::RouteNotFound, "no Gateway listens here any more"));
+        return Step::Answer(local(
+            ctx,
+            CauseKind::RouteNotFound,
+            "no Gateway listens here any more",
+        ));
     };
     let authority = authority(request);
     let (path, query) = ctx.path_and_query(request);
     let decision = listener.decide(&Request {
-        host: ctx.host.as_deref().unwrap_or_else(|| without_port(authority)),
+        host: ctx
+            .host
+            .as_deref()
+            .unwrap_or_else(|| without_port(authority)),
         authority,
         path,
         query,
@@ -43,7 +48,11 @@ pub(super) fn route(
         forwarded_https: ctx.forwarded_https,
     });
     match decision {
-        Decision::Route { virtual_host, route, index } => {
+        Decision::Route {
+            virtual_host,
+            route,
+            index,
+        } => {
             ctx.chosen = index_of(&serving.plan.listeners, listener)
                 .zip(index_of(&listener.virtual_hosts, virtual_host))
                 .map(|(listener, virtual_host)| Chosen {
@@ -57,18 +66,25 @@ pub(super) fn route(
         Decision::Fenced(fence) => Step::Answer(fenced(ctx, fence)),
         Decision::HttpsRedirect { server, .. } => {
             let reply = answer::https_redirect(ctx, request);
-            ctx.note(CauseKind::HttpsRedirect, "the Gateway's server redirects to https");
+            ctx.note(
+                CauseKind::HttpsRedirect,
+                "the Gateway's server redirects to https",
+            );
             if let Some(cause) = &mut ctx.cause {
                 cause.owner = Some(server.clone());
             }
             Step::Answer(reply)
         }
-        Decision::NoRoute { .. } => {
-            Step::Answer(local(ctx, CauseKind::RouteNotFound, "no rule of the host matches"))
-        }
-        Decision::NoHost => {
-            Step::Answer(local(ctx, CauseKind::RouteNotFound, "no Gateway serves this host"))
-        }
+        Decision::NoRoute { .. } => Step::Answer(local(
+            ctx,
+            CauseKind::RouteNotFound,
+            "no rule of the host matches",
+        )),
+        Decision::NoHost => Step::Answer(local(
+            ctx,
+            CauseKind::RouteNotFound,
+            "no Gateway serves this host",
+        )),
     }
 }
 
@@ -97,7 +113,12 @@ fn act(ctx: &mut Context, request: &RequestHeader, listener: &Listener, action: 
         }
         Action::Redirect { redirect, .. } => {
             ctx.note(CauseKind::DirectResponse, "the rule redirects");
-            Step::Answer(answer::redirect(ctx, request, redirect, listener.declared_port))
+            Step::Answer(answer::redirect(
+                ctx,
+                request,
+                redirect,
+                listener.declared_port,
+            ))
         }
         Action::Direct { response, .. } => {
             ctx.note(CauseKind::DirectResponse, "the rule answers itself");
@@ -113,7 +134,11 @@ fn choose_endpoint(ctx: &mut Context) -> Step {
     if ctx.pick.is_some() {
         return Step::Forward;
     }
-    Step::Answer(local(ctx, CauseKind::NoHealthyUpstream, "the cluster has no usable endpoint"))
+    Step::Answer(local(
+        ctx,
+        CauseKind::NoHealthyUpstream,
+        "the cluster has no usable endpoint",
+    ))
 }
 
 /// An answer of ours, in Envoy's words.

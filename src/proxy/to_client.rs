@@ -2,14 +2,15 @@
 
 use http::header::{CONNECTION, PROXY_AUTHENTICATE, SERVER, TRAILER, UPGRADE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
 use smallvec::SmallVec;
 
 use super::context::Context;
-use super::known::Known;
+use super::known::known;
 use crate::base::clock;
-use crate::plan::{Action, HttpOptions};
+use crate::plan::Action;
 use crate::policy::headers::edit_response;
 use crate::policy::headers::spec::HeaderEdits;
 
@@ -29,7 +30,9 @@ pub(super) fn note(ctx: &mut Context, response: &ResponseHeader) {
 
 /// Notes the gRPC status of a head or of trailers.
 pub(super) fn note_grpc_status(ctx: &mut Context, headers: &http::HeaderMap) {
-    if ctx.grpc && let Some(status) = headers.get(GRPC_STATUS) {
+    if ctx.grpc
+        && let Some(status) = headers.get(GRPC_STATUS)
+    {
         ctx.grpc_status = status.to_str().ok().and_then(|text| text.parse().ok());
     }
 }
@@ -39,9 +42,8 @@ pub(super) fn note_grpc_status(ctx: &mut Context, headers: &http::HeaderMap) {
 /// # Errors
 /// None in practice; header insertion is fallible in Pingora's types.
 pub(super) fn prepare(
+    session: &Session,
     ctx: &Context,
-    received: &RequestHeader,
-    known: &Known<'_>,
     response: &mut ResponseHeader,
 ) -> Result<()> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -52,12 +54,13 @@ pub(super) fn prepare(
     } else {
         strip_hop_by_hop(response);
     }
-    let Some(plan) = ctx.plan() else { return Ok(()) };
-    if plan.http.envoy_debug_headers && let Some(time) = ctx.service_time {
+    if ctx.plan().http.envoy_debug_headers
+        && let Some(time) = ctx.service_time
+    {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         response.insert_header(SERVICE_TIME, HeaderValue::from(millis))?;
     }
-    finish(ctx, &plan.http, received, known, response)
+    finish(session, ctx, response)
 }
 
 /// The edits and headers that our own answers get as well.
@@ -65,16 +68,15 @@ pub(super) fn prepare(
 /// # Errors
 /// As [`prepare`].
 pub(super) fn finish(
+    session: &Session,
     ctx: &Context,
-    options: &HttpOptions,
-    received: &RequestHeader,
-    known: &Known<'_>,
     response: &mut ResponseHeader,
 ) -> Result<()> {
     if let Some(edits) = edits(ctx) {
-        edit_response(edits, response, Some(received), known);
+        let known = known(session, ctx, Some(response.status.as_u16()));
+        edit_response(edits, response, Some(session.req_header()), &known);
     }
-    if let Some(server) = &options.server_header {
+    if let Some(server) = &ctx.plan().http.server_header {
         response.insert_header(SERVER, &**server)?;
     }
     Ok(())
@@ -107,11 +109,20 @@ fn strip_hop_by_hop(response: &mut ResponseHeader) {
         }
         response.remove_header(&CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, PROXY_AUTHENTICATE, TRAILER, UPGRADE] {
+    for name in [
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        PROXY_AUTHENTICATE,
+        TRAILER,
+        UPGRADE,
+    ] {
         response.remove_header(&name);
     }
 }
 
 fn is_framing(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "transfer-encoding" | "content-length" | "content-type" | "host")
+    matches!(
+        name.as_str(),
+        "transfer-encoding" | "content-length" | "content-type" | "host"
+    )
 }

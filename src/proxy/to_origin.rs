@@ -5,12 +5,13 @@
 
 use http::header::{COOKIE, HOST, PROXY_AUTHORIZATION, TE};
 use http::{HeaderName, HeaderValue, Version};
-use pingora::http::RequestHeader;
 use pingora::Result;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
 
 use super::admit::authority;
 use super::context::Context;
-use super::known::Known;
+use super::known::known;
 use crate::policy::headers::edit_request;
 use crate::policy::path::split_target;
 
@@ -23,18 +24,12 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 ///
 /// # Errors
 /// A rewritten target that is no target.
-pub(super) fn prepare(
-    ctx: &Context,
-    received: &RequestHeader,
-    known: &Known<'_>,
-    request: &mut RequestHeader,
-) -> Result<()> {
-    let (Some(forward), Some(destination), Some(plan)) =
-        (ctx.forward(), ctx.destination(), ctx.plan())
-    else {
+pub(super) fn prepare(session: &Session, ctx: &Context, request: &mut RequestHeader) -> Result<()> {
+    let (Some(forward), Some(destination)) = (ctx.forward(), ctx.destination()) else {
         return Ok(());
     };
-    let options = &plan.http;
+    let options = &ctx.plan().http;
+    let received = session.req_header();
     let target = ctx.target(received);
     let host = authority(received);
     if !request.headers.contains_key(HOST) && !host.is_empty() {
@@ -53,12 +48,19 @@ pub(super) fn prepare(
     if options.attempt_count {
         request.insert_header(ATTEMPT_COUNT, HeaderValue::from(ctx.attempts))?;
     }
-    if options.envoy_debug_headers && let Some(timeout) = forward.timeout {
+    if options.envoy_debug_headers
+        && let Some(timeout) = forward.timeout
+    {
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         request.insert_header(EXPECTED_TIMEOUT, HeaderValue::from(millis))?;
     }
-    edit_request(&destination.request, request, known);
-    if let Some(wanted) = forward.rewrite.authority.as_ref().or(destination.authority.as_ref()) {
+    edit_request(&destination.request, request, &known(session, ctx, None));
+    if let Some(wanted) = forward
+        .rewrite
+        .authority
+        .as_ref()
+        .or(destination.authority.as_ref())
+    {
         if options.forwarded_host && wanted.as_bytes() != host.as_bytes() {
             request.append_header(FORWARDED_HOST, host)?;
         }
@@ -79,7 +81,9 @@ pub(super) fn prepare(
 /// (RFC 9113 section 8.2.3).
 fn join_cookies(request: &mut RequestHeader) -> Result<()> {
     let mut crumbs = request.headers.get_all(COOKIE).iter();
-    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return Ok(()) };
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return Ok(());
+    };
     let mut joined = first.as_bytes().to_vec();
     for crumb in std::iter::once(second).chain(crumbs) {
         joined.extend_from_slice(b"; ");

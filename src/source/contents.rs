@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use crate::base::{Code, Finding, Kind, ObjectKey, Origin, Position};
+use crate::base::{Code, Finding, Kind, ObjectKey, Origin};
 use crate::model::Node;
 use crate::model::decode::{UnknownFields, decode};
 use crate::model::node::Value;
 use crate::model::object::{FieldPath, Issue, IssueKind, Object, Spec};
 
 use super::kinds::{Meaning, meaning};
+use super::yaml::KeyNames;
 
 /// The annotation in which `kubectl apply` keeps a whole copy of the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -31,9 +32,15 @@ pub(super) struct Contents {
 }
 
 /// Reads the objects of one file's documents.
-pub(super) fn read(documents: Vec<Node>, file: &Arc<str>, namespace: &Arc<str>) -> Contents {
+pub(super) fn read(
+    documents: Vec<Node>,
+    file: &Arc<str>,
+    namespace: &Arc<str>,
+    names: &mut KeyNames,
+) -> Contents {
     let mut reader = Reader {
         namespace,
+        names,
         contents: Contents::default(),
     };
     for (index, node) in documents.into_iter().enumerate() {
@@ -53,6 +60,7 @@ struct Inherited<'a> {
 
 struct Reader<'a> {
     namespace: &'a Arc<str>,
+    names: &'a mut KeyNames,
     contents: Contents,
 }
 
@@ -101,11 +109,11 @@ impl Reader<'_> {
         }
         match meaning(api_version, kind) {
             Meaning::Read(kind) => {
-                let api_version = api_version.into();
+                let api_version = self.names.shared(api_version);
                 self.object(kind, true, api_version, node, origin);
             }
             Meaning::Unsupported(kind) => {
-                let api_version = api_version.into();
+                let api_version = self.names.shared(api_version);
                 self.object(kind, false, api_version, node, origin);
             }
             Meaning::UnknownVersion { known } => {
@@ -159,7 +167,7 @@ impl Reader<'_> {
             );
         };
         let namespace = match metadata.namespace {
-            Some(namespace) if !namespace.is_empty() => namespace.into(),
+            Some(namespace) if !namespace.is_empty() => self.names.shared(&namespace),
             _ => self.namespace.clone(),
         };
         let key = ObjectKey {
@@ -189,6 +197,10 @@ impl Reader<'_> {
             content: 0,
         };
         object.content = content_hash::of(&object);
+        if let Some(node) = Arc::get_mut(&mut object.node) {
+            forget_reports(node);
+            node.keep_places();
+        }
         self.contents.objects.push(Arc::new(object));
     }
 
@@ -221,6 +233,28 @@ fn shared(texts: BTreeMap<String, String>) -> BTreeMap<Arc<str>, Arc<str>> {
         .collect()
 }
 
+/// Drops what the API server notes down for itself; an export of a cluster is mostly that.
+fn forget_reports(node: &mut Node) {
+    let Value::Map(entries) = &mut node.value else {
+        return;
+    };
+    for entry in entries {
+        match &*entry.key {
+            "status" => entry.value.value = Value::Null,
+            "metadata" => {
+                let Value::Map(metadata) = &mut entry.value.value else {
+                    continue;
+                };
+                let reports = metadata
+                    .iter_mut()
+                    .filter(|entry| &*entry.key == "managedFields");
+                reports.for_each(|entry| entry.value.value = Value::Null);
+            }
+            _ => {}
+        }
+    }
+}
+
 fn is_identity(path: &FieldPath) -> bool {
     let metadata = FieldPath::default().field("metadata");
     *path == metadata
@@ -237,7 +271,7 @@ fn created(text: Option<&str>, node: &Node, issues: &mut Vec<Issue>) -> Option<i
             let path = FieldPath::default()
                 .field("metadata")
                 .field("creationTimestamp");
-            let position = node.find(&path).unwrap_or(Position::default());
+            let position = node.find(&path).unwrap_or_default();
             issues.push(Issue {
                 kind: IssueKind::WrongType,
                 path,

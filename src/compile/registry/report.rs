@@ -2,7 +2,7 @@
 //!
 //! Called when the registry is finished.
 
-use std::collections::{HashMap, HashSet};
+use foldhash::{HashMap, HashSet};
 
 use crate::base::{Code, Finding, Findings};
 
@@ -60,9 +60,9 @@ impl Registry<'_> {
                 labels.join(", ")
             );
             return Finding::new(Code::NO_ENDPOINTS, message)
-                .at(&subset.object.origin_of(&subset.path))
+                .at(&subset.object.origin_of(&subset.path()))
                 .of(&subset.object.key)
-                .path(subset.path.to_string())
+                .path(subset.path().to_string())
                 .hint(hint);
         }
         let resolution = service.and_then(|service| match service.backing {
@@ -88,7 +88,7 @@ impl Registry<'_> {
 
     /// Says which DestinationRules and subsets no route came to need.
     pub(super) fn report_unused(&self, findings: &mut Findings) {
-        let mut asked: HashMap<usize, HashSet<Option<&str>>> = HashMap::new();
+        let mut asked: HashMap<usize, HashSet<Option<&str>>> = HashMap::default();
         for ((service, _), outcomes) in &self.outcomes {
             let Some(Some(rule)) = self.rule_of.get(*service) else {
                 continue;
@@ -114,9 +114,9 @@ impl Registry<'_> {
                     let message = format!("no route names the subset `{name}`; it has no effect");
                     findings.push(
                         Finding::new(Code::UNUSED_OBJECT, message)
-                            .at(&subset.object.origin_of(&subset.path))
+                            .at(&subset.object.origin_of(&subset.path()))
                             .of(&subset.object.key)
-                            .path(subset.path.to_string()),
+                            .path(subset.path().to_string()),
                     );
                 }
             }

@@ -5,15 +5,19 @@
 //! Istio looks into a gateway namespace that is the root last, not first, except for rules private
 //! to it: a mesh-wide rule must not hide the service's own from the gateway.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::base::{Code, Finding, Findings};
 use crate::compile::Options;
+use crate::compile::damage::Damage;
+use crate::compile::version::Versions;
 use crate::model::{FieldPath, Object, Spec, istio};
 use crate::plan::Fence;
 
-use super::broken::{self, Faults};
+use super::broken;
 use super::name;
 use super::policy::Layer;
 
@@ -48,17 +52,22 @@ impl<'a> Rule<'a> {
 pub(super) struct Subset<'a> {
     pub spec: &'a istio::destination_rule::Subset,
     pub object: &'a Object,
-    pub path: FieldPath,
+    /// Its place among the object's subsets.
+    position: usize,
     pub fence: Option<Arc<Fence>>,
 }
 
 impl<'a> Subset<'a> {
+    pub(super) fn path(&self) -> FieldPath {
+        subset_path(self.position)
+    }
+
     pub(super) fn policy(&self) -> Option<Layer<'a>> {
         let policy = self.spec.traffic_policy.as_deref()?;
         Some(Layer {
             policy,
             object: self.object,
-            path: self.path.field("trafficPolicy"),
+            path: self.path().field("trafficPolicy"),
         })
     }
 }
@@ -112,16 +121,16 @@ impl HostIndex {
 }
 
 impl<'a> Rules<'a> {
-    /// Indexes the DestinationRules of `objects`, which come oldest first.
+    /// Indexes the DestinationRules among the objects, which come oldest first.
     pub(super) fn index(
-        objects: impl Iterator<Item = &'a Object>,
+        versions: &'a Versions,
         options: &Options,
         findings: &mut Findings,
     ) -> Self {
         let mut rules = Self::default();
-        for object in objects {
+        for object in &versions.objects {
             if let Spec::DestinationRule(spec) = &object.spec {
-                rules.add(object, spec, options);
+                rules.add(object, spec, versions.damage(&object.key), options);
             }
         }
         rules.publish(options, findings);
@@ -166,10 +175,15 @@ impl<'a> Rules<'a> {
             .filter(|(_, rule)| rule.visible)
     }
 
-    fn add(&mut self, object: &'a Object, spec: &'a istio::DestinationRule, options: &Options) {
-        let faults = broken::faults(object);
-        let subsets = FieldPath::spec().field("subsets");
-        let fence = faults.fence_beside(object, &subsets);
+    fn add(
+        &mut self,
+        object: &'a Object,
+        spec: &'a istio::DestinationRule,
+        damage: Option<&Damage>,
+        options: &Options,
+    ) {
+        let whole = damage.and_then(|damage| damage.of_whole(&["spec.subsets"]));
+        let fence = whole.map(|fault| broken::fence(object, fault));
         if spec.host.is_empty() {
             return;
         }
@@ -204,7 +218,7 @@ impl<'a> Rules<'a> {
                 host,
                 object,
                 policy: None,
-                subsets: HashMap::new(),
+                subsets: HashMap::default(),
                 fence: None,
                 nameless_fence: None,
                 others: Vec::new(),
@@ -222,7 +236,7 @@ impl<'a> Rules<'a> {
                 broken::report(fence, object, &traffic, &mut rule.findings);
             }
             rule.fence = rule.fence.take().or(fence);
-            rule.absorb(object, spec, &faults);
+            rule.absorb(object, spec, damage);
         }
     }
 
@@ -299,17 +313,21 @@ impl<'a> Rule<'a> {
             policy.report(&self.host, options, findings);
         }
         let mut subsets: Vec<&Subset<'a>> = self.subsets.values().collect();
-        subsets.sort_by(|a, b| (&a.object.key, &a.path).cmp(&(&b.object.key, &b.path)));
+        subsets.sort_by(|a, b| (&a.object.key, a.position).cmp(&(&b.object.key, b.position)));
         for policy in subsets.iter().filter_map(|subset| subset.policy()) {
             policy.report(&self.host, options, findings);
         }
     }
 
     /// Adds an object's subsets, and its policy if none came before.
-    fn absorb(&mut self, object: &'a Object, spec: &'a istio::DestinationRule, faults: &Faults) {
-        let path = FieldPath::spec();
+    fn absorb(
+        &mut self,
+        object: &'a Object,
+        spec: &'a istio::DestinationRule,
+        damage: Option<&Damage>,
+    ) {
         if let Some(policy) = spec.traffic_policy.as_deref() {
-            let path = path.field("trafficPolicy");
+            let path = FieldPath::spec().field("trafficPolicy");
             match &self.policy {
                 Some(first) => {
                     let finding = shadowed(object, &path, "traffic policy", first.object);
@@ -324,13 +342,11 @@ impl<'a> Rule<'a> {
                 }
             }
         }
-        let subsets = path.field("subsets");
         for (position, slot) in spec.subsets.iter().enumerate() {
-            let path = subsets.index(position);
             match slot.good().filter(|subset| !subset.name.is_empty()) {
-                Some(subset) => self.absorb_subset(object, subset, path, faults),
+                Some(subset) => self.absorb_subset(object, subset, position, damage),
                 None => {
-                    let fence = faults.fence(object, &path);
+                    let fence = subset_fence(object, position, damage);
                     if let Some(fence) = &fence {
                         let traffic =
                             format!("traffic for an unreadable subset of `{}`", self.host);
@@ -346,20 +362,20 @@ impl<'a> Rule<'a> {
         &mut self,
         object: &'a Object,
         subset: &'a istio::destination_rule::Subset,
-        path: FieldPath,
-        faults: &Faults,
+        position: usize,
+        damage: Option<&Damage>,
     ) {
         let name = subset.name.as_str();
         if let Some(first) = self.subsets.get(name) {
             // Within one object, validation says so.
             if first.object.key != object.key {
                 let what = format!("subset `{name}`");
-                let finding = shadowed(object, &path, &what, first.object);
+                let finding = shadowed(object, &subset_path(position), &what, first.object);
                 self.findings.push(finding);
             }
             return;
         }
-        let fence = faults.fence(object, &path);
+        let fence = subset_fence(object, position, damage);
         if let Some(fence) = &fence {
             let traffic = format!("traffic for the subset `{name}` of `{}`", self.host);
             broken::report(fence, object, &traffic, &mut self.findings);
@@ -367,11 +383,21 @@ impl<'a> Rule<'a> {
         let subset = Subset {
             spec: subset,
             object,
-            path,
+            position,
             fence,
         };
         self.subsets.insert(name, subset);
     }
+}
+
+fn subset_fence(object: &Object, position: usize, damage: Option<&Damage>) -> Option<Arc<Fence>> {
+    let damage = damage?;
+    let fault = damage.under(&subset_path(position).to_string()).next()?;
+    Some(broken::fence(object, fault))
+}
+
+fn subset_path(position: usize) -> FieldPath {
+    FieldPath::spec().field("subsets").index(position)
 }
 
 fn shadowed(object: &Object, path: &FieldPath, what: &str, first: &Object) -> Finding {

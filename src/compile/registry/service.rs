@@ -2,11 +2,13 @@
 //!
 //! Called once per load, and then for every destination.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::base::{Code, Finding, Findings};
 use crate::compile::Options;
+use crate::compile::version::Versions;
 use crate::model::{FieldPath, Object, Spec, istio, kube};
 use crate::plan::Fence;
 
@@ -63,28 +65,32 @@ pub(super) struct Services<'a> {
 }
 
 impl<'a> Services<'a> {
-    /// Indexes the services of `objects`, which come oldest first.
+    /// Indexes the services among the objects, which come oldest first.
     ///
     /// A Kubernetes Service owns its host before any ServiceEntry; among ServiceEntries the
     /// oldest does.
     pub(super) fn index(
-        objects: impl Iterator<Item = &'a Object> + Clone,
+        versions: &'a Versions,
         options: &Options,
         findings: &mut Findings,
     ) -> Self {
         let mut services = Self {
             list: Vec::new(),
-            by_host: HashMap::new(),
-            hidden: HashMap::new(),
+            by_host: HashMap::default(),
+            hidden: HashMap::default(),
         };
-        for object in objects.clone() {
+        let fence = |object: &Object| {
+            let fault = versions.damage(&object.key)?.under("spec").next()?;
+            Some(broken::fence(object, fault))
+        };
+        for object in &versions.objects {
             if let Spec::Service(spec) = &object.spec {
-                services.add_kubernetes(object, spec, options, findings);
+                services.add_kubernetes(object, spec, fence(object), options, findings);
             }
         }
-        for object in objects {
+        for object in &versions.objects {
             if let Spec::ServiceEntry(spec) = &object.spec {
-                services.add_entry(object, spec, options, findings);
+                services.add_entry(object, spec, fence(object), options, findings);
             }
         }
         services
@@ -112,6 +118,7 @@ impl<'a> Services<'a> {
         &mut self,
         object: &'a Object,
         spec: &'a kube::Service,
+        fence: Option<Arc<Fence>>,
         options: &Options,
         findings: &mut Findings,
     ) {
@@ -149,7 +156,7 @@ impl<'a> Services<'a> {
                 .filter_map(|port| kubernetes_port(port.good()?))
                 .collect(),
             backing,
-            fence: broken::faults(object).fence(object, &FieldPath::spec()),
+            fence,
         };
         self.push(service, findings);
     }
@@ -158,6 +165,7 @@ impl<'a> Services<'a> {
         &mut self,
         object: &'a Object,
         spec: &'a istio::ServiceEntry,
+        fence: Option<Arc<Fence>>,
         options: &Options,
         findings: &mut Findings,
     ) {
@@ -177,7 +185,6 @@ impl<'a> Services<'a> {
                     .path("spec.exportTo"),
             );
         }
-        let fence = broken::faults(object).fence(object, &FieldPath::spec());
         let ports: Vec<Port> = spec
             .ports
             .iter()

@@ -11,15 +11,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::{Finding, Findings, Kind, ObjectKey, Origin, Position};
-use crate::compile::Options;
-use crate::model::{FieldPath, Object};
+use crate::compile::version::{self, Versions};
+use crate::compile::{LastGood, Options};
+use crate::model::FieldPath;
 use crate::plan::{Cluster, EndpointTable, Fence, Resolution};
 use crate::source::{LoadOptions, Loader};
 
 use super::{DestinationRef, Registry, Resolved};
 
-/// The objects of a manifest, in the stable order.
-pub(super) fn objects(yaml: &str) -> Vec<Arc<Object>> {
+/// The objects of a manifest, as they are chosen when there is no earlier version of any.
+fn versions(yaml: &str) -> Versions {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("manifest.yaml");
     std::fs::write(&file, yaml).unwrap();
@@ -29,7 +30,7 @@ pub(super) fn objects(yaml: &str) -> Vec<Arc<Object>> {
         [],
         "the manifest of the test itself is wrong"
     );
-    inventory.objects.clone()
+    version::choose(&inventory, &LastGood::default(), &mut Findings::new()).0
 }
 
 /// A destination in a VirtualService of namespace `default`, at a server with port 80.
@@ -88,9 +89,9 @@ struct Answers {
 }
 
 fn answer_with(options: &Options, yaml: &str, asks: &[Ask<'_>]) -> Answers {
-    let objects = objects(yaml);
+    let versions = versions(yaml);
     let mut findings = Findings::new();
-    let mut registry = Registry::build(&objects, options, &mut findings);
+    let mut registry = Registry::build(&versions, options, &mut findings);
     let origin = Origin::new("vs.yaml".into(), Position { line: 7, column: 1 }, 0);
     let object = ObjectKey {
         kind: Kind::VirtualService,

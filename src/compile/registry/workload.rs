@@ -3,9 +3,11 @@
 //!
 //! Called by [`super::kubernetes`] and [`super::entry`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::model::{Object, Spec, istio, kube};
 

@@ -11,7 +11,7 @@ use crate::model::istio::destination_rule::{
 use crate::model::{FieldPath, Object};
 
 use super::fault;
-use super::service_entry::{is_label, is_wildcard_domain};
+use super::name::{check_export_to, host, is_label};
 
 const BALANCERS: [&str; 6] = [
     "UNSPECIFIED",
@@ -30,32 +30,34 @@ const MAGLEV_LIMIT: u64 = 5_000_011;
 /// Checks a DestinationRule.
 pub(super) fn check(object: &Object, spec: &DestinationRule, findings: &mut Findings) {
     let mut check = Check { object, findings };
-    let path = FieldPath::spec();
-    if !is_wildcard_domain(&spec.host) {
-        let message = match spec.host.is_empty() {
-            true => "a DestinationRule needs a host".to_owned(),
-            false => format!("`{}` is not a host name", spec.host),
-        };
-        check.fault(&path.field("host"), message, "write the name of a service");
+    if let Err(message) = host(&spec.host) {
+        let path = FieldPath::spec().field("host");
+        check.fault(&path, message, "write the name of a service");
     }
+    check_export_to(object, &spec.export_to, check.findings);
     if let Some(policy) = &spec.traffic_policy {
-        check.policy(&path.field("trafficPolicy"), policy);
+        check.policy(&FieldPath::spec().field("trafficPolicy"), policy);
     }
+    // Paths are made only where they are needed: there are thousands of sound subsets.
+    let path = |index| FieldPath::spec().field("subsets").index(index);
     let mut names = HashSet::new();
     for (index, slot) in spec.subsets.iter().enumerate() {
         let Some(subset) = slot.good() else { continue };
-        let path = path.field("subsets").index(index);
         let name = subset.name.as_str();
         if !is_label(name) {
             let message = format!("`{name}` is not a subset name");
-            let hint = "lower-case letters, digits and dashes, at most 63";
-            check.fault(&path.field("name"), message, hint);
+            let hint = "letters, digits and inner hyphens, at most 63";
+            check.fault(&path(index).field("name"), message, hint);
         } else if !names.insert(name) {
             let message = format!("the subset `{name}` is defined twice; the first one counts");
-            check.fault(&path.field("name"), message, "rename or remove one of them");
+            check.fault(
+                &path(index).field("name"),
+                message,
+                "rename or remove one of them",
+            );
         }
         if let Some(policy) = &subset.traffic_policy {
-            check.policy(&path.field("trafficPolicy"), policy);
+            check.policy(&path(index).field("trafficPolicy"), policy);
         }
     }
 }
@@ -338,7 +340,7 @@ fn is_prime(number: u64) -> bool {
     number > 1
         && (2..)
             .take_while(|divisor| divisor * divisor <= number)
-            .all(|divisor| number % divisor != 0)
+            .all(|divisor| !number.is_multiple_of(divisor))
 }
 
 #[cfg(test)]

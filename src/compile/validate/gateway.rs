@@ -171,8 +171,8 @@ fn check_port(
         .as_deref()
         .is_some_and(|bind| bind.starts_with("unix:"));
     let number = port.number.unwrap_or(0);
-    let is_number = (1..=65535).contains(&number) || (number == 0 && is_socket_file);
-    if !is_number && !broken("number") {
+    let possible = (1..=65535).contains(&number) || (number == 0 && is_socket_file);
+    if !possible && !broken("number") {
         let message = format!("the port number {number} is not between 1 and 65535");
         findings.push(fault(
             object,

@@ -8,6 +8,7 @@ use crate::model::istio::{ServiceEntry, WorkloadEntry};
 use crate::model::{FieldPath, Object};
 
 use super::fault;
+use super::name::{self, check_export_to, is_label};
 
 /// Istio's resolutions.
 const RESOLUTIONS: [&str; 5] = ["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"];
@@ -63,6 +64,7 @@ pub(super) fn check(object: &Object, spec: &ServiceEntry, findings: &mut Finding
             findings.push(fault(object, &path, message, hint));
         }
     }
+    check_export_to(object, &spec.export_to, findings);
     check_endpoints(object, spec, resolution, findings);
 }
 
@@ -82,14 +84,11 @@ fn check_hosts(object: &Object, spec: &ServiceEntry, findings: &mut Findings) {
         ));
     }
     for (index, host) in spec.hosts.iter().enumerate() {
-        let refusal = if host == "*" {
-            Some("`*` is every host".to_owned())
-        } else if !is_wildcard_domain(host) {
-            Some(format!("`{host}` is not a host name"))
-        } else {
-            None
+        let refusal = match host.as_str() {
+            "*" => Err("`*` is every host".to_owned()),
+            host => name::host(host),
         };
-        if let Some(message) = refusal {
+        if let Err(message) = refusal {
             let hint = "write a DNS name, or `*.` and a DNS name";
             findings.push(fault(object, &path.index(index), message, hint));
         }
@@ -122,7 +121,7 @@ fn check_ports(object: &Object, spec: &ServiceEntry, findings: &mut Findings) {
         let name = port.name.as_deref().unwrap_or_default();
         if !is_label(name) {
             let message = format!("`{name}` is not a port name");
-            let hint = "lower-case letters, digits and dashes, at most 63";
+            let hint = "letters, digits and inner hyphens, at most 63";
             findings.push(fault(object, &path.field("name"), message, hint));
         } else if !names.insert(name) {
             let message = format!("the port name `{name}` is given twice");
@@ -209,7 +208,11 @@ fn check_endpoints(
         check_workload_at(object, &path, endpoint, findings);
         let address = endpoint.address.as_deref().unwrap_or_default();
         let is_name = !address.starts_with("unix:") && address.parse::<IpAddr>().is_err();
-        if dns && is_name && !address.is_empty() && !is_domain(address) {
+        if dns
+            && is_name
+            && !address.is_empty()
+            && (name::host(address).is_err() || address.contains('*'))
+        {
             let message = format!("`{address}` is neither an address nor a host name");
             let hint = "write an IP address or a full host name";
             findings.push(fault(object, &path.field("address"), message, hint));
@@ -256,31 +259,6 @@ fn check_workload_at(
 
 fn is_port(number: u32) -> bool {
     (1..=65535).contains(&number)
-}
-
-/// A DNS label of lower-case letters, digits and dashes.
-pub(super) fn is_label(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=63).contains(&text.len())
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-/// A DNS name; upper case counts as lower.
-fn is_domain(text: &str) -> bool {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    let is_part = |part: &str| {
-        let lower = part.to_ascii_lowercase();
-        // Names of services carry underscores in the wild.
-        is_label(&lower.replace('_', "x"))
-    };
-    (1..=255).contains(&text.len()) && text.split('.').all(is_part)
-}
-
-/// A DNS name, or `*.` and one.
-pub(super) fn is_wildcard_domain(text: &str) -> bool {
-    text == "*" || is_domain(text.strip_prefix("*.").unwrap_or(text))
 }
 
 #[cfg(test)]

@@ -165,6 +165,10 @@ proptest! {
             }
         }
         let edge = normalize_edge(&path);
+        if is_plain(path.as_bytes()) {
+            let strictest = Rules { merge: true, decode_slashes: true, upper_case: true };
+            prop_assert!(strictest.is_normal(path.as_bytes()));
+        }
         prop_assert!(edge.is_err() || normalize_edge(edge.as_deref().unwrap_or_default()).is_ok());
     }
 }

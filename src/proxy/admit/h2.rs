@@ -12,7 +12,10 @@ use crate::proxy::limits::Limits;
 /// # Errors
 /// The first reason to refuse it.
 pub(super) fn check(request: &RequestHeader, limits: &Limits, edge: bool) -> Result<bool, Refusal> {
-    let target = request.uri.path_and_query().map_or("", |target| target.as_str());
+    let target = request
+        .uri
+        .path_and_query()
+        .map_or("", |target| target.as_str());
     if target.len() > limits.request_line {
         return Err(Refusal::new(CauseKind::UriTooLong, "the path is too long"));
     }
@@ -25,7 +28,11 @@ pub(super) fn check(request: &RequestHeader, limits: &Limits, edge: bool) -> Res
         let value = value.as_bytes();
         size += name.as_str().len() + value.len();
         let edges = [value.first(), value.last()];
-        if edges.iter().flatten().any(|byte| matches!(byte, b' ' | b'\t')) {
+        if edges
+            .iter()
+            .flatten()
+            .any(|byte| matches!(byte, b' ' | b'\t'))
+        {
             return Err(bad("a field value begins or ends with white space"));
         }
         if edge && name.as_str().contains('_') {

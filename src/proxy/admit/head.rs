@@ -35,12 +35,18 @@ pub(in crate::proxy) fn check(raw: &[u8], limits: &Limits, edge: bool) -> Result
         request_line = line(&mut rest)?;
     }
     if request_line.len() > limits.request_line {
-        return Err(Refusal::new(CauseKind::UriTooLong, "the request line is too long"));
+        return Err(Refusal::new(
+            CauseKind::UriTooLong,
+            "the request line is too long",
+        ));
     }
     if raw.len() > limits.head {
         return Err(too_large("the head is too large"));
     }
-    let mut head = Head { http10: request_line.ends_with(b" HTTP/1.0"), ..Head::default() };
+    let mut head = Head {
+        http10: request_line.ends_with(b" HTTP/1.0"),
+        ..Head::default()
+    };
     fields(rest, limits, edge, &mut head)?;
     Ok(head)
 }
@@ -57,7 +63,10 @@ fn fields(mut rest: &[u8], limits: &Limits, edge: bool, head: &mut Head) -> Resu
         if count > limits.fields {
             return Err(too_large("there are too many header fields"));
         }
-        let colon = field.iter().position(|byte| *byte == b':').unwrap_or(field.len());
+        let colon = field
+            .iter()
+            .position(|byte| *byte == b':')
+            .unwrap_or(field.len());
         let (name, value) = field.split_at(colon);
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         // The first byte and the length rule out nearly every other name without comparing it.
@@ -126,7 +135,10 @@ fn transfer_coding(value: &[u8]) -> Result<(), Refusal> {
         .map(|coding| coding.trim_ascii())
         .any(|coding| is_token(coding) && !coding.eq_ignore_ascii_case(b"chunked"));
     Err(if unknown {
-        Refusal::new(CauseKind::NotImplemented, "Transfer-Encoding names a coding other than chunked")
+        Refusal::new(
+            CauseKind::NotImplemented,
+            "Transfer-Encoding names a coding other than chunked",
+        )
     } else {
         bad("Transfer-Encoding is not exactly chunked")
     })
@@ -135,7 +147,9 @@ fn transfer_coding(value: &[u8]) -> Result<(), Refusal> {
 /// RFC 9110 section 5.6.2.
 pub(in crate::proxy) fn is_token(text: &[u8]) -> bool {
     !text.is_empty()
-        && text.iter().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+        && text
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 #[cfg(test)]
@@ -143,7 +157,9 @@ mod tests {
     use super::*;
 
     fn kind(head: &str) -> Result<(), CauseKind> {
-        check(head.as_bytes(), &Limits::default(), false).map(|_| ()).map_err(|refusal| refusal.kind)
+        check(head.as_bytes(), &Limits::default(), false)
+            .map(|_| ())
+            .map_err(|refusal| refusal.kind)
     }
 
     fn with(fields: &str) -> Result<(), CauseKind> {
@@ -154,7 +170,14 @@ mod tests {
     fn an_ordinary_head_passes_with_what_later_steps_need() {
         let raw = b"\r\n\r\nGET /x HTTP/1.0\r\nConnection: close\r\nEXPECT: 100-continue\r\n\r\n";
         let head = check(raw, &Limits::default(), false);
-        assert_eq!(head, Ok(Head { http10: true, connection: true, expect: true }));
+        assert_eq!(
+            head,
+            Ok(Head {
+                http10: true,
+                connection: true,
+                expect: true
+            })
+        );
         assert_eq!(with("Content-Length: 5\r\nX_Y: z\r\n"), Ok(()));
         assert_eq!(with("transfer-encoding:  Chunked \t\r\n"), Ok(()));
     }
@@ -176,16 +199,28 @@ mod tests {
         for fields in refused {
             assert_eq!(with(fields), Err(CauseKind::BadRequest), "{fields:?}");
         }
-        assert_eq!(with("Transfer-Encoding: gzip, chunked\r\n"), Err(CauseKind::NotImplemented));
+        assert_eq!(
+            with("Transfer-Encoding: gzip, chunked\r\n"),
+            Err(CauseKind::NotImplemented)
+        );
     }
 
     #[test]
     fn a_head_without_host_or_with_a_bare_lf_or_too_many_empty_lines_is_refused() {
         assert_eq!(kind("GET / HTTP/1.1\r\n\r\n"), Err(CauseKind::BadRequest));
         assert_eq!(kind("GET / HTTP/1.0\r\n\r\n"), Ok(()));
-        assert_eq!(kind("GET / HTTP/1.1\nHost: a\r\n\r\n"), Err(CauseKind::BadRequest));
-        assert_eq!(kind("GET / HTTP/1.1\r\nHost: a\r\n\n"), Err(CauseKind::BadRequest));
-        assert_eq!(kind("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(CauseKind::BadRequest));
+        assert_eq!(
+            kind("GET / HTTP/1.1\nHost: a\r\n\r\n"),
+            Err(CauseKind::BadRequest)
+        );
+        assert_eq!(
+            kind("GET / HTTP/1.1\r\nHost: a\r\n\n"),
+            Err(CauseKind::BadRequest)
+        );
+        assert_eq!(
+            kind("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+            Err(CauseKind::BadRequest)
+        );
     }
 
     #[test]
@@ -198,7 +233,10 @@ mod tests {
         let large = format!("X: {}\r\n", "x".repeat(61 * 1024));
         assert_eq!(with(&large), Err(CauseKind::HeadersTooLarge));
         assert_eq!(with(&"X: y\r\n".repeat(99)), Ok(()));
-        assert_eq!(with(&"X: y\r\n".repeat(100)), Err(CauseKind::HeadersTooLarge));
+        assert_eq!(
+            with(&"X: y\r\n".repeat(100)),
+            Err(CauseKind::HeadersTooLarge)
+        );
     }
 
     #[test]

@@ -56,9 +56,14 @@ pub(super) fn connection(session: &mut Session, ctx: &mut Context) -> Result<(),
 /// # Errors
 /// Anything but `100-continue` (RFC 9110 section 10.1.1).
 pub(super) fn expectation(session: &mut Session, ctx: &mut Context) -> Result<(), Refusal> {
-    let Some(value) = session.req_header_mut().remove_header(&EXPECT) else { return Ok(()) };
+    let Some(value) = session.req_header_mut().remove_header(&EXPECT) else {
+        return Ok(());
+    };
     if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") {
-        return Err(Refusal::new(CauseKind::ExpectationFailed, "Expect is not 100-continue"));
+        return Err(Refusal::new(
+            CauseKind::ExpectationFailed,
+            "Expect is not 100-continue",
+        ));
     }
     ctx.expects_continue = session.req_header().version == Version::HTTP_11;
     Ok(())
@@ -72,7 +77,10 @@ fn is_websocket(request: &RequestHeader) -> bool {
         && request.method == Method::GET
         && request.version == Version::HTTP_11
         && !request.headers.contains_key(TRANSFER_ENCODING)
-        && request.headers.get(CONTENT_LENGTH).is_none_or(|length| length.as_bytes() == b"0")
+        && request
+            .headers
+            .get(CONTENT_LENGTH)
+            .is_none_or(|length| length.as_bytes() == b"0")
 }
 
 /// Fields a client must not have removed by nominating them (edge-hardening section 3).
@@ -89,9 +97,13 @@ fn is_protected(token: &[u8]) -> bool {
         "forwarded",
     ];
     let begins = |prefix: &str| {
-        token.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
+        token
+            .get(..prefix.len())
+            .is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
     };
     begins("x-forwarded-")
         || begins("x-envoy-")
-        || PROTECTED.iter().any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
+        || PROTECTED
+            .iter()
+            .any(|name| token.eq_ignore_ascii_case(name.as_bytes()))
 }

@@ -8,13 +8,17 @@
 pub(in crate::proxy) fn validate(authority: &[u8]) -> Result<(), &'static str> {
     let (host, port) = split(authority);
     if let Some(port) = port {
-        let number = std::str::from_utf8(port).ok().and_then(|text| text.parse::<u16>().ok());
+        let number = std::str::from_utf8(port)
+            .ok()
+            .and_then(|text| text.parse::<u16>().ok());
         if number.is_none() || !port.iter().all(u8::is_ascii_digit) {
             return Err("Host has a bad port");
         }
     }
     if let Some(inner) = host.strip_prefix(b"[") {
-        let address = inner.strip_suffix(b"]").and_then(|inner| std::str::from_utf8(inner).ok());
+        let address = inner
+            .strip_suffix(b"]")
+            .and_then(|inner| std::str::from_utf8(inner).ok());
         return match address.map(str::parse::<std::net::Ipv6Addr>) {
             Some(Ok(_)) => Ok(()),
             _ => Err("Host has bad brackets"),
@@ -25,7 +29,10 @@ pub(in crate::proxy) fn validate(authority: &[u8]) -> Result<(), &'static str> {
     }
     // `%` is legal in a registered name, but no two parsers agree on what it decodes to; `,`
     // would be a list.
-    if host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte)) {
+    if host
+        .iter()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(byte))
+    {
         Ok(())
     } else {
         Err("Host is not a host name")
@@ -40,7 +47,10 @@ pub(in crate::proxy) fn without_port(authority: &str) -> &str {
 
 /// Splits off a port. Colons inside brackets belong to the host.
 fn split(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let from = authority.iter().rposition(|byte| *byte == b']').map_or(0, |at| at + 1);
+    let from = authority
+        .iter()
+        .rposition(|byte| *byte == b']')
+        .map_or(0, |at| at + 1);
     let tail = authority.get(from..).unwrap_or_default();
     match tail.iter().position(|byte| *byte == b':') {
         Some(at) => (
@@ -64,7 +74,15 @@ mod tests {
         for host in refused {
             assert!(validate(host.as_bytes()).is_err(), "{host}");
         }
-        for host in ["a", "A.b.", "a:80", "127.0.0.1:8080", "[::1]", "[::1]:443", "a_b.c-d"] {
+        for host in [
+            "a",
+            "A.b.",
+            "a:80",
+            "127.0.0.1:8080",
+            "[::1]",
+            "[::1]:443",
+            "a_b.c-d",
+        ] {
             assert_eq!(validate(host.as_bytes()), Ok(()), "{host}");
         }
     }

@@ -28,10 +28,20 @@ pub(super) fn stamp(session: &mut Session, ctx: &mut Context, options: &HttpOpti
         .connection
         .as_ref()
         .and_then(|connection| connection.peer)
-        .or_else(|| session.client_addr().and_then(|address| address.as_inet()).copied())
+        .or_else(|| {
+            session
+                .client_addr()
+                .and_then(|address| address.as_inet())
+                .copied()
+        })
         .map(|address| address.ip().to_canonical());
-    let local = ctx.connection.as_ref().and_then(|connection| connection.local);
-    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    let local = ctx
+        .connection
+        .as_ref()
+        .and_then(|connection| connection.local);
+    let tls = session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some());
     let request = session.req_header_mut();
     strip_foreign(request);
     ctx.client = client(&request.headers, peer, options.trusted_proxies);
@@ -95,7 +105,10 @@ fn client(headers: &HeaderMap, peer: Option<IpAddr>, trusted: u32) -> Option<IpA
 }
 
 fn protocol(headers: &HeaderMap, tls: bool, trusted: u32) -> &'static str {
-    let received = headers.get(FORWARDED_PROTO).map(HeaderValue::as_bytes).filter(|_| trusted > 0);
+    let received = headers
+        .get(FORWARDED_PROTO)
+        .map(HeaderValue::as_bytes)
+        .filter(|_| trusted > 0);
     match received {
         Some(b"https") => "https",
         Some(b"http") => "http",
@@ -107,7 +120,9 @@ fn protocol(headers: &HeaderMap, tls: bool, trusted: u32) -> &'static str {
 /// The received list with the peer appended, as Envoy writes it: without a space.
 fn forwarded_for(headers: &HeaderMap, peer: IpAddr) -> Option<HeaderValue> {
     let mut received = headers.get_all(FORWARDED_FOR).iter();
-    let Some(first) = received.next() else { return address(peer) };
+    let Some(first) = received.next() else {
+        return address(peer);
+    };
     let mut list = Vec::with_capacity(first.len() + 48);
     list.extend_from_slice(first.as_bytes());
     for more in received {
@@ -139,11 +154,16 @@ mod tests {
     const PEER: &str = "10.0.0.1";
 
     fn headers(lines: &[&'static str]) -> HeaderMap {
-        lines.iter().map(|line| (FORWARDED_FOR, HeaderValue::from_static(line))).collect()
+        lines
+            .iter()
+            .map(|line| (FORWARDED_FOR, HeaderValue::from_static(line)))
+            .collect()
     }
 
     fn seen(lines: &[&'static str], trusted: u32) -> String {
-        client(&headers(lines), PEER.parse().ok(), trusted).map(|ip| ip.to_string()).unwrap_or_default()
+        client(&headers(lines), PEER.parse().ok(), trusted)
+            .map(|ip| ip.to_string())
+            .unwrap_or_default()
     }
 
     #[test]
@@ -159,7 +179,10 @@ mod tests {
 
     #[test]
     fn the_peer_is_appended_without_a_space() {
-        let value = forwarded_for(&headers(&["1.1.1.1", "2.2.2.2, 3.3.3.3"]), PEER.parse().unwrap());
+        let value = forwarded_for(
+            &headers(&["1.1.1.1", "2.2.2.2, 3.3.3.3"]),
+            PEER.parse().unwrap(),
+        );
         assert_eq!(value.unwrap(), "1.1.1.1,2.2.2.2, 3.3.3.3,10.0.0.1");
     }
 

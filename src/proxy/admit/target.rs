@@ -1,14 +1,15 @@
 //! The request target in origin form with a normalised path: what is matched and forwarded.
 
-use http::Method;
+use http::{HeaderValue, Method};
 use pingora::proxy::Session;
 use pingora_core::protocols::http::authority::{RawTargetAuthority, raw_target_authority};
 
 use super::{Refusal, bad};
 use crate::base::CauseKind;
 use crate::plan::HttpOptions;
-use crate::policy::path::{normalize, normalize_edge, split_target};
+use crate::policy::path::{BadPath, PathNormalization, normalize, normalize_edge, split_target};
 use crate::proxy::context::Context;
+use crate::proxy::reply::Reply;
 
 /// Normalises the target of the request into the context. An HTTP/1.0 request whose only
 /// authority is that of its target gets a `Host`.
@@ -33,7 +34,12 @@ pub(super) fn normalise(
     } else {
         normalize(path, options.path_normalization)
     }
-    .map_err(|reason| Refusal::new(CauseKind::BadPath, reason.to_string()))?;
+    .map_err(|reason| {
+        if reason == BadPath::EscapedSlash && request.method.is_safe() {
+            ctx.reply = unescaped(path, query);
+        }
+        Refusal::new(CauseKind::BadPath, reason.to_string())
+    })?;
     let length = normal.len() + query.map_or(0, |query| query.len() + 1);
     if *normal != *path || length != raw.len() {
         let mut text = String::with_capacity(length);
@@ -47,11 +53,28 @@ pub(super) fn normalise(
     if let Some(authority) = authority
         && !request.headers.contains_key(http::header::HOST)
     {
-        let host = http::HeaderValue::from_str(authority).map_err(|_| bad("bad authority"))?;
+        let host = HeaderValue::from_str(authority).map_err(|_| bad("bad authority"))?;
         super::host::validate(host.as_bytes()).map_err(bad)?;
-        let _ = session.req_header_mut().insert_header(http::header::HOST, host);
+        let _ = session
+            .req_header_mut()
+            .insert_header(http::header::HOST, host);
     }
     Ok(())
+}
+
+/// Sends a client that escaped slashes to the path they stand for (Envoy's
+/// UNESCAPE_AND_REDIRECT, the edge profile's answer where repeating a request is harmless).
+fn unescaped(path: &str, query: Option<&str>) -> Option<Reply> {
+    let path = normalize(path, PathNormalization::DecodeAndMergeSlashes).ok()?;
+    let location = match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.into_owned(),
+    };
+    Some(Reply {
+        status: 307,
+        location: HeaderValue::from_str(&location).ok(),
+        ..Reply::default()
+    })
 }
 
 /// Splits an absolute-form target into authority and the rest. Pingora has compared the
@@ -61,7 +84,11 @@ fn origin_form(raw: &str) -> Result<(Option<&str>, &str), Refusal> {
         return Ok((None, raw));
     }
     match raw_target_authority(raw.as_bytes()) {
-        RawTargetAuthority::Absolute { scheme, authority, path_and_query } => {
+        RawTargetAuthority::Absolute {
+            scheme,
+            authority,
+            path_and_query,
+        } => {
             if !scheme.eq_ignore_ascii_case(b"http") && !scheme.eq_ignore_ascii_case(b"https") {
                 return Err(bad("the request target has a foreign scheme"));
             }

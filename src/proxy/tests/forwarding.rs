@@ -38,13 +38,35 @@ async fn hop_by_hop_fields_stop_here_in_both_directions() {
              HTTP2-Settings: x\r\nX-Kept: 1\r\n\r\n",
         )
         .await;
-    for gone in ["connection", "x-hop", "keep-alive", "proxy-connection", "proxy-authorization", "te", "upgrade", "http2-settings"] {
+    for gone in [
+        "connection",
+        "x-hop",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+        "upgrade",
+        "http2-settings",
+    ] {
         assert_eq!(answer.received(gone), None, "{gone}");
     }
     assert_eq!(answer.received("x-kept"), Some("1"));
     let answer = rig.get("/answer").await;
-    assert_eq!((answer.header("x-hop"), answer.header("keep-alive"), answer.header("trailer")), ("", "", ""));
-    assert_eq!((answer.header("proxy-connection"), answer.header("connection")), ("", "keep-alive"));
+    assert_eq!(
+        (
+            answer.header("x-hop"),
+            answer.header("keep-alive"),
+            answer.header("trailer")
+        ),
+        ("", "", "")
+    );
+    assert_eq!(
+        (
+            answer.header("proxy-connection"),
+            answer.header("connection")
+        ),
+        ("", "keep-alive")
+    );
     assert_eq!((answer.header("x-kept"), &*answer.body), ("1", "ok"));
 }
 
@@ -52,30 +74,43 @@ async fn hop_by_hop_fields_stop_here_in_both_directions() {
 async fn an_upload_that_waits_for_100_continue_is_told_to_go_on_and_the_origin_never_asked() {
     let rig = Site::to(origins::echo().await).serve().await;
     let mut client = Client::connect(rig.address).await;
-    let head = "POST / HTTP/1.1\r\nHost: a.com\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
+    let head =
+        "POST / HTTP/1.1\r\nHost: a.com\r\nExpect: 100-Continue\r\nContent-Length: 2\r\n\r\n";
     assert_eq!(client.ask(head).await.status, 100);
     let answer = client.ask("hi").await;
     assert_eq!((answer.status, answer.received("expect")), (200, None));
     assert!(answer.body.ends_with("\n\nhi"), "{}", answer.body);
     // Nobody is asked to upload what will not be forwarded.
-    let head = "POST / HTTP/1.1\r\nHost: b.com\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
-    assert_eq!(Client::connect(rig.address).await.ask(head).await.status, 404);
+    let head =
+        "POST / HTTP/1.1\r\nHost: b.com\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n";
+    assert_eq!(
+        Client::connect(rig.address).await.ask(head).await.status,
+        404
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_keep_their_bytes_and_are_counted() {
     let rig = Site::to(origins::echo().await).serve().await;
     let body = "x".repeat(200_000);
-    let mut chunked = String::from("POST / HTTP/1.1\r\nHost: a.com\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut chunked =
+        String::from("POST / HTTP/1.1\r\nHost: a.com\r\nTransfer-Encoding: chunked\r\n\r\n");
     for part in body.as_bytes().chunks(33_333) {
-        chunked.push_str(&format!("{:x}\r\n{}\r\n", part.len(), "x".repeat(part.len())));
+        chunked.push_str(&format!(
+            "{:x}\r\n{}\r\n",
+            part.len(),
+            "x".repeat(part.len())
+        ));
     }
     chunked.push_str("0\r\n\r\n");
     let answer = rig.ask(chunked).await;
     assert!(answer.body.ends_with(&body));
     let record = rig.record().await;
     assert_eq!(record.bytes, (200_000, answer.body.len() as u64));
-    assert_eq!((record.status, &*record.flags, &*record.details), (200, "", "via_upstream"));
+    assert_eq!(
+        (record.status, &*record.flags, &*record.details),
+        (200, "", "via_upstream")
+    );
     assert_eq!(record.cause, None);
 }
 
@@ -84,7 +119,9 @@ async fn a_post_is_never_sent_twice_and_a_get_that_met_a_closing_connection_is()
     // Each connection serves one request in full, then closes on the second without a word.
     let origin = origins::raw(|mut stream| async move {
         origins::read_head(&mut stream).await;
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1").await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
+            .await;
         origins::read_head(&mut stream).await;
     })
     .await;
@@ -95,7 +132,11 @@ async fn a_post_is_never_sent_twice_and_a_get_that_met_a_closing_connection_is()
     assert_eq!(rig.ask(get).await.status, 200);
     let answer = rig.ask(post).await;
     assert_eq!(answer.status, 503);
-    assert!(answer.body.ends_with("connection termination"), "{}", answer.body);
+    assert!(
+        answer.body.ends_with("connection termination"),
+        "{}",
+        answer.body
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,9 +157,16 @@ async fn a_client_that_leaves_is_recorded_and_its_endpoint_is_free_again() {
     within(hears.recv()).await.unwrap();
     drop(client);
     let record = rig.record().await;
-    assert_eq!((record.status, &*record.flags, record.cause), (0, "DC", Some(CauseKind::ClientDisconnect)));
+    assert_eq!(
+        (record.status, &*record.flags, record.cause),
+        (0, "DC", Some(CauseKind::ClientDisconnect))
+    );
     let serving = rig.serving.load_full();
-    let pick = serving.cluster(crate::plan::ClusterId(0)).unwrap().pick().unwrap();
+    let pick = serving
+        .cluster(crate::plan::ClusterId(0))
+        .unwrap()
+        .pick()
+        .unwrap();
     let active = &pick.endpoint().active;
     assert_eq!(active.load(std::sync::atomic::Ordering::Relaxed), 1);
 }
@@ -139,6 +187,12 @@ async fn a_connection_that_idles_too_long_is_closed() {
     site.limits.keepalive_idle = std::time::Duration::from_millis(200);
     let rig = site.serve().await;
     let mut client = Client::connect(rig.address).await;
-    assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: a.com\r\n\r\n").await.status, 200);
+    assert_eq!(
+        client
+            .ask("GET / HTTP/1.1\r\nHost: a.com\r\n\r\n")
+            .await
+            .status,
+        200
+    );
     assert!(client.is_closed().await);
 }

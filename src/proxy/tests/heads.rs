@@ -26,15 +26,56 @@ async fn every_ambiguous_head_gets_its_status_a_closed_connection_and_a_record()
     let fields = "X: y\r\n".repeat(100);
     let large = "x".repeat(61 * 1024);
     let cases = [
-        ("GET / HTTP/1.1\nHost: a.com\n\n".to_owned(), 400, BadRequest),
-        ("GET / HTTP/1.1\r\nHost: a.com\nX: y\r\n\r\n".into(), 400, BadRequest),
-        (post("Content-Length: 5\r\nTransfer-Encoding: chunked", "0\r\n\r\nGET /x HTTP/1.1\r\n\r\n"), 400, BadRequest),
-        (post("Transfer-Encoding: chunked\r\nContent-Length: 5", "0\r\n\r\n"), 400, BadRequest),
-        (post("Content-Length: 2\r\nContent-Length: 2", "ab"), 400, BadRequest),
+        (
+            "GET / HTTP/1.1\nHost: a.com\n\n".to_owned(),
+            400,
+            BadRequest,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: a.com\nX: y\r\n\r\n".into(),
+            400,
+            BadRequest,
+        ),
+        (
+            post(
+                "Content-Length: 5\r\nTransfer-Encoding: chunked",
+                "0\r\n\r\nGET /x HTTP/1.1\r\n\r\n",
+            ),
+            400,
+            BadRequest,
+        ),
+        (
+            post(
+                "Transfer-Encoding: chunked\r\nContent-Length: 5",
+                "0\r\n\r\n",
+            ),
+            400,
+            BadRequest,
+        ),
+        (
+            post("Content-Length: 2\r\nContent-Length: 2", "ab"),
+            400,
+            BadRequest,
+        ),
         (post("Content-Length: 2, 2", "ab"), 400, BadRequest),
-        (post("Transfer-Encoding: gzip, chunked", "0\r\n\r\n"), 501, NotImplemented),
-        (post("Transfer-Encoding: chunked, chunked", "0\r\n\r\n"), 400, BadRequest),
-        (post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "0\r\n\r\n"), 400, BadRequest),
+        (
+            post("Transfer-Encoding: gzip, chunked", "0\r\n\r\n"),
+            501,
+            NotImplemented,
+        ),
+        (
+            post("Transfer-Encoding: chunked, chunked", "0\r\n\r\n"),
+            400,
+            BadRequest,
+        ),
+        (
+            post(
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                "0\r\n\r\n",
+            ),
+            400,
+            BadRequest,
+        ),
         ("GET / HTTP/1.1\r\n\r\n".into(), 400, BadRequest),
         (host_is("a b"), 400, BadRequest),
         (host_is("a.com,b.com"), 400, BadRequest),
@@ -44,20 +85,68 @@ async fn every_ambiguous_head_gets_its_status_a_closed_connection_and_a_record()
         (host_is("a.com:99999"), 400, BadRequest),
         (host_is("[::1"), 400, BadRequest),
         (host_is(""), 400, BadRequest),
-        ("\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a.com\r\n\r\n".into(), 400, BadRequest),
-        ("GET / HTTP/1.0\r\nHost: a.com\r\n\r\n".into(), 426, UpgradeRequired),
-        ("TRACE / HTTP/1.1\r\nHost: a.com\r\n\r\n".into(), 405, MethodNotAllowed),
-        ("GET /%00 HTTP/1.1\r\nHost: a.com\r\n\r\n".into(), 400, BadPath),
-        ("GET x HTTP/1.1\r\nHost: a.com\r\n\r\n".into(), 400, BadRequest),
-        ("GET * HTTP/1.1\r\nHost: a.com\r\n\r\n".into(), 400, BadRequest),
-        ("GET ftp://a.com/ HTTP/1.1\r\nHost: a.com\r\n\r\n".into(), 400, BadRequest),
-        (format!("GET /{long} HTTP/1.1\r\nHost: a.com\r\n\r\n"), 414, UriTooLong),
-        (format!("GET / HTTP/1.1\r\nHost: a.com\r\n{fields}\r\n"), 431, HeadersTooLarge),
-        (format!("GET / HTTP/1.1\r\nHost: a.com\r\nX: {large}\r\n\r\n"), 431, HeadersTooLarge),
+        (
+            "\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a.com\r\n\r\n".into(),
+            400,
+            BadRequest,
+        ),
+        (
+            "GET / HTTP/1.0\r\nHost: a.com\r\n\r\n".into(),
+            426,
+            UpgradeRequired,
+        ),
+        (
+            "TRACE / HTTP/1.1\r\nHost: a.com\r\n\r\n".into(),
+            405,
+            MethodNotAllowed,
+        ),
+        (
+            "GET /%00 HTTP/1.1\r\nHost: a.com\r\n\r\n".into(),
+            400,
+            BadPath,
+        ),
+        (
+            "GET x HTTP/1.1\r\nHost: a.com\r\n\r\n".into(),
+            400,
+            BadRequest,
+        ),
+        (
+            "GET * HTTP/1.1\r\nHost: a.com\r\n\r\n".into(),
+            400,
+            BadRequest,
+        ),
+        (
+            "GET ftp://a.com/ HTTP/1.1\r\nHost: a.com\r\n\r\n".into(),
+            400,
+            BadRequest,
+        ),
+        (
+            format!("GET /{long} HTTP/1.1\r\nHost: a.com\r\n\r\n"),
+            414,
+            UriTooLong,
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a.com\r\n{fields}\r\n"),
+            431,
+            HeadersTooLarge,
+        ),
+        (
+            format!("GET / HTTP/1.1\r\nHost: a.com\r\nX: {large}\r\n\r\n"),
+            431,
+            HeadersTooLarge,
+        ),
         (get("Connection: close, x-forwarded-for"), 400, BadRequest),
         (get("Connection: Authorization"), 400, BadRequest),
-        (get("Connection: a, b, c, d, e, f, g, h, i, j"), 400, BadRequest),
-        (post("Expect: a-miracle\r\nContent-Length: 2", "ab"), 417, ExpectationFailed),
+        (
+            get("Connection: a, b, c, d, e, f, g, h, i, j"),
+            400,
+            BadRequest,
+        ),
+        (
+            post("Expect: a-miracle\r\nContent-Length: 2", "ab"),
+            417,
+            ExpectationFailed,
+        ),
     ];
     for (head, status, cause) in cases {
         let shown: String = head.chars().take(120).collect();
@@ -92,7 +181,10 @@ async fn harmless_oddities_are_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_1_0_is_served_where_the_setting_says_so() {
     let mut site = Site::to(origins::echo().await);
-    site.http = HttpOptions { http10: true, ..HttpOptions::default() };
+    site.http = HttpOptions {
+        http10: true,
+        ..HttpOptions::default()
+    };
     let rig = site.serve().await;
     let mut client = Client::connect(rig.address).await;
     let answer = client.ask("GET / HTTP/1.0\r\nHost: a.com\r\n\r\n").await;
@@ -104,18 +196,31 @@ async fn http_1_0_is_served_where_the_setting_says_so() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_edge_profile_refuses_underscores_and_escaped_slashes() {
     let mut site = Site::to(origins::echo().await);
-    site.http = HttpOptions { edge: true, ..HttpOptions::default() };
+    site.http = HttpOptions {
+        edge: true,
+        ..HttpOptions::default()
+    };
     let rig = site.serve().await;
-    assert_eq!(refused(&rig, &get("x_y: z")).await, (400, CauseKind::BadRequest));
+    assert_eq!(
+        refused(&rig, &get("x_y: z")).await,
+        (400, CauseKind::BadRequest)
+    );
     let head = "POST /a%2fb HTTP/1.1\r\nHost: a.com\r\nContent-Length: 0\r\n\r\n";
     assert_eq!(refused(&rig, head).await, (400, CauseKind::BadPath));
+    let answer = rig.get("/a%2f%2fb?c=%2f").await;
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (307, "/a/b?c=%2f")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_upload_is_read_long_enough_for_the_client_to_see_why() {
     let rig = Site::to(origins::echo().await).serve().await;
     let mut client = Client::connect(rig.address).await;
-    client.send("POST /%00 HTTP/1.1\r\nHost: a.com\r\nContent-Length: 300000\r\n\r\n").await;
+    client
+        .send("POST /%00 HTTP/1.1\r\nHost: a.com\r\nContent-Length: 300000\r\n\r\n")
+        .await;
     client.send(vec![b'x'; 300_000]).await;
     assert_eq!(client.answer(false).await.status, 400);
 }

@@ -19,7 +19,10 @@ async fn gotcha_38_a_clients_request_id_and_envoy_headers_are_not_trusted() {
         .await;
     let id = answer.received("x-request-id").unwrap();
     assert_eq!(uuid::Uuid::parse_str(id).unwrap().get_version_num(), 4);
-    assert_eq!(answer.received("x-envoy-external-address"), Some("127.0.0.1"));
+    assert_eq!(
+        answer.received("x-envoy-external-address"),
+        Some("127.0.0.1")
+    );
     for gone in [
         "x-envoy-max-retries",
         "x-envoy-upstream-rq-timeout-ms",
@@ -35,19 +38,31 @@ async fn gotcha_38_a_clients_request_id_and_envoy_headers_are_not_trusted() {
 async fn the_peer_is_appended_to_forwarded_for_and_the_protocol_is_ours() {
     let rig = Site::to(origins::echo().await).serve().await;
     let answer = rig.ask(PROXIED).await;
-    assert_eq!(answer.received("x-forwarded-for"), Some("56.5.6.7, 72.9.5.6, 98.1.2.3,127.0.0.1"));
+    assert_eq!(
+        answer.received("x-forwarded-for"),
+        Some("56.5.6.7, 72.9.5.6, 98.1.2.3,127.0.0.1")
+    );
     assert_eq!(answer.received("x-forwarded-proto"), Some("http"));
-    assert_eq!(answer.received("x-envoy-external-address"), Some("127.0.0.1"));
+    assert_eq!(
+        answer.received("x-envoy-external-address"),
+        Some("127.0.0.1")
+    );
     assert_eq!(answer.received("x-envoy-attempt-count"), Some("1"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_two_trusted_proxies_the_client_is_the_second_address_from_the_right() {
     let mut site = Site::to(origins::echo().await);
-    site.http = HttpOptions { trusted_proxies: 2, ..HttpOptions::default() };
+    site.http = HttpOptions {
+        trusted_proxies: 2,
+        ..HttpOptions::default()
+    };
     let rig = site.serve().await;
     let answer = rig.ask(PROXIED).await;
-    assert_eq!(answer.received("x-envoy-external-address"), Some("72.9.5.6"));
+    assert_eq!(
+        answer.received("x-envoy-external-address"),
+        Some("72.9.5.6")
+    );
     assert_eq!(answer.received("x-forwarded-proto"), Some("https"));
 }
 
@@ -66,7 +81,10 @@ async fn each_proxy_header_can_be_turned_off_or_on() {
     let answer = rig.get("/").await;
     assert_eq!(answer.received("x-request-id"), None);
     assert_eq!(answer.received("x-envoy-attempt-count"), None);
-    assert_eq!(answer.received("x-forwarded-port"), Some(&*rig.address.port().to_string()));
+    assert_eq!(
+        answer.received("x-forwarded-port"),
+        Some(&*rig.address.port().to_string())
+    );
     assert_eq!(answer.header("x-envoy-upstream-service-time"), "");
     assert_eq!(answer.header("server"), "origin");
 }

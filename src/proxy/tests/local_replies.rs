@@ -12,17 +12,23 @@ use crate::policy::direct_response::spec::DirectResponse;
 use crate::policy::headers::spec::{HeaderEdit, HeaderEdits, ValueTemplate};
 use crate::policy::redirect::spec::{Redirect, RedirectPath, RedirectPort};
 
-const CONNECT_ERROR: &str = "upstream connect error or disconnect/reset before headers. reset reason: ";
+const CONNECT_ERROR: &str =
+    "upstream connect error or disconnect/reset before headers. reset reason: ";
 
 fn missing() -> Action {
     let mut forward = to(&[(0, 1)]);
-    forward.destinations[0].target =
-        Target::Missing { name: "reviews".into(), reason: "no such host".into() };
+    forward.destinations[0].target = Target::Missing {
+        name: "reviews".into(),
+        reason: "no such host".into(),
+    };
     Action::Forward(forward)
 }
 
 fn fence() -> Arc<Fence> {
-    Arc::new(Fence { origin: origin(), reason: "the regex does not compile".into() })
+    Arc::new(Fence {
+        origin: origin(),
+        reason: "the regex does not compile".into(),
+    })
 }
 
 /// The answer to `path`, and `(flags, details, cause)` of its record.
@@ -30,7 +36,10 @@ async fn outcome(rig: &Rig, path: &str) -> (Answer, (String, String, CauseKind))
     let answer = rig.get(path).await;
     let record = rig.record().await;
     assert_eq!(record.status, answer.status);
-    (answer, (record.flags, record.details, record.cause.unwrap()))
+    (
+        answer,
+        (record.flags, record.details, record.cause.unwrap()),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,27 +50,49 @@ async fn gotcha_20_an_unknown_destination_is_503_empty_and_no_endpoint_is_503_wi
         .await;
     let (answer, record) = outcome(&rig, "/nc").await;
     assert_eq!((answer.status, &*answer.body), (503, ""));
-    assert_eq!(record, ("NC".into(), "cluster_not_found".into(), CauseKind::ClusterNotFound));
+    assert_eq!(
+        record,
+        (
+            "NC".into(),
+            "cluster_not_found".into(),
+            CauseKind::ClusterNotFound
+        )
+    );
     let (answer, record) = outcome(&rig, "/uh").await;
     assert_eq!((answer.status, &*answer.body), (503, "no healthy upstream"));
     assert_eq!(answer.header("content-type"), "text/plain");
     assert_eq!(answer.header("x-envoy-upstream-service-time"), "");
-    assert_eq!(record, ("UH".into(), "no_healthy_upstream".into(), CauseKind::NoHealthyUpstream));
+    assert_eq!(
+        record,
+        (
+            "UH".into(),
+            "no_healthy_upstream".into(),
+            CauseKind::NoHealthyUpstream
+        )
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unrouted_requests_are_404_empty_and_keep_their_connection() {
     let rig = Site::of(vec![route("/only", missing())]).serve().await;
     let mut client = Client::connect(rig.address).await;
-    for head in ["GET / HTTP/1.1\r\nHost: a.com\r\n\r\n", "GET / HTTP/1.1\r\nHost: b.com\r\n\r\n"] {
+    for head in [
+        "GET / HTTP/1.1\r\nHost: a.com\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: b.com\r\n\r\n",
+    ] {
         let answer = client.ask(head).await;
         assert_eq!((answer.status, &*answer.body), (404, ""));
         assert_eq!(answer.header("connection"), "keep-alive");
         let record = rig.record().await;
-        assert_eq!((&*record.flags, &*record.details), ("NR", "route_not_found"));
+        assert_eq!(
+            (&*record.flags, &*record.details),
+            ("NR", "route_not_found")
+        );
     }
     // A body nobody wants is read away, so that the connection stays in step.
-    let answer = client.ask("POST / HTTP/1.1\r\nHost: a.com\r\nContent-Length: 4\r\n\r\nGET ").await;
+    let answer = client
+        .ask("POST / HTTP/1.1\r\nHost: a.com\r\nContent-Length: 4\r\n\r\nGET ")
+        .await;
     assert_eq!(answer.status, 404);
     let answer = client.ask("HEAD / HTTP/1.1\r\nHost: a.com\r\n\r\n").await;
     assert_eq!(answer.status, 404);
@@ -74,9 +105,15 @@ async fn a_fenced_rule_or_host_answers_503_and_names_its_owner() {
     site.hosts[1].fence = Some(fence());
     let rig = site.serve().await;
     for name in ["a.com", "b.com"] {
-        let answer = rig.ask(format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n")).await;
+        let answer = rig
+            .ask(format!("GET / HTTP/1.1\r\nHost: {name}\r\n\r\n"))
+            .await;
         assert_eq!(answer.status, 503);
-        assert!(answer.body.starts_with("this route is fenced"), "{}", answer.body);
+        assert!(
+            answer.body.starts_with("this route is fenced"),
+            "{}",
+            answer.body
+        );
         assert!(!answer.body.contains("shop.yaml"), "{}", answer.body);
         let record = rig.record().await;
         assert_eq!(record.cause, Some(CauseKind::Fenced));
@@ -87,21 +124,43 @@ async fn a_fenced_rule_or_host_answers_503_and_names_its_owner() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connect_failures_closed_connections_and_garbage_are_told_apart() {
-    let rig = Site::of(vec![route("/uf", forward(0)), route("/uc", forward(1)), route("/upe", forward(2))])
-        .cluster(Default::default(), &[origins::nobody().await])
-        .cluster(Default::default(), &[origins::answering(b"").await])
-        .cluster(Default::default(), &[origins::answering(b"HELO\r\n\r\n").await])
-        .serve()
-        .await;
+    let rig = Site::of(vec![
+        route("/uf", forward(0)),
+        route("/uc", forward(1)),
+        route("/upe", forward(2)),
+    ])
+    .cluster(Default::default(), &[origins::nobody().await])
+    .cluster(Default::default(), &[origins::answering(b"").await])
+    .cluster(
+        Default::default(),
+        &[origins::answering(b"HELO\r\n\r\n").await],
+    )
+    .serve()
+    .await;
     let (answer, record) = outcome(&rig, "/uf").await;
-    assert_eq!(answer.body, format!("{CONNECT_ERROR}remote connection failure"));
-    assert_eq!((answer.status, &*record.0, record.2), (503, "UF", CauseKind::UpstreamConnectFailure));
+    assert_eq!(
+        answer.body,
+        format!("{CONNECT_ERROR}remote connection failure")
+    );
+    assert_eq!(
+        (answer.status, &*record.0, record.2),
+        (503, "UF", CauseKind::UpstreamConnectFailure)
+    );
     let (answer, record) = outcome(&rig, "/uc").await;
-    assert_eq!(answer.body, format!("{CONNECT_ERROR}connection termination"));
-    assert_eq!((answer.status, &*record.0, record.2), (503, "UC", CauseKind::UpstreamConnectionTermination));
+    assert_eq!(
+        answer.body,
+        format!("{CONNECT_ERROR}connection termination")
+    );
+    assert_eq!(
+        (answer.status, &*record.0, record.2),
+        (503, "UC", CauseKind::UpstreamConnectionTermination)
+    );
     let (answer, record) = outcome(&rig, "/upe").await;
     assert_eq!(answer.body, format!("{CONNECT_ERROR}protocol error"));
-    assert_eq!((answer.status, &*record.0, record.2), (502, "UPE", CauseKind::UpstreamProtocolError));
+    assert_eq!(
+        (answer.status, &*record.0, record.2),
+        (502, "UPE", CauseKind::UpstreamProtocolError)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -117,11 +176,22 @@ async fn gotcha_29_a_redirect_keeps_query_and_port_and_gets_header_edits() {
         HeaderName::from_static("x-moved"),
         ValueTemplate::Literal(HeaderValue::from_static("yes")),
     );
-    let action = Action::Redirect { redirect, response: HeaderEdits(vec![edit]) };
+    let action = Action::Redirect {
+        redirect,
+        response: HeaderEdits(vec![edit]),
+    };
     let rig = Site::of(vec![route("/", action)]).serve().await;
-    let answer = rig.ask("GET /old/./x?a=1 HTTP/1.1\r\nHost: a.com:8080\r\n\r\n").await;
-    assert_eq!((answer.status, answer.header("location")), (302, "http://a.com:8080/new?a=1"));
-    assert_eq!((answer.header("x-moved"), answer.header("server")), ("yes", "istio-envoy"));
+    let answer = rig
+        .ask("GET /old/./x?a=1 HTTP/1.1\r\nHost: a.com:8080\r\n\r\n")
+        .await;
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (302, "http://a.com:8080/new?a=1")
+    );
+    assert_eq!(
+        (answer.header("x-moved"), answer.header("server")),
+        ("yes", "istio-envoy")
+    );
     assert_eq!(&*answer.body, "");
     let record = rig.record().await;
     assert_eq!((&*record.flags, &*record.details), ("", "direct_response"));
@@ -132,10 +202,18 @@ async fn gotcha_29_a_redirect_keeps_query_and_port_and_gets_header_edits() {
 async fn gotcha_7_https_redirect_keeps_the_port_unless_a_trusted_proxy_says_https() {
     let mut site = Site::of(Vec::new());
     site.hosts[0].https_redirect = Some(origin());
-    site.http = HttpOptions { trusted_proxies: 1, ..HttpOptions::default() };
+    site.http = HttpOptions {
+        trusted_proxies: 1,
+        ..HttpOptions::default()
+    };
     let rig = site.serve().await;
-    let answer = rig.ask("GET /x?y HTTP/1.1\r\nHost: a.com:8080\r\n\r\n").await;
-    assert_eq!((answer.status, answer.header("location")), (301, "https://a.com:8080/x?y"));
+    let answer = rig
+        .ask("GET /x?y HTTP/1.1\r\nHost: a.com:8080\r\n\r\n")
+        .await;
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (301, "https://a.com:8080/x?y")
+    );
     let secure = "GET / HTTP/1.1\r\nHost: a.com\r\nX-Forwarded-Proto: https\r\n\r\n";
     assert_eq!(rig.ask(secure).await.status, 404);
 }
@@ -143,7 +221,10 @@ async fn gotcha_7_https_redirect_keeps_the_port_unless_a_trusted_proxy_says_http
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn direct_responses_have_their_status_body_and_edits() {
     let direct = |status, body: &'static str, edits| Action::Direct {
-        response: DirectResponse { status, body: body.into() },
+        response: DirectResponse {
+            status,
+            body: body.into(),
+        },
         edits: HeaderEdits(edits),
     };
     let html = HeaderEdit::Set(
@@ -162,7 +243,10 @@ async fn direct_responses_have_their_status_body_and_edits() {
     assert_eq!(answer.header("content-type"), "text/plain");
     assert_eq!(rig.record().await.bytes, (0, 5));
     let answer = rig.get("/html").await;
-    assert_eq!((answer.status, answer.header("content-type")), (418, "text/html"));
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (418, "text/html")
+    );
     let answer = rig.get("/none").await;
     assert_eq!((answer.status, answer.header("content-length")), (204, ""));
     let answer = rig.ask("HEAD / HTTP/1.1\r\nHost: a.com\r\n\r\n").await;
@@ -171,14 +255,22 @@ async fn direct_responses_have_their_status_body_and_edits() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_clients_get_200_with_a_grpc_status_and_the_text_as_message() {
-    let rig = Site::of(vec![route("/uh", forward(0))]).cluster(Default::default(), &[]).serve().await;
+    let rig = Site::of(vec![route("/uh", forward(0))])
+        .cluster(Default::default(), &[])
+        .serve()
+        .await;
     let call = |path: &str| {
-        format!("POST {path} HTTP/1.1\r\nHost: a.com\r\nContent-Type: application/grpc+proto\r\nContent-Length: 0\r\n\r\n")
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: a.com\r\nContent-Type: application/grpc+proto\r\nContent-Length: 0\r\n\r\n"
+        )
     };
     let answer = rig.ask(call("/uh")).await;
     assert_eq!((answer.status, &*answer.body), (200, ""));
     assert_eq!(answer.header("content-type"), "application/grpc");
-    assert_eq!((answer.header("grpc-status"), answer.header("grpc-message")), ("14", "no healthy upstream"));
+    assert_eq!(
+        (answer.header("grpc-status"), answer.header("grpc-message")),
+        ("14", "no healthy upstream")
+    );
     let record = rig.record().await;
     assert_eq!((record.grpc_status, &*record.flags), (Some(14), "UH"));
     let answer = rig.ask(call("/nowhere")).await;

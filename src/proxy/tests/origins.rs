@@ -25,7 +25,18 @@ pub async fn echo() -> SocketAddr {
     http1(Arc::new(|request| Box::pin(echoed(request)))).await
 }
 
-/// The same over prior-knowledge HTTP/2, with gRPC-like trailers.
+/// The same after a while.
+pub async fn slow_echo(after: std::time::Duration) -> SocketAddr {
+    http1(Arc::new(move |request| {
+        Box::pin(async move {
+            tokio::time::sleep(after).await;
+            echoed(request).await
+        })
+    }))
+    .await
+}
+
+/// `echo` over prior-knowledge HTTP/2.
 pub async fn echo_h2c() -> SocketAddr {
     http2(Arc::new(|request| Box::pin(echoed(request)))).await
 }
@@ -109,14 +120,25 @@ async fn echoed(request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let mut text = format!("{} {} {:?}\n", head.method, head.uri, head.version);
     for (name, value) in &head.headers {
-        text.push_str(&format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
+        text.push_str(&format!(
+            "{name}: {}\n",
+            String::from_utf8_lossy(value.as_bytes())
+        ));
     }
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     text.push('\n');
     text.push_str(&String::from_utf8_lossy(&body));
     let mut response = Response::new(full(text));
-    response.headers_mut().insert("server", "origin".parse().unwrap());
-    response.headers_mut().insert("x-origin", "yes".parse().unwrap());
+    response
+        .headers_mut()
+        .insert("server", "origin".parse().unwrap());
+    response
+        .headers_mut()
+        .insert("x-origin", "yes".parse().unwrap());
     response
 }
 
@@ -126,6 +148,9 @@ pub fn full(text: impl Into<Bytes>) -> Body {
 
 /// A body followed by trailers.
 pub fn with_trailers(text: &'static str, trailers: HeaderMap) -> Body {
-    let frames = [Frame::data(Bytes::from_static(text.as_bytes())), Frame::trailers(trailers)];
+    let frames = [
+        Frame::data(Bytes::from_static(text.as_bytes())),
+        Frame::trailers(trailers),
+    ];
     BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames.map(Ok))))
 }

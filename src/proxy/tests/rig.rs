@@ -27,7 +27,9 @@ use crate::upstream::{DnsOptions, Serving, Upstreams};
 
 /// No test waits longer for anything.
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("it took too long")
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect("it took too long")
 }
 
 /// What a gateway serves.
@@ -87,11 +89,20 @@ impl Site {
         for (number, (cluster, addresses)) in (1..).zip(self.clusters.iter().zip(&self.endpoints)) {
             let endpoints = addresses
                 .iter()
-                .map(|addr| Endpoint { addr: *addr, weight: 1, origin: None })
+                .map(|addr| Endpoint {
+                    addr: *addr,
+                    weight: 1,
+                    origin: None,
+                })
                 .collect();
             let resolution = Resolution::Static(endpoints);
-            let endpoints = ClusterEndpoints { resolution, digest: Digest(number) };
-            table.clusters.insert(cluster.name.clone(), Arc::new(endpoints));
+            let endpoints = ClusterEndpoints {
+                resolution,
+                digest: Digest(number),
+            };
+            table
+                .clusters
+                .insert(cluster.name.clone(), Arc::new(endpoints));
         }
         let listener = Listener {
             addr: key,
@@ -113,18 +124,33 @@ impl Site {
 
         let records = Arc::new(Records::default());
         let gateway = Gateway::new(serving.clone(), records.clone(), self.limits.clone());
-        let conf = Arc::new(ServerConf { max_retries: MAX_ATTEMPTS, ..ServerConf::default() });
+        let conf = Arc::new(ServerConf {
+            max_retries: MAX_ATTEMPTS,
+            ..ServerConf::default()
+        });
         let mut proxy = http_proxy(&conf, gateway);
         proxy.server_options = Some(server_options(&self.limits));
         proxy.h2_options = Some(h2_options(&self.limits));
         let fds: ListenFds = Arc::new(parking_lot::Mutex::new(Fds::new()));
         let observer = Arc::new(Deaf);
-        let limits = ListenerLimits { keepalive_idle: self.limits.keepalive_idle, ..Default::default() };
+        let limits = ListenerLimits {
+            keepalive_idle: self.limits.keepalive_idle,
+            ..Default::default()
+        };
         let listeners = Listeners::new(Arc::new(proxy), fds, limits, observer);
         let outcomes = listeners.apply(&[key]).await;
-        assert!(matches!(outcomes[..], [ListenerOutcome::Opened(_)]), "{outcomes:?}");
+        assert!(
+            matches!(outcomes[..], [ListenerOutcome::Opened(_)]),
+            "{outcomes:?}"
+        );
         let address = listeners.open_addresses()[0];
-        Rig { address, records, serving, _upstreams: upstreams, _listeners: Box::new(listeners) }
+        Rig {
+            address,
+            records,
+            serving,
+            _upstreams: upstreams,
+            _listeners: Box::new(listeners),
+        }
     }
 }
 
@@ -148,7 +174,8 @@ impl Rig {
 
     /// GET of a path on `a.com`.
     pub async fn get(&self, path: &str) -> Answer {
-        self.ask(format!("GET {path} HTTP/1.1\r\nHost: a.com\r\n\r\n")).await
+        self.ask(format!("GET {path} HTTP/1.1\r\nHost: a.com\r\n\r\n"))
+            .await
     }
 
     /// The record of the next finished request.
@@ -205,8 +232,13 @@ impl Sink for Records {
             flags: record.flags.into(),
             details: record.details.into(),
             cause: record.cause.map(|cause| cause.kind),
-            owner: record.cause.and_then(|cause| cause.owner.as_ref().map(ToString::to_string)),
-            message: record.cause.map(|cause| cause.message.to_string()).unwrap_or_default(),
+            owner: record
+                .cause
+                .and_then(|cause| cause.owner.as_ref().map(ToString::to_string)),
+            message: record
+                .cause
+                .map(|cause| cause.message.to_string())
+                .unwrap_or_default(),
             path: text(record.path),
             authority: text(record.authority),
             request_id: text(record.request_id),
@@ -227,7 +259,10 @@ pub struct Client {
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self { stream: within(TcpStream::connect(address)).await.unwrap(), unread: Vec::new() }
+        Self {
+            stream: within(TcpStream::connect(address)).await.unwrap(),
+            unread: Vec::new(),
+        }
     }
 
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -266,7 +301,11 @@ impl Client {
             if let Some(end) = self.unread.windows(4).position(|four| four == b"\r\n\r\n") {
                 break end + 4;
             }
-            assert!(self.fill().await, "closed within a head: {:?}", String::from_utf8_lossy(&self.unread));
+            assert!(
+                self.fill().await,
+                "closed within a head: {:?}",
+                String::from_utf8_lossy(&self.unread)
+            );
         };
         let head: Vec<u8> = self.unread.drain(..end).collect();
         let head = String::from_utf8(head).unwrap();
@@ -276,14 +315,22 @@ impl Client {
             .map(|line| line.split_once(':').unwrap())
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
-        let mut answer = Answer { status, headers, body: String::new(), complete: true };
+        let mut answer = Answer {
+            status,
+            headers,
+            body: String::new(),
+            complete: true,
+        };
         if (100..200).contains(&status) || to_head || matches!(status, 204 | 304) {
             return answer;
         }
         let (body, complete) = if answer.header("transfer-encoding") == "chunked" {
             self.read_chunks().await
         } else {
-            let length = answer.headers.get("content-length").map(|length| length.parse().unwrap());
+            let length = answer
+                .headers
+                .get("content-length")
+                .map(|length| length.parse().unwrap());
             self.read_length(length).await
         };
         answer.body = String::from_utf8_lossy(&body).into_owned();
@@ -344,7 +391,9 @@ impl Answer {
     /// A header as the echoing origin received it; `None` if it did not.
     pub fn received(&self, name: &str) -> Option<&str> {
         let prefix = format!("{name}: ");
-        self.body.lines().find_map(|line| line.strip_prefix(&prefix))
+        self.body
+            .lines()
+            .find_map(|line| line.strip_prefix(&prefix))
     }
 
     /// The request line as the echoing origin received it.
@@ -370,7 +419,13 @@ pub fn host(pattern: &str, routes: Vec<Route>) -> VirtualHost {
 
 /// A route by prefix.
 pub fn route(prefix: &str, action: Action) -> Route {
-    route_by(UriMatch::Prefix { text: prefix.into(), ignore_case: false }, action)
+    route_by(
+        UriMatch::Prefix {
+            text: prefix.into(),
+            ignore_case: false,
+        },
+        action,
+    )
 }
 
 pub fn route_by(uri: UriMatch, action: Action) -> Route {
@@ -408,7 +463,10 @@ pub fn to(clusters: &[(u32, u64)]) -> Forward {
         })
         .collect();
     Forward {
-        total_weight: destinations.iter().map(|destination| destination.weight).sum(),
+        total_weight: destinations
+            .iter()
+            .map(|destination| destination.weight)
+            .sum(),
         destinations,
         rewrite: Rewrite::default(),
         timeout: None,

@@ -16,7 +16,10 @@ fn rewriting(rewrite: Rewrite) -> Action {
 
 async fn serve(routes: Vec<crate::plan::Route>) -> Rig {
     let origin = origins::echo().await;
-    Site::of(routes).cluster(Default::default(), &[origin]).serve().await
+    Site::of(routes)
+        .cluster(Default::default(), &[origin])
+        .serve()
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,13 +33,21 @@ async fn gotcha_12_the_host_is_matched_without_port_and_case_and_forwarded_as_re
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gotcha_13_a_trailing_dot_is_another_host() {
     let rig = Site::to(origins::echo().await).serve().await;
-    assert_eq!(rig.ask("GET / HTTP/1.1\r\nHost: a.com.\r\n\r\n").await.status, 404);
+    assert_eq!(
+        rig.ask("GET / HTTP/1.1\r\nHost: a.com.\r\n\r\n")
+            .await
+            .status,
+        404
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gotcha_14_prefixes_match_and_are_rewritten_textually() {
     let rewrite = Rewrite {
-        path: Some(PathRewrite::Prefix { length: 4, with: "/".into() }),
+        path: Some(PathRewrite::Prefix {
+            length: 4,
+            with: "/".into(),
+        }),
         authority: Some(HeaderValue::from_static("inner.local")),
     };
     let rig = serve(vec![route("/foo", rewriting(rewrite))]).await;
@@ -52,7 +63,10 @@ async fn gotcha_14_prefixes_match_and_are_rewritten_textually() {
 async fn gotcha_15_a_regex_is_anchored_and_never_sees_the_query() {
     let uri = UriMatch::Regex(regex::Regex::new("^(?:/r[0-9]+)$").unwrap());
     let rig = serve(vec![route_by(uri, forward(0))]).await;
-    assert_eq!(rig.get("/r12?x=y").await.request_line(), "GET /r12?x=y HTTP/1.1");
+    assert_eq!(
+        rig.get("/r12?x=y").await.request_line(),
+        "GET /r12?x=y HTTP/1.1"
+    );
     assert_eq!(rig.get("/r12/x").await.status, 404);
 }
 
@@ -76,21 +90,34 @@ async fn gotcha_22_host_in_header_edits_rewrites_the_authority_and_rewrite_autho
         forward.rewrite.authority = rewritten.map(HeaderValue::from_static);
         Action::Forward(forward)
     };
-    let mut site = Site::of(vec![route("/both", named(Some("rewritten.local"))), route("/", named(None))])
-        .cluster(Default::default(), &[origins::echo().await]);
-    site.http = HttpOptions { forwarded_host: true, ..HttpOptions::default() };
+    let mut site = Site::of(vec![
+        route("/both", named(Some("rewritten.local"))),
+        route("/", named(None)),
+    ])
+    .cluster(Default::default(), &[origins::echo().await]);
+    site.http = HttpOptions {
+        forwarded_host: true,
+        ..HttpOptions::default()
+    };
     let rig = site.serve().await;
     let answer = rig.get("/").await;
     assert_eq!(answer.received("host"), Some("edited.local"));
     assert_eq!(answer.received("x-forwarded-host"), Some("a.com"));
-    assert_eq!(rig.get("/both").await.received("host"), Some("rewritten.local"));
+    assert_eq!(
+        rig.get("/both").await.received("host"),
+        Some("rewritten.local")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn header_edits_reach_the_origin_and_the_client() {
     let literal = |value: &'static str| ValueTemplate::Literal(HeaderValue::from_static(value));
     let asked = |name: &str| {
-        ValueTemplate::Parts(vec![TemplatePart::Request { name: name.into(), alternative: None, max: None }])
+        ValueTemplate::Parts(vec![TemplatePart::Request {
+            name: name.into(),
+            alternative: None,
+            max: None,
+        }])
     };
     let mut forward = to(&[(0, 1)]);
     forward.destinations[0].request = HeaderEdits(vec![
@@ -107,14 +134,21 @@ async fn header_edits_reach_the_origin_and_the_client() {
         HeaderEdit::Set(HeaderName::from_static("server"), literal("other")),
     ]);
     let rig = serve(vec![route("/", Action::Forward(forward))]).await;
-    let answer = rig.ask("GET /p?q HTTP/1.1\r\nHost: a.com\r\nX-Secret: s\r\n\r\n").await;
+    let answer = rig
+        .ask("GET /p?q HTTP/1.1\r\nHost: a.com\r\nX-Secret: s\r\n\r\n")
+        .await;
     assert_eq!(answer.received("x-secret"), None);
     assert_eq!(answer.received("x-path"), Some("/p?q"));
     assert_eq!(answer.received("x-from"), Some("127.0.0.1"));
     assert_eq!(answer.header("x-origin"), "");
     assert_eq!(answer.header("x-served"), "by us");
     assert_eq!(answer.header("server"), "istio-envoy");
-    assert!(answer.header("x-envoy-upstream-service-time").parse::<u64>().is_ok());
+    assert!(
+        answer
+            .header("x-envoy-upstream-service-time")
+            .parse::<u64>()
+            .is_ok()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,7 +162,13 @@ async fn weights_split_the_traffic() {
     let mut client = Client::connect(rig.address).await;
     let mut second = 0;
     for _ in 0..400 {
-        assert_eq!(client.ask("GET / HTTP/1.1\r\nHost: a.com\r\n\r\n").await.status, 200);
+        assert_eq!(
+            client
+                .ask("GET / HTTP/1.1\r\nHost: a.com\r\n\r\n")
+                .await
+                .status,
+            200
+        );
         second += usize::from(rig.record().await.upstream_host == Some(origins[1]));
     }
     // 40 expected; outside of this once in ten million runs.

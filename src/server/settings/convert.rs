@@ -29,7 +29,9 @@ impl Settings {
         let mut bound = BTreeSet::new();
         for (declared, port) in &gateway.ports {
             if *declared == 0 || *port == 0 {
-                return Err(format!("gateway.ports: port 0 in `{declared}: {port}`; ports are 1 to 65535"));
+                return Err(format!(
+                    "gateway.ports: port 0 in `{declared}: {port}`; ports are 1 to 65535"
+                ));
             }
             if !bound.insert(port) {
                 return Err(format!(
@@ -38,7 +40,9 @@ impl Settings {
             }
         }
         if gateway.bind.is_empty() {
-            return Err("gateway.bind is empty; name at least one address, for example 0.0.0.0".into());
+            return Err(
+                "gateway.bind is empty; name at least one address, for example 0.0.0.0".into(),
+            );
         }
         if self.max_retries == 0 {
             return Err("max_retries: 0 would send no request at all; use 1 for no retries".into());
@@ -91,19 +95,20 @@ impl Settings {
 
     /// Pingora's server configuration. Its own grace period is 0: our signal watch drains.
     pub fn server_conf(&self) -> ServerConf {
-        let mut conf = ServerConf::default();
-        conf.threads = self.worker_threads();
-        conf.listener_tasks_per_fd = self.listener_tasks_per_fd;
-        conf.work_stealing = self.work_stealing;
-        conf.upstream_keepalive_pool_size = self.upstream_keepalive_pool_size;
-        conf.client_bind_to_ipv4.clone_from(&self.client_bind_to_ipv4);
-        conf.client_bind_to_ipv6.clone_from(&self.client_bind_to_ipv6);
-        conf.max_retries = self.max_retries;
-        conf.max_blocking_threads = self.max_blocking_threads;
-        conf.blocking_threads_ttl_seconds = self.blocking_threads_ttl_seconds;
-        conf.grace_period_seconds = Some(0);
-        conf.graceful_shutdown_timeout_seconds = Some(1);
-        conf
+        ServerConf {
+            threads: self.worker_threads(),
+            listener_tasks_per_fd: self.listener_tasks_per_fd,
+            work_stealing: self.work_stealing,
+            upstream_keepalive_pool_size: self.upstream_keepalive_pool_size,
+            client_bind_to_ipv4: self.client_bind_to_ipv4.clone(),
+            client_bind_to_ipv6: self.client_bind_to_ipv6.clone(),
+            max_retries: self.max_retries,
+            max_blocking_threads: self.max_blocking_threads,
+            blocking_threads_ttl_seconds: self.blocking_threads_ttl_seconds,
+            grace_period_seconds: Some(0),
+            graceful_shutdown_timeout_seconds: Some(1),
+            ..ServerConf::default()
+        }
     }
 
     /// What is recorded and where.
@@ -125,7 +130,10 @@ impl Settings {
             namespace: self.gateway.namespace.clone(),
             ..Workload::default()
         };
-        Ok(ObserveOptions { access_log, workload })
+        Ok(ObserveOptions {
+            access_log,
+            workload,
+        })
     }
 
     /// Limits of the listeners.
@@ -157,7 +165,10 @@ impl Settings {
 
     /// How names become addresses.
     pub fn dns_options(&self) -> DnsOptions {
-        DnsOptions { server: self.gateway.dns.server, ..DnsOptions::default() }
+        DnsOptions {
+            server: self.gateway.dns.server,
+            ..DnsOptions::default()
+        }
     }
 
     /// `threads`, or the processors this process may use (the cgroup's CPU quota counts).
@@ -174,5 +185,7 @@ pub fn address(key: &str, text: &str) -> Result<SocketAddr, String> {
     text.to_socket_addrs()
         .ok()
         .and_then(|mut found| found.next())
-        .ok_or_else(|| format!("{key}: `{text}` is not an address with a port, for example 127.0.0.1:15000"))
+        .ok_or_else(|| {
+            format!("{key}: `{text}` is not an address with a port, for example 127.0.0.1:15000")
+        })
 }

@@ -12,7 +12,7 @@ use crate::base::{Code, Finding, Origin, Position, clock};
 use crate::model::Object;
 use crate::source::contents::{self, Contents};
 use crate::source::walk::{Identity, Stamp};
-use crate::source::yaml::{self, KeyNames};
+use crate::source::yaml::{self, KeyNames, YamlError};
 
 use super::LoadOptions;
 
@@ -81,7 +81,7 @@ impl File {
             Ok(bytes) => bytes,
             Err(finding) => {
                 (self.stamp, self.digest) = (None, None);
-                self.fail(vec![finding]);
+                self.fail(vec![*finding]);
                 return None;
             }
         };
@@ -90,32 +90,30 @@ impl File {
             return None;
         }
         self.digest = Some(digest);
-        let parsed = text_of(&bytes, &self.name).and_then(|text| {
-            yaml::parse(text, keys).map_err(|error| {
-                let column = error.position.column;
-                let place = if column > 0 {
-                    format!(" (column {column})")
-                } else {
-                    String::new()
-                };
-                Finding::new(Code::INVALID_YAML, format!("{}{place}", error.message))
-                    .at(&Origin::new(self.name.clone(), error.position, 0))
-                    .hint(error.hint)
-            })
-        });
+        let has_objects = self
+            .contents
+            .as_ref()
+            .is_some_and(|old| !old.objects.is_empty());
+        if bytes.is_empty() && has_objects {
+            // Most who write a file empty it first, and not all fill it at once.
+            let finding = Finding::new(Code::INVALID_YAML, "the file is empty now")
+                .at(&Origin::new(self.name.clone(), Position::default(), 0))
+                .hint("remove the file if its objects are to go");
+            self.fail(vec![finding]);
+            return None;
+        }
+        let parsed = text_of(&bytes, &self.name)
+            .and_then(|text| yaml::parse(text, keys).map_err(|error| self.invalid(&error)));
         let new = match parsed {
-            Ok(documents) => contents::read(documents, &self.name, &options.namespace),
+            Ok(documents) => contents::read(documents, &self.name, &options.namespace, keys),
             Err(finding) => {
-                self.fail(vec![finding]);
+                self.fail(vec![*finding]);
                 return None;
             }
         };
         // An object whose `kind` or name got lost would silently take its traffic along.
-        let loses_objects = new.lost > 0
-            && self
-                .contents
-                .as_ref()
-                .is_some_and(|old| old.lost == 0 && !old.objects.is_empty());
+        let was_whole = self.contents.as_ref().is_some_and(|old| old.lost == 0);
+        let loses_objects = new.lost > 0 && was_whole && has_objects;
         if loses_objects {
             self.fail(new.findings);
             return None;
@@ -130,6 +128,16 @@ impl File {
         (!added.is_empty() || !removed.is_empty()).then_some((removed, added))
     }
 
+    fn invalid(&self, error: &YamlError) -> Box<Finding> {
+        let place = match error.position.column {
+            0 => String::new(),
+            column => format!(" (column {column})"),
+        };
+        let finding = Finding::new(Code::INVALID_YAML, format!("{}{place}", error.message));
+        let origin = Origin::new(self.name.clone(), error.position, 0);
+        Box::new(finding.at(&origin).hint(error.hint))
+    }
+
     /// Notes why the newest version does not count.
     fn fail(&mut self, mut findings: Vec<Finding>) {
         if self.contents.is_some() {
@@ -142,11 +150,11 @@ impl File {
         self.failure = findings;
     }
 
-    fn bytes(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, Finding> {
+    fn bytes(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, Box<Finding>> {
         let origin = Origin::new(self.name.clone(), Position::default(), 0);
-        let unreadable = |error: &io::Error| unreadable(&origin, error);
-        let mut file = fs::File::open(path).map_err(|error| unreadable(&error))?;
-        let metadata = file.metadata().map_err(|error| unreadable(&error))?;
+        let unreadable = |error: io::Error| Box::new(unreadable(&origin, &error));
+        let mut file = fs::File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
         let stamp = Stamp::of(&metadata);
         self.identity = Some(stamp.identity);
         let mut bytes = Vec::new();
@@ -154,16 +162,15 @@ impl File {
             file.by_ref()
                 .take(limit.saturating_add(1))
                 .read_to_end(&mut bytes)
-                .map_err(|error| unreadable(&error))?;
+                .map_err(unreadable)?;
         }
         if stamp.length > limit || u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
             let message = format!(
                 "the file has {} bytes, more than the {limit} that are read",
                 stamp.length
             );
-            return Err(Finding::new(Code::FILE_TOO_LARGE, message)
-                .at(&origin)
-                .hint("split it into several files"));
+            let finding = Finding::new(Code::FILE_TOO_LARGE, message).at(&origin);
+            return Err(Box::new(finding.hint("split it into several files")));
         }
         let now = i64::try_from(clock::since_epoch().as_secs()).unwrap_or(i64::MAX);
         let is_settled = now.saturating_sub(stamp.age_mark()) > SETTLED_AFTER_SECONDS;
@@ -199,15 +206,14 @@ fn digest(bytes: &[u8]) -> u64 {
 }
 
 /// The bytes as text, without a byte order mark.
-fn text_of<'b>(bytes: &'b [u8], name: &Arc<str>) -> Result<&'b str, Finding> {
+fn text_of<'b>(bytes: &'b [u8], name: &Arc<str>) -> Result<&'b str, Box<Finding>> {
     let place = |offset: usize, what: String, hint: &str| {
         let before = bytes.get(..offset).unwrap_or_default();
         let lines = before.iter().filter(|byte| **byte == b'\n').count();
         let line = u32::try_from(lines).unwrap_or(u32::MAX).saturating_add(1);
         let origin = Origin::new(name.clone(), Position { line, column: 1 }, 0);
-        Finding::new(Code::INVALID_YAML, format!("{what} at byte {offset}"))
-            .at(&origin)
-            .hint(hint)
+        let finding = Finding::new(Code::INVALID_YAML, format!("{what} at byte {offset}"));
+        Box::new(finding.at(&origin).hint(hint))
     };
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,

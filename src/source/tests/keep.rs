@@ -46,6 +46,20 @@ fn a_document_that_stops_being_an_object_keeps_the_file_as_it_was() {
 }
 
 #[test]
+fn a_file_that_is_emptied_first_and_filled_later_never_loses_its_objects() {
+    let folder = Folder::new();
+    let path = folder.write("a.yaml", service("a"));
+    let mut loader = folder.loader();
+    loader.load();
+    folder.write("a.yaml", "");
+    let inventory = loader.reload(std::slice::from_ref(&path));
+    assert_eq!(names(&inventory), ["default/a"]);
+    assert_eq!(codes(&inventory), ["InvalidYaml a.yaml"]);
+    folder.write("a.yaml", "# emptied for good");
+    assert_eq!(names(&loader.reload(&[path])), [""; 0]);
+}
+
+#[test]
 fn a_removed_file_takes_its_objects_with_it() {
     let folder = Folder::new();
     folder.write("b.yaml", service("b"));

@@ -146,8 +146,9 @@ proptest! {
 
 #[test]
 fn the_manifest_that_is_mutated_is_a_good_one() {
-    let documents = yaml::parse(MANIFEST, &mut yaml::KeyNames::default()).unwrap();
-    let contents = contents::read(documents, &"a.yaml".into(), &"default".into());
+    let mut names = yaml::KeyNames::default();
+    let documents = yaml::parse(MANIFEST, &mut names).unwrap();
+    let contents = contents::read(documents, &"a.yaml".into(), &"default".into(), &mut names);
     assert_eq!(contents.objects.len(), 3);
     assert_eq!(contents.findings, []);
     assert!(

@@ -80,10 +80,10 @@ fn gotcha_20_a_name_with_a_dot_is_literal_and_the_hint_says_the_full_one() {
 
 #[test]
 fn the_same_missing_destination_is_reported_once_for_all_listeners() {
-    let objects = objects(&service("reviews", "default", &["v1"]));
+    let versions = versions(&service("reviews", "default", &["v1"]));
     let options = Options::default();
     let mut findings = Findings::new();
-    let mut registry = Registry::build(&objects, &options, &mut findings);
+    let mut registry = Registry::build(&versions, &options, &mut findings);
     let origin = Origin::new("vs.yaml".into(), Position::default(), 0);
     let object = ObjectKey {
         kind: Kind::VirtualService,

@@ -47,7 +47,7 @@ fn policy_faults(policy: &str) -> Vec<String> {
 fn a_host_must_be_a_name_or_a_wildcard() {
     assert_eq!(faults("  host: ''"), ["spec.host"]);
     assert_eq!(faults("  host: 'a.*.com'"), ["spec.host"]);
-    for host in ["reviews", "'*.local'", "'*'", "a_b.example.com", "10.0.0.1"] {
+    for host in ["reviews", "'*.local'", "'*'", "10.0.0.1"] {
         assert_eq!(faults(&format!("  host: {host}")), [""; 0], "{host}");
     }
 }
@@ -55,7 +55,7 @@ fn a_host_must_be_a_name_or_a_wildcard() {
 #[test]
 fn a_subset_name_must_be_a_label_and_its_own() {
     let spec = "  host: reviews
-  subsets: [{name: v1}, {name: V2}, {name: v1}, {labels: {a: b}}]";
+  subsets: [{name: v1}, {name: V_2}, {name: v1}, {labels: {a: b}}]";
     assert_eq!(
         faults(spec),
         [
