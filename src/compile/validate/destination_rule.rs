@@ -73,7 +73,9 @@ impl Check<'_> {
     }
 
     fn policy(&mut self, path: &FieldPath, policy: &TrafficPolicy) {
-        if *policy == TrafficPolicy::default() {
+        // What could not be read is missing here without the block being empty.
+        let readable = self.object.issues_under(path).next().is_none();
+        if readable && *policy == TrafficPolicy::default() {
             self.fault(
                 path,
                 "the traffic policy is empty",
@@ -215,7 +217,8 @@ impl Check<'_> {
     fn pool(&mut self, path: &FieldPath, pool: Option<&ConnectionPool>) {
         let Some(pool) = pool else { return };
         let path = path.field("connectionPool");
-        if pool.tcp.is_none() && pool.http.is_none() {
+        let readable = self.object.issues_under(&path).next().is_none();
+        if readable && pool.tcp.is_none() && pool.http.is_none() {
             self.fault(
                 &path,
                 "the connection pool is empty",

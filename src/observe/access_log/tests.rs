@@ -36,14 +36,14 @@ fn lines_are_dropped_and_counted_while_nobody_reads_and_no_request_waits() {
     let (mut reader, sink) = std::io::pipe().unwrap();
     let log = log(Box::new(sink), 4_096);
     let line = "x".repeat(999);
-    // More than the pipe, the writer's batch and the buffer hold together.
-    let sent = 1_000;
-    for _ in 0..sent {
+    // The pipe, the writer's batch and the buffer hold a few hundred lines together.
+    let mut sent = 0;
+    while log.dropped.get() == 0 {
+        assert!(sent < 100_000, "nothing is dropped");
         log.write(&path(&line));
+        sent += 1;
     }
-    assert!(!log.flush(Duration::from_millis(1)));
     let dropped = log.dropped.get();
-    assert!(dropped > 0);
     drop(log);
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
