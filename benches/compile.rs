@@ -30,6 +30,10 @@ fn whole(bencher: Bencher<'_, '_>, count: usize) {
     let inventory = inventory(count);
     assert!(inventory.objects.len() > count, "{:?}", inventory.findings);
     bencher.bench_local(|| {
-        compile(black_box(&inventory), &LastGood::default(), &Options::default())
+        compile(
+            black_box(&inventory),
+            &LastGood::default(),
+            &Options::default(),
+        )
     });
 }

@@ -1,6 +1,6 @@
 //! What choosing an endpoint costs: 3 and 5,000 endpoints, every balance, even and uneven weights.
 //!
-//! The promise is 60 ns at any size, counting and uncounting the request included.
+//! The promise is 60 ns at either size, counting and uncounting the request included.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,35 +20,35 @@ fn main() {
     divan::main();
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 1000)]
 fn least_request(bencher: Bencher, count: u32) {
     pick(bencher, Balance::LeastRequest, count, |_| 1);
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 1000)]
 fn least_request_weighted(bencher: Bencher, count: u32) {
     pick(bencher, Balance::LeastRequest, count, |index| {
         1 + index % 10
     });
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 1000)]
 fn round_robin(bencher: Bencher, count: u32) {
     pick(bencher, Balance::RoundRobin, count, |_| 1);
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 1000)]
 fn round_robin_weighted(bencher: Bencher, count: u32) {
     pick(bencher, Balance::RoundRobin, count, |index| 1 + index % 10);
 }
 
-#[divan::bench(args = ENDPOINTS)]
+#[divan::bench(args = ENDPOINTS, sample_size = 1000)]
 fn random(bencher: Bencher, count: u32) {
     pick(bencher, Balance::Random, count, |_| 1);
 }
 
 /// The peer that Pingora is handed; once per request as well.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn peer(bencher: Bencher) {
     with_cluster(
         Balance::LeastRequest,

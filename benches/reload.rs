@@ -12,7 +12,11 @@ use std::time::{Duration, Instant};
 const CHANGES: usize = 60;
 
 fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 fn virtual_service(n: usize, text: &str) -> String {
@@ -35,26 +39,42 @@ fn fixed(folder: &Path) {
 }
 
 fn body(stream: &mut TcpStream, host: &str) -> String {
-    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes()).unwrap();
+    stream
+        .write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
+        .unwrap();
     let mut buffer = [0; 4096];
     let got = stream.read(&mut buffer).unwrap();
-    String::from_utf8_lossy(&buffer[..got]).rsplit("\r\n").next().unwrap_or_default().to_owned()
+    String::from_utf8_lossy(&buffer[..got])
+        .rsplit("\r\n")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn resident_kib(child: &Child) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 fn main() {
-    let count = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(5_000);
+    let count = std::env::args()
+        .filter_map(|argument| argument.parse().ok())
+        .next()
+        .unwrap_or(5_000);
     let folder = tempfile::tempdir().unwrap();
     let manifests = folder.path().join("manifests");
     std::fs::create_dir(&manifests).unwrap();
     fixed(&manifests);
     for n in 0..count {
-        std::fs::write(manifests.join(format!("vs-{n}.yaml")), virtual_service(n, "first")).unwrap();
+        std::fs::write(
+            manifests.join(format!("vs-{n}.yaml")),
+            virtual_service(n, "first"),
+        )
+        .unwrap();
     }
     let (port, admin, status, metrics) = (free_port(), free_port(), free_port(), free_port());
     let settings = folder.path().join("settings.yaml");
@@ -77,12 +97,20 @@ fn main() {
         if let Ok(stream) = TcpStream::connect(addr) {
             break stream;
         }
-        assert!(started.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none());
+        assert!(
+            started.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none()
+        );
         std::thread::sleep(Duration::from_millis(5));
     };
     stream.set_nodelay(true).unwrap();
-    println!("{count} VirtualServices: serving after {} ms", started.elapsed().as_millis());
-    println!("{count} VirtualServices: resident {} KiB at first", resident_kib(&child));
+    println!(
+        "{count} VirtualServices: serving after {} ms",
+        started.elapsed().as_millis()
+    );
+    println!(
+        "{count} VirtualServices: resident {} KiB at first",
+        resident_kib(&child)
+    );
     let mut times = Vec::new();
     for turn in 0..CHANGES {
         let n = turn * 7919 % count;
@@ -92,7 +120,10 @@ fn main() {
         let changed = Instant::now();
         std::fs::rename(&next, manifests.join(format!("vs-{n}.yaml"))).unwrap();
         while body(&mut stream, &format!("host-{n}.example.com")) != text {
-            assert!(changed.elapsed() < Duration::from_secs(30), "the change never came");
+            assert!(
+                changed.elapsed() < Duration::from_secs(30),
+                "the change never came"
+            );
         }
         times.push(changed.elapsed());
     }
@@ -100,9 +131,15 @@ fn main() {
     let at = |share: usize| times[(times.len() - 1) * share / 100].as_micros() as f64 / 1000.0;
     println!(
         "{count} VirtualServices: change to live route, {CHANGES} changes: min {:.1} median {:.1} p90 {:.1} max {:.1} ms",
-        at(0), at(50), at(90), at(100)
+        at(0),
+        at(50),
+        at(90),
+        at(100)
     );
-    println!("{count} VirtualServices: resident {} KiB after {CHANGES} changes", resident_kib(&child));
+    println!(
+        "{count} VirtualServices: resident {} KiB after {CHANGES} changes",
+        resident_kib(&child)
+    );
     child.kill().unwrap();
     child.wait().unwrap();
 }

@@ -20,7 +20,11 @@ struct Gateway {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Answers every request with 1 KiB on connections that stay open.
@@ -36,7 +40,10 @@ fn origin() -> u16 {
                 let mut buffer = [0; 8192];
                 let mut held = 0;
                 loop {
-                    let got = stream.read(&mut buffer[held..]).ok().filter(|got| *got > 0)?;
+                    let got = stream
+                        .read(&mut buffer[held..])
+                        .ok()
+                        .filter(|got| *got > 0)?;
                     held += got;
                     if buffer[..held].ends_with(b"\r\n\r\n") {
                         held = 0;
@@ -84,7 +91,12 @@ fn start(rules: usize, exact: bool, origin: u16) -> Gateway {
     while TcpStream::connect(addr).is_err() {
         std::thread::sleep(Duration::from_millis(10));
     }
-    Gateway { child, addr, path: format!("/service-{:05}/", rules - 1), _folder: folder }
+    Gateway {
+        child,
+        addr,
+        path: format!("/service-{:05}/", rules - 1),
+        _folder: folder,
+    }
 }
 
 /// User and system time of a process in clock ticks.
@@ -98,7 +110,10 @@ fn ticks(child: &Child) -> u64 {
 fn round(gateway: &Gateway) -> f64 {
     let mut stream = TcpStream::connect(gateway.addr).unwrap();
     stream.set_nodelay(true).unwrap();
-    let request = format!("GET {} HTTP/1.1\r\nHost: bench.example.com\r\n\r\n", gateway.path);
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: bench.example.com\r\n\r\n",
+        gateway.path
+    );
     let mut buffer = vec![0; 65536];
     let before = ticks(&gateway.child);
     for _ in 0..REQUESTS {
@@ -116,10 +131,16 @@ fn round(gateway: &Gateway) -> f64 {
 }
 
 fn main() {
-    let many = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(50_000);
+    let many = std::env::args()
+        .filter_map(|argument| argument.parse().ok())
+        .next()
+        .unwrap_or(50_000);
     let origin = origin();
-    let mut gateways =
-        [("1 rule", start(1, false, origin)), ("many prefixes", start(many, false, origin)), ("many exact", start(many, true, origin))];
+    let mut gateways = [
+        ("1 rule", start(1, false, origin)),
+        ("many prefixes", start(many, false, origin)),
+        ("many exact", start(many, true, origin)),
+    ];
     let mut costs = [const { Vec::new() }; 3];
     for turn in 0..=ROUNDS {
         for ((_, gateway), costs) in gateways.iter().zip(&mut costs) {

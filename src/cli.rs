@@ -30,7 +30,10 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let asked = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
             // A closed pipe is no reason to fail: the reader has seen enough.
             let _ = error.print();
             return ExitCode::from(if asked { 0 } else { COULD_NOT_RUN });

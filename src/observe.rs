@@ -7,8 +7,10 @@ mod access_log;
 mod counters;
 mod field;
 mod format;
+mod histogram;
 mod line;
 mod observer;
+mod out;
 pub mod record;
 mod requests;
 

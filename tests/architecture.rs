@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 /// Rooms and what they may import, beside themselves.
 fn rooms() -> BTreeMap<&'static str, Vec<&'static str>> {
     let all = vec![
-        "base", "model", "source", "compile", "plan", "policy", "observe", "upstream", "listener", "proxy",
-        "admin",
+        "base", "model", "source", "compile", "plan", "policy", "observe", "upstream", "listener",
+        "proxy", "admin",
     ];
     BTreeMap::from([
         ("base", vec![]),
@@ -20,9 +20,15 @@ fn rooms() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("observe", vec!["base", "plan"]),
         ("upstream", vec!["base", "plan", "policy", "observe"]),
         ("listener", vec!["base", "plan", "observe"]),
-        ("proxy", vec!["base", "plan", "policy", "upstream", "observe", "listener"]),
+        (
+            "proxy",
+            vec!["base", "plan", "policy", "upstream", "observe", "listener"],
+        ),
         // The explanation of a request applies the same rewrites and edits as the proxy does.
-        ("admin", vec!["base", "plan", "policy", "upstream", "observe"]),
+        (
+            "admin",
+            vec!["base", "plan", "policy", "upstream", "observe"],
+        ),
         ("server", all.clone()),
         ("cli", [all, vec!["server"]].concat()),
     ])
@@ -58,7 +64,13 @@ fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
 }
 
 fn room(path: &Path) -> Option<String> {
-    let name = path.components().nth(1)?.as_os_str().to_str()?.trim_end_matches(".rs").to_owned();
+    let name = path
+        .components()
+        .nth(1)?
+        .as_os_str()
+        .to_str()?
+        .trim_end_matches(".rs")
+        .to_owned();
     rooms().contains_key(name.as_str()).then_some(name)
 }
 
@@ -73,7 +85,10 @@ fn is_test(path: &Path) -> bool {
 
 /// The text without its trailing test module and without comments.
 fn code(text: &str) -> String {
-    let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap_or(text);
+    let text = text
+        .split("\n#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text);
     text.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
         .collect::<Vec<_>>()
@@ -85,7 +100,9 @@ fn a_room_imports_only_the_rooms_it_may() {
     let rooms = rooms();
     let mut wrong = Vec::new();
     for (path, text) in sources(&["src"]) {
-        let Some(room) = room(&path).filter(|_| !is_test(&path)) else { continue };
+        let Some(room) = room(&path).filter(|_| !is_test(&path)) else {
+            continue;
+        };
         let text = code(&text);
         for part in text.split("crate::").skip(1) {
             let groups: Vec<&str> = match part.strip_prefix('{') {
@@ -93,8 +110,11 @@ fn a_room_imports_only_the_rooms_it_may() {
                 None => vec![part],
             };
             for group in groups {
-                let target: String =
-                    group.trim().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                let target: String = group
+                    .trim()
+                    .chars()
+                    .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                    .collect();
                 if target != room
                     && rooms.contains_key(target.as_str())
                     && !rooms[room.as_str()].contains(&target.as_str())
@@ -110,11 +130,17 @@ fn a_room_imports_only_the_rooms_it_may() {
 #[test]
 fn no_two_rooms_import_each_other() {
     fn reaches(from: &str, to: &str, rooms: &BTreeMap<&str, Vec<&str>>, depth: usize) -> bool {
-        depth > 0 && rooms[from].iter().any(|next| *next == to || reaches(next, to, rooms, depth - 1))
+        depth > 0
+            && rooms[from]
+                .iter()
+                .any(|next| *next == to || reaches(next, to, rooms, depth - 1))
     }
     let rooms = rooms();
     for room in rooms.keys() {
-        assert!(!reaches(room, room, &rooms, rooms.len()), "{room} reaches itself");
+        assert!(
+            !reaches(room, room, &rooms, rooms.len()),
+            "{room} reaches itself"
+        );
     }
 }
 
@@ -122,10 +148,18 @@ fn no_two_rooms_import_each_other() {
 fn pingora_server_and_session_types_are_named_only_where_requests_and_sockets_live() {
     let allowed = ["listener", "proxy", "upstream", "server", "admin"];
     for (path, text) in sources(&["src"]) {
-        let Some(room) = room(&path).filter(|_| !is_test(&path)) else { continue };
-        let text = code(&text).replace("pingora::http", "").replace("pingora_http", "");
+        let Some(room) = room(&path).filter(|_| !is_test(&path)) else {
+            continue;
+        };
+        let text = code(&text)
+            .replace("pingora::http", "")
+            .replace("pingora_http", "");
         let named = text.contains("pingora_") || text.contains("pingora::");
-        assert!(!named || allowed.contains(&room.as_str()), "{} names Pingora", path.display());
+        assert!(
+            !named || allowed.contains(&room.as_str()),
+            "{} names Pingora",
+            path.display()
+        );
     }
 }
 
@@ -140,7 +174,11 @@ fn no_file_is_longer_than_500_lines() {
 #[test]
 fn every_module_says_what_it_is() {
     for (path, text) in sources(&["src", "benches"]) {
-        assert!(text.starts_with("//!") || is_test(&path), "{} has no module doc", path.display());
+        assert!(
+            text.starts_with("//!") || is_test(&path),
+            "{} has no module doc",
+            path.display()
+        );
     }
 }
 
@@ -151,7 +189,14 @@ fn nothing_outside_tests_can_panic_on_purpose() {
             continue;
         }
         let text = code(&text);
-        for banned in [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "unsafe {"] {
+        for banned in [
+            ".unwrap()",
+            ".expect(",
+            "panic!(",
+            "todo!(",
+            "unimplemented!(",
+            "unsafe {",
+        ] {
             assert!(!text.contains(banned), "{} uses {banned}", path.display());
         }
     }
@@ -161,11 +206,24 @@ fn nothing_outside_tests_can_panic_on_purpose() {
 fn names_are_the_fields_nouns() {
     for (path, text) in sources(&["src"]) {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(!["utils", "util", "common", "misc", "helpers"].contains(&name.as_str()), "{}", path.display());
+        assert!(
+            !["utils", "util", "common", "misc", "helpers"].contains(&name.as_str()),
+            "{}",
+            path.display()
+        );
         for line in code(&text).lines() {
             for kind in ["struct ", "enum ", "trait "] {
-                let Some(rest) = line.trim_start().trim_start_matches("pub ").strip_prefix(kind) else { continue };
-                let noun: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric()).collect();
+                let Some(rest) = line
+                    .trim_start()
+                    .trim_start_matches("pub ")
+                    .strip_prefix(kind)
+                else {
+                    continue;
+                };
+                let noun: String = rest
+                    .chars()
+                    .take_while(|c| c.is_ascii_alphanumeric())
+                    .collect();
                 for banned in ["Manager", "Helper", "Info"] {
                     assert!(!noun.ends_with(banned), "{}: {noun}", path.display());
                 }

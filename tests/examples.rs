@@ -24,10 +24,17 @@ fn compiled(example: &str) -> Compiled {
 fn outcome(plan: &Plan, host: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let addr: SocketAddr = "0.0.0.0:80".parse().unwrap();
     let listener = plan.listener(addr).expect("a listener on port 80");
-    let (path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+    let (path, query) = path
+        .split_once('?')
+        .map_or((path, None), |(path, query)| (path, Some(query)));
     let headers: HeaderMap = headers
         .iter()
-        .map(|(name, value)| (HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap()))
+        .map(|(name, value)| {
+            (
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            )
+        })
         .collect();
     let request = Request {
         host,
@@ -54,7 +61,11 @@ fn outcome(plan: &Plan, host: &str, path: &str, headers: &[(&str, &str)]) -> Str
                 .join(", "),
             Action::Redirect { redirect, .. } => format!("redirect {}", redirect.status),
             Action::Direct { response, .. } => {
-                format!("{} {}", response.status, String::from_utf8_lossy(&response.body).trim())
+                format!(
+                    "{} {}",
+                    response.status,
+                    String::from_utf8_lossy(&response.body).trim()
+                )
             }
             Action::Fenced(fence) => format!("fenced {}", fence.reason),
         },
@@ -90,7 +101,10 @@ fn every_example_is_clean_and_has_a_readme_of_five_lines() {
 #[test]
 fn every_example_decides_as_its_readme_says() {
     let shop = "shop.example.com";
-    let (v1, v2) = ("outbound|80|v1|shop.internal", "outbound|80|v2|shop.internal");
+    let (v1, v2) = (
+        "outbound|80|v1|shop.internal",
+        "outbound|80|v2|shop.internal",
+    );
     let jason = [("end-user", "jason")];
     let beta = [("x-beta", "true")];
     type Case<'a> = (&'a str, &'a str, &'a str, &'a [(&'a str, &'a str)], String);
@@ -98,38 +112,166 @@ fn every_example_decides_as_its_readme_says() {
         ("canary-split", shop, "/", &[], format!("{v1} 90, {v2} 10")),
         ("canary-split", "other.example.com", "/", &[], "404".into()),
         ("header-routing", shop, "/", &jason, format!("{v2} 1")),
-        ("header-routing", shop, "/?preview=yes", &[], format!("{v2} 1")),
-        ("header-routing", shop, "/?preview=no", &[("end-user", "Jason")], format!("{v1} 1")),
-        ("rewrite-redirect", shop, "/catalogue", &[], "redirect 308".into()),
-        ("rewrite-redirect", shop, "/api/v1/cart", &[], "outbound|80||shop.internal 1".into()),
-        ("rewrite-redirect", shop, "/item/7", &[], "outbound|80||shop.internal 1".into()),
-        ("rewrite-redirect", shop, "/admin", &[], "403 not here".into()),
+        (
+            "header-routing",
+            shop,
+            "/?preview=yes",
+            &[],
+            format!("{v2} 1"),
+        ),
+        (
+            "header-routing",
+            shop,
+            "/?preview=no",
+            &[("end-user", "Jason")],
+            format!("{v1} 1"),
+        ),
+        (
+            "rewrite-redirect",
+            shop,
+            "/catalogue",
+            &[],
+            "redirect 308".into(),
+        ),
+        (
+            "rewrite-redirect",
+            shop,
+            "/api/v1/cart",
+            &[],
+            "outbound|80||shop.internal 1".into(),
+        ),
+        (
+            "rewrite-redirect",
+            shop,
+            "/item/7",
+            &[],
+            "outbound|80||shop.internal 1".into(),
+        ),
+        (
+            "rewrite-redirect",
+            shop,
+            "/admin",
+            &[],
+            "403 not here".into(),
+        ),
         ("rewrite-redirect", shop, "/", &[], "404".into()),
-        ("delegate", shop, "/cart/checkout", &[], "outbound|80|v2|cart.internal 1".into()),
-        ("delegate", shop, "/cart", &[], "outbound|80|v1|cart.internal 1".into()),
-        ("delegate", shop, "/", &[], "200 the shop's front page".into()),
-        ("merged-virtual-services", shop, "/cart", &[], "200 cart".into()),
-        ("merged-virtual-services", shop, "/", &[], "200 front page".into()),
-        ("merged-virtual-services", "x.example.com", "/cart", &[], "200 some other host".into()),
-        ("cluster-export", "reviews.example.com", "/next", &[], "outbound|9080|v2|reviews.default.svc.cluster.local 1".into()),
-        ("cluster-export", "reviews.example.com", "/", &[], "outbound|9080|v1|reviews.default.svc.cluster.local 1".into()),
-        ("external-dns", "api.example.com", "/v2", &[], "outbound|80||backend.example.net 1".into()),
-        ("https-redirect", "any.example.com", "/", &[], "https".into()),
-        ("quickstart", "anything", "/cart", &[], "outbound|80||cart.demo.internal 1".into()),
+        (
+            "delegate",
+            shop,
+            "/cart/checkout",
+            &[],
+            "outbound|80|v2|cart.internal 1".into(),
+        ),
+        (
+            "delegate",
+            shop,
+            "/cart",
+            &[],
+            "outbound|80|v1|cart.internal 1".into(),
+        ),
+        (
+            "delegate",
+            shop,
+            "/",
+            &[],
+            "200 the shop's front page".into(),
+        ),
+        (
+            "merged-virtual-services",
+            shop,
+            "/cart",
+            &[],
+            "200 cart".into(),
+        ),
+        (
+            "merged-virtual-services",
+            shop,
+            "/",
+            &[],
+            "200 front page".into(),
+        ),
+        (
+            "merged-virtual-services",
+            "x.example.com",
+            "/cart",
+            &[],
+            "200 some other host".into(),
+        ),
+        (
+            "cluster-export",
+            "reviews.example.com",
+            "/next",
+            &[],
+            "outbound|9080|v2|reviews.default.svc.cluster.local 1".into(),
+        ),
+        (
+            "cluster-export",
+            "reviews.example.com",
+            "/",
+            &[],
+            "outbound|9080|v1|reviews.default.svc.cluster.local 1".into(),
+        ),
+        (
+            "external-dns",
+            "api.example.com",
+            "/v2",
+            &[],
+            "outbound|80||backend.example.net 1".into(),
+        ),
+        (
+            "https-redirect",
+            "any.example.com",
+            "/",
+            &[],
+            "https".into(),
+        ),
+        (
+            "quickstart",
+            "anything",
+            "/cart",
+            &[],
+            "outbound|80||cart.demo.internal 1".into(),
+        ),
         ("quickstart", "anything", "/old", &[], "redirect 301".into()),
-        ("quickstart", "anything", "/hello", &[], "200 hello from the gateway".into()),
-        ("quickstart", "anything", "/", &beta, "outbound|80|v2|shop.demo.internal 1".into()),
-        ("quickstart", "anything", "/", &[], "outbound|80|v1|shop.demo.internal 90, outbound|80|v2|shop.demo.internal 10".into()),
+        (
+            "quickstart",
+            "anything",
+            "/hello",
+            &[],
+            "200 hello from the gateway".into(),
+        ),
+        (
+            "quickstart",
+            "anything",
+            "/",
+            &beta,
+            "outbound|80|v2|shop.demo.internal 1".into(),
+        ),
+        (
+            "quickstart",
+            "anything",
+            "/",
+            &[],
+            "outbound|80|v1|shop.demo.internal 90, outbound|80|v2|shop.demo.internal 10".into(),
+        ),
     ];
     for (example, host, path, headers, expected) in cases {
         let compiled = compiled(example);
-        assert_eq!(outcome(&compiled.plan, host, path, headers), expected, "{example} {host}{path}");
+        assert_eq!(
+            outcome(&compiled.plan, host, path, headers),
+            expected,
+            "{example} {host}{path}"
+        );
     }
 }
 
 #[test]
 fn the_settings_example_is_what_pingress_settings_prints() {
     let text = std::fs::read_to_string(conf().join("pingress.yaml")).unwrap();
-    assert_eq!(text, Settings::yaml(), "rewrite it with `pingress settings --format yaml > conf/pingress.yaml`");
+    assert_eq!(
+        text,
+        Settings::yaml(),
+        "rewrite it with `pingress settings --format yaml > conf/pingress.yaml`"
+    );
     assert_eq!(Settings::parse(&text), Ok(Settings::default()));
 }

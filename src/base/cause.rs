@@ -113,8 +113,13 @@ impl CauseKind {
             ClientDisconnect => 499,
             DirectResponse => 200,
             HttpsRedirect => 301,
-            ClusterNotFound | NoHealthyUpstream | UpstreamConnectFailure
-            | UpstreamConnectionTermination | UpstreamRemoteReset | Fenced | ConnectionLimit => 503,
+            ClusterNotFound
+            | NoHealthyUpstream
+            | UpstreamConnectFailure
+            | UpstreamConnectionTermination
+            | UpstreamRemoteReset
+            | Fenced
+            | ConnectionLimit => 503,
         }
     }
 
@@ -154,8 +159,12 @@ impl CauseKind {
             RouteNotFound => "route_not_found",
             ClusterNotFound => "cluster_not_found",
             NoHealthyUpstream => "no_healthy_upstream",
-            UpstreamConnectFailure => "upstream_reset_before_response_started{remote_connection_failure}",
-            UpstreamConnectionTermination => "upstream_reset_before_response_started{connection_termination}",
+            UpstreamConnectFailure => {
+                "upstream_reset_before_response_started{remote_connection_failure}"
+            }
+            UpstreamConnectionTermination => {
+                "upstream_reset_before_response_started{connection_termination}"
+            }
             UpstreamRemoteReset => "upstream_reset_before_response_started{remote_reset}",
             UpstreamTimeout => "response_timeout",
             UpstreamProtocolError => "upstream_reset_before_response_started{protocol_error}",
@@ -202,7 +211,11 @@ pub struct Cause {
 
 impl Cause {
     pub fn new(kind: CauseKind, message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), owner: None }
+        Self {
+            kind,
+            message: message.into(),
+            owner: None,
+        }
     }
 
     pub fn owner(mut self, origin: &Origin) -> Self {

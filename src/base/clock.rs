@@ -11,5 +11,7 @@ pub fn now() -> Instant {
 
 /// Time since the Unix epoch, for showing. Zero if the system clock is before 1970.
 pub fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
 }

@@ -46,24 +46,41 @@ pub struct Code {
 
 impl Code {
     const fn error(id: &'static str, name: &'static str) -> Self {
-        Self { id, name, severity: Severity::Error }
+        Self {
+            id,
+            name,
+            severity: Severity::Error,
+        }
     }
     const fn warning(id: &'static str, name: &'static str) -> Self {
-        Self { id, name, severity: Severity::Warning }
+        Self {
+            id,
+            name,
+            severity: Severity::Warning,
+        }
     }
     const fn info(id: &'static str, name: &'static str) -> Self {
-        Self { id, name, severity: Severity::Info }
+        Self {
+            id,
+            name,
+            severity: Severity::Info,
+        }
     }
 
     // Istio's analyzer codes.
-    pub const REFERENCED_RESOURCE_NOT_FOUND: Self = Self::error("IST0101", "ReferencedResourceNotFound");
-    pub const GATEWAY_PORT_NOT_DEFINED: Self = Self::warning("IST0104", "GatewayPortNotDefinedOnService");
+    pub const REFERENCED_RESOURCE_NOT_FOUND: Self =
+        Self::error("IST0101", "ReferencedResourceNotFound");
+    pub const GATEWAY_PORT_NOT_DEFINED: Self =
+        Self::warning("IST0104", "GatewayPortNotDefinedOnService");
     pub const SCHEMA_VALIDATION: Self = Self::error("IST0106", "SchemaValidationError");
-    pub const CONFLICTING_MESH_GATEWAY_HOSTS: Self = Self::error("IST0109", "ConflictingMeshGatewayVirtualServiceHosts");
+    pub const CONFLICTING_MESH_GATEWAY_HOSTS: Self =
+        Self::error("IST0109", "ConflictingMeshGatewayVirtualServiceHosts");
     pub const UNREACHABLE_RULE: Self = Self::warning("IST0130", "VirtualServiceUnreachableRule");
     pub const INEFFECTIVE_MATCH: Self = Self::info("IST0131", "VirtualServiceIneffectiveMatch");
-    pub const HOST_NOT_FOUND_IN_GATEWAY: Self = Self::warning("IST0132", "VirtualServiceHostNotFoundInGateway");
-    pub const UNKNOWN_DESTINATION_RULE_HOST: Self = Self::warning("IST0174", "UnknownDestinationRuleHost");
+    pub const HOST_NOT_FOUND_IN_GATEWAY: Self =
+        Self::warning("IST0132", "VirtualServiceHostNotFoundInGateway");
+    pub const UNKNOWN_DESTINATION_RULE_HOST: Self =
+        Self::warning("IST0174", "UnknownDestinationRuleHost");
     pub const CONFLICTING_GATEWAYS: Self = Self::error("IST0145", "ConflictingGateways");
 
     // Ours: input.
@@ -88,7 +105,8 @@ impl Code {
     // Ours: meaning.
     pub const INVALID_VALUE: Self = Self::error("PGR0201", "InvalidValue");
     pub const INERT_FIELD: Self = Self::warning("PGR0202", "InertField");
-    pub const AMBIGUOUS_PORT: Self = Self::error("IST0112", "VirtualServiceDestinationPortSelectorRequired");
+    pub const AMBIGUOUS_PORT: Self =
+        Self::error("IST0112", "VirtualServiceDestinationPortSelectorRequired");
     pub const NO_ENDPOINTS: Self = Self::warning("PGR0204", "NoEndpoints");
     pub const NO_ENDPOINT_RECORDS: Self = Self::info("PGR0205", "NoEndpointRecords");
     pub const LINEAR_RULES: Self = Self::warning("PGR0206", "LinearRules");
@@ -158,7 +176,8 @@ impl Finding {
     /// The order in which findings are shown: by place, then code, then path.
     pub fn sort(findings: &mut [Finding]) {
         findings.sort_by(|a, b| {
-            (&a.origin, a.code.id, &a.path, &a.message).cmp(&(&b.origin, b.code.id, &b.path, &b.message))
+            (&a.origin, a.code.id, &a.path, &a.message)
+                .cmp(&(&b.origin, b.code.id, &b.path, &b.message))
         });
     }
 }

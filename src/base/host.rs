@@ -95,9 +95,18 @@ mod tests {
 
     #[test]
     fn an_intersection_keeps_the_more_specific_pattern() {
-        assert_eq!(pattern("*.a.com").intersect(&pattern("*")), Some(pattern("*.a.com")));
-        assert_eq!(pattern("x.a.com").intersect(&pattern("*.a.com")), Some(pattern("x.a.com")));
-        assert_eq!(pattern("*.b.a.com").intersect(&pattern("*.a.com")), Some(pattern("*.b.a.com")));
+        assert_eq!(
+            pattern("*.a.com").intersect(&pattern("*")),
+            Some(pattern("*.a.com"))
+        );
+        assert_eq!(
+            pattern("x.a.com").intersect(&pattern("*.a.com")),
+            Some(pattern("x.a.com"))
+        );
+        assert_eq!(
+            pattern("*.b.a.com").intersect(&pattern("*.a.com")),
+            Some(pattern("*.b.a.com"))
+        );
         assert_eq!(pattern("a.com").intersect(&pattern("*.a.com")), None);
         assert_eq!(pattern("a.com").intersect(&pattern("b.com")), None);
     }

@@ -25,12 +25,20 @@ pub struct Origin {
 
 impl Origin {
     pub fn new(file: Arc<str>, position: Position, document: u32) -> Self {
-        Self { file, position, document }
+        Self {
+            file,
+            position,
+            document,
+        }
     }
 
     /// The same file and document, at another place.
     pub fn at(&self, position: Position) -> Self {
-        Self { file: self.file.clone(), position, document: self.document }
+        Self {
+            file: self.file.clone(),
+            position,
+            document: self.document,
+        }
     }
 }
 

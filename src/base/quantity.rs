@@ -19,12 +19,16 @@ pub fn parse_duration(text: &str, allow_zero: bool) -> Result<Duration, String> 
         rest = "0s";
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let number: f64 = rest[..digits]
-            .parse()
-            .map_err(|_| format!("`{text}` is not a duration; write for example `1.5s`, `250ms` or `1h`"))?;
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
+        let number: f64 = rest[..digits].parse().map_err(|_| {
+            format!("`{text}` is not a duration; write for example `1.5s`, `250ms` or `1h`")
+        })?;
         rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+        let unit = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
         nanos += number
             * match &rest[..unit] {
                 "ns" => 1.0,
@@ -33,7 +37,11 @@ pub fn parse_duration(text: &str, allow_zero: bool) -> Result<Duration, String> 
                 "s" => 1e9,
                 "m" => 60e9,
                 "h" => 3600e9,
-                _ => return Err(format!("`{text}` lacks a unit; write for example `{number}s`")),
+                _ => {
+                    return Err(format!(
+                        "`{text}` lacks a unit; write for example `{number}s`"
+                    ));
+                }
             };
         rest = &rest[unit..];
     }
@@ -57,7 +65,10 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_reads_them() {
-        assert_eq!(parse_duration("1.5s", false), Ok(Duration::from_millis(1500)));
+        assert_eq!(
+            parse_duration("1.5s", false),
+            Ok(Duration::from_millis(1500))
+        );
         assert_eq!(parse_duration("1h", false), Ok(Duration::from_secs(3600)));
         assert_eq!(parse_duration("1m30s", false), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("0s", true), Ok(Duration::ZERO));
@@ -65,7 +76,18 @@ mod tests {
 
     #[test]
     fn zero_unitless_negative_and_submillisecond_durations_are_refused() {
-        for text in ["0s", "", "5", "-1s", "0.1ms", "1x", "s", "1.2.3s", "é", "999999999h"] {
+        for text in [
+            "0s",
+            "",
+            "5",
+            "-1s",
+            "0.1ms",
+            "1x",
+            "s",
+            "1.2.3s",
+            "é",
+            "999999999h",
+        ] {
             assert!(parse_duration(text, false).is_err(), "{text}");
         }
     }

@@ -7,7 +7,11 @@ use clap_complete::Shell;
 
 /// An edge gateway that serves Istio manifests from files, without a control plane.
 #[derive(Debug, Parser)]
-#[command(name = "pingress", version, after_help = "Try `pingress demo`, then `pingress run --config FOLDER`.")]
+#[command(
+    name = "pingress",
+    version,
+    after_help = "Try `pingress demo`, then `pingress run --config FOLDER`."
+)]
 pub struct Arguments {
     #[command(subcommand)]
     pub command: Command,
@@ -32,13 +36,17 @@ pub enum Command {
     #[command(after_help = "Example:\n  pingress routes manifests/")]
     Routes(Routes),
     /// Print every key of the settings file with its default and meaning.
-    #[command(after_help = "Examples:\n  pingress settings | grep limits\n  pingress settings --format yaml > pingress.yaml")]
+    #[command(
+        after_help = "Examples:\n  pingress settings | grep limits\n  pingress settings --format yaml > pingress.yaml"
+    )]
     Settings(Settings),
     /// Start three small origins and a gateway in front of them, and say what to try.
     #[command(after_help = "Example:\n  pingress demo --port 8080")]
     Demo(Demo),
     /// Print a completion script for a shell.
-    #[command(after_help = "Example:\n  pingress completions bash > /etc/bash_completion.d/pingress")]
+    #[command(
+        after_help = "Example:\n  pingress completions bash > /etc/bash_completion.d/pingress"
+    )]
     Completions { shell: Shell },
 }
 
@@ -90,7 +98,12 @@ pub struct Explain {
     #[arg(value_name = "PATH... URL", required = true)]
     pub paths_and_url: Vec<String>,
     /// Method of the request.
-    #[arg(short = 'X', long = "method", value_name = "METHOD", default_value = "GET")]
+    #[arg(
+        short = 'X',
+        long = "method",
+        value_name = "METHOD",
+        default_value = "GET"
+    )]
     pub method: String,
     /// A header of the request; may be repeated.
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
@@ -158,7 +171,10 @@ mod tests {
     #[test]
     fn every_command_has_an_example() {
         for sub in command().get_subcommands() {
-            let help = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let help = sub
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             assert!(help.contains("Example"), "{}", sub.get_name());
         }
     }

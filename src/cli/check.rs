@@ -24,11 +24,19 @@ pub fn check(arguments: &Check) -> Outcome {
             print(&summary(&report, &compiled));
         }
     }
-    Ok(if report.errors > 0 { ExitCode::from(HAS_ERRORS) } else { ExitCode::SUCCESS })
+    Ok(if report.errors > 0 {
+        ExitCode::from(HAS_ERRORS)
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn summary(report: &Report<'_>, compiled: &Compiled) -> String {
-    let hosts = compiled.plan.listeners.iter().flat_map(|listener| &listener.virtual_hosts);
+    let hosts = compiled
+        .plan
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.virtual_hosts);
     format!(
         "{}, {}, {}; {} on {}\n",
         plural(report.errors, "error"),

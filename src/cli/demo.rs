@@ -13,16 +13,37 @@ use super::{Outcome, load, print};
 
 /// The manifests the demo serves, as `conf/quickstart/` holds them.
 const MANIFESTS: [(&str, &str); 3] = [
-    ("gateway.yaml", include_str!("../../conf/quickstart/gateway.yaml")),
-    ("routes.yaml", include_str!("../../conf/quickstart/routes.yaml")),
-    ("services.yaml", include_str!("../../conf/quickstart/services.yaml")),
+    (
+        "gateway.yaml",
+        include_str!("../../conf/quickstart/gateway.yaml"),
+    ),
+    (
+        "routes.yaml",
+        include_str!("../../conf/quickstart/routes.yaml"),
+    ),
+    (
+        "services.yaml",
+        include_str!("../../conf/quickstart/services.yaml"),
+    ),
 ];
 
 /// The endpoints that `services.yaml` names.
 const ORIGINS: [Origin; 3] = [
-    Origin { service: "shop", version: "v1", port: 18081 },
-    Origin { service: "shop", version: "v2", port: 18082 },
-    Origin { service: "cart", version: "v1", port: 18083 },
+    Origin {
+        service: "shop",
+        version: "v1",
+        port: 18081,
+    },
+    Origin {
+        service: "shop",
+        version: "v2",
+        port: 18082,
+    },
+    Origin {
+        service: "cart",
+        version: "v1",
+        port: 18083,
+    },
 ];
 
 /// Runs the demo until Ctrl-C.
@@ -31,7 +52,10 @@ pub fn demo(arguments: &Demo) -> Outcome {
     free(arguments.port)?;
     origin::start(&ORIGINS)?;
     let folder = Folder::open()?;
-    let reading = Reading { settings: None, namespace: "default".to_owned() };
+    let reading = Reading {
+        settings: None,
+        namespace: "default".to_owned(),
+    };
     let mut settings = Settings::default();
     settings.gateway.ports = BTreeMap::from([(80, arguments.port)]);
     settings.gateway.bind = vec![IpAddr::from(Ipv4Addr::LOCALHOST)];
@@ -41,7 +65,13 @@ pub fn demo(arguments: &Demo) -> Outcome {
     print(&lines(arguments.port, folder.path()));
     let load = load::load_options(&reading, &settings);
     let paths = vec![folder.path().to_owned()];
-    boot::run(boot::Boot { paths, settings, load, start_partial: false }).map_err(|error| error.to_string())?;
+    boot::run(boot::Boot {
+        paths,
+        settings,
+        load,
+        start_partial: false,
+    })
+    .map_err(|error| error.to_string())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -49,7 +79,9 @@ pub fn demo(arguments: &Demo) -> Outcome {
 fn free(port: u16) -> Result<(), String> {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))
         .map(drop)
-        .map_err(|error| format!("cannot listen on 127.0.0.1:{port}: {error}; choose another with --port"))
+        .map_err(|error| {
+            format!("cannot listen on 127.0.0.1:{port}: {error}; choose another with --port")
+        })
 }
 
 fn lines(port: u16, folder: &Path) -> String {
@@ -89,7 +121,12 @@ impl Folder {
             }
             Ok(())
         };
-        write().map_err(|error| format!("cannot write the demo's manifests to {}: {error}", copy.display()))?;
+        write().map_err(|error| {
+            format!(
+                "cannot write the demo's manifests to {}: {error}",
+                copy.display()
+            )
+        })?;
         Ok(Self::Copy(copy))
     }
 

@@ -21,7 +21,11 @@ pub fn explain(arguments: &Explain) -> Outcome {
     };
     match &arguments.admin {
         Some(admin) if paths.is_empty() => ask(admin, url, arguments)?,
-        Some(_) => return Err("with --admin the running gateway knows the manifests; give only the URL".into()),
+        Some(_) => {
+            return Err(
+                "with --admin the running gateway knows the manifests; give only the URL".into(),
+            );
+        }
         None if paths.is_empty() => {
             return Err(format!(
                 "name the manifests before the URL, as in `pingress explain manifests/ {url}`, or --admin ADDRESS"
@@ -42,7 +46,8 @@ fn offline(paths: &[String], url: &str, arguments: &Explain) -> Result<(), Strin
     match arguments.format {
         Format::Text => print(&explained.to_string()),
         Format::Json => {
-            let text = serde_json::to_string_pretty(&explained).map_err(|error| error.to_string())?;
+            let text =
+                serde_json::to_string_pretty(&explained).map_err(|error| error.to_string())?;
             print(&format!("{text}\n"));
         }
     }
@@ -52,7 +57,9 @@ fn offline(paths: &[String], url: &str, arguments: &Explain) -> Result<(), Strin
 /// Asks the admin endpoint and prints its answer.
 fn ask(admin: &str, url: &str, arguments: &Explain) -> Result<(), String> {
     let mut query = form_urlencoded::Serializer::new(String::new());
-    query.append_pair("url", url).append_pair("method", &arguments.method);
+    query
+        .append_pair("url", url)
+        .append_pair("method", &arguments.method);
     for header in &arguments.headers {
         query.append_pair("header", header);
     }
@@ -63,12 +70,19 @@ fn ask(admin: &str, url: &str, arguments: &Explain) -> Result<(), String> {
         query.append_pair("format", "json");
     }
     let unreachable = |error: std::io::Error| {
-        format!("cannot ask the gateway at {admin}: {error}; is it running, and is `gateway.admin.bind` that address?")
+        format!(
+            "cannot ask the gateway at {admin}: {error}; is it running, and is `gateway.admin.bind` that address?"
+        )
     };
     let mut stream = TcpStream::connect(admin).map_err(unreachable)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .map_err(unreachable)?;
     // HTTP/1.0 asks for an answer that ends with the connection, in one piece.
-    let request = format!("GET /explain?{} HTTP/1.0\r\nHost: localhost\r\n\r\n", query.finish());
+    let request = format!(
+        "GET /explain?{} HTTP/1.0\r\nHost: localhost\r\n\r\n",
+        query.finish()
+    );
     stream.write_all(request.as_bytes()).map_err(unreachable)?;
     let mut received = Vec::new();
     stream.read_to_end(&mut received).map_err(unreachable)?;

@@ -32,8 +32,15 @@ pub fn load_options(reading: &Reading, settings: &Settings) -> LoadOptions {
 pub fn compiled(paths: &[PathBuf], reading: &Reading) -> Result<Compiled, String> {
     let settings = settings(reading)?;
     if let Some(missing) = paths.iter().find(|path| !path.exists()) {
-        return Err(format!("{} does not exist; name manifest files or folders", missing.display()));
+        return Err(format!(
+            "{} does not exist; name manifest files or folders",
+            missing.display()
+        ));
     }
     let inventory = Loader::new(paths.to_vec(), load_options(reading, &settings)).load();
-    Ok(compile(&inventory, &LastGood::default(), &settings.compile_options()))
+    Ok(compile(
+        &inventory,
+        &LastGood::default(),
+        &settings.compile_options(),
+    ))
 }

@@ -31,9 +31,15 @@ pub fn start(origins: &[Origin]) -> Result<(), String> {
         .map_err(|error| format!("cannot start the demo's origins: {error}"))?;
     let mut bound = Vec::new();
     for origin in origins {
-        let listener = runtime.block_on(TcpListener::bind(origin.addr())).map_err(|error| {
-            format!("cannot listen on {} for the demo's {}: {error}; free that port", origin.addr(), origin.service)
-        })?;
+        let listener = runtime
+            .block_on(TcpListener::bind(origin.addr()))
+            .map_err(|error| {
+                format!(
+                    "cannot listen on {} for the demo's {}: {error}; free that port",
+                    origin.addr(),
+                    origin.service
+                )
+            })?;
         bound.push((*origin, listener));
     }
     std::thread::Builder::new()
@@ -68,7 +74,10 @@ async fn serve(origin: Origin, stream: TcpStream) -> io::Result<()> {
             return Ok(());
         }
         let mut words = line.split_whitespace();
-        let (method, target) = (words.next().unwrap_or("-").to_owned(), words.next().unwrap_or("-").to_owned());
+        let (method, target) = (
+            words.next().unwrap_or("-").to_owned(),
+            words.next().unwrap_or("-").to_owned(),
+        );
         let (mut body, mut shown) = (0u64, String::new());
         loop {
             let mut header = String::new();
@@ -88,7 +97,10 @@ async fn serve(origin: Origin, stream: TcpStream) -> io::Result<()> {
             }
         }
         tokio::io::copy(&mut (&mut stream).take(body), &mut tokio::io::sink()).await?;
-        let text = format!("{} {} got {method} {target}\n{shown}", origin.service, origin.version);
+        let text = format!(
+            "{} {} got {method} {target}\n{shown}",
+            origin.service, origin.version
+        );
         let answer = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{text}",
             text.len()

@@ -14,7 +14,10 @@ pub fn routes(arguments: &Routes) -> Outcome {
         Format::Text => table::text(&compiled.plan),
         Format::Json => {
             let value = table::json(&compiled.plan);
-            format!("{}\n", serde_json::to_string_pretty(&value).map_err(|error| error.to_string())?)
+            format!(
+                "{}\n",
+                serde_json::to_string_pretty(&value).map_err(|error| error.to_string())?
+            )
         }
     };
     print(&text);

@@ -33,6 +33,7 @@ use crate::plan::{
 use super::Options;
 use super::version::Versions;
 use discovery::Discovery;
+use missing::Missing;
 use near::Nearest;
 use policy::Effective;
 use port::Port;
@@ -54,7 +55,7 @@ pub(crate) struct Registry<'a> {
     workloads: Workloads<'a>,
     clusters: Vec<Planned>,
     /// What each service and port came to, by subset.
-    outcomes: HashMap<(usize, u16), Vec<(Option<Arc<str>>, Outcome)>>,
+    outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
     nearest: Nearest,
     /// Missing references already reported: the same rule is compiled for several listeners.
     reported: HashSet<(ObjectKey, FieldPath, Arc<str>)>,
@@ -87,6 +88,9 @@ pub(crate) enum Resolved {
     /// It exists, but what defines or protects it is broken or cannot be enforced.
     Fenced(Arc<Fence>),
 }
+
+/// A subset, or none, with what it came to.
+type SubsetOutcome = (Option<Arc<str>>, Outcome);
 
 #[derive(Clone, Debug)]
 enum Outcome {
@@ -154,7 +158,7 @@ impl<'a> Registry<'a> {
                     findings.push(self.explain(&missing, reference));
                 }
                 Resolved::Missing {
-                    name: missing.name,
+                    name: missing.name.clone(),
                     reason,
                 }
             }
@@ -191,7 +195,7 @@ impl<'a> Registry<'a> {
         )
     }
 
-    fn find(&mut self, reference: &DestinationRef<'_>) -> Result<Outcome, missing::Missing> {
+    fn find(&mut self, reference: &DestinationRef<'_>) -> Result<Outcome, Box<Missing>> {
         let host = name::expand(reference.host, reference.namespace, &self.options.domain);
         let (index, number) = self.follow(&host, reference)?;
         let subset = reference.subset.filter(|subset| !subset.is_empty());
@@ -239,7 +243,7 @@ impl<'a> Registry<'a> {
         &self,
         host: &str,
         reference: &DestinationRef<'_>,
-    ) -> Result<(usize, u32), missing::Missing> {
+    ) -> Result<(usize, u32), Box<Missing>> {
         let mut number = reference.port;
         let mut host: &str = host;
         for _ in 0..MAX_ALIASES {

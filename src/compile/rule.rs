@@ -257,12 +257,12 @@ impl<'a, 'c> Translator<'a, 'c> {
 
     fn report_fence(&mut self, object: &Object, printed: &str, position: Position, fence: &Fence) {
         let message = format!("this rule answers 503: {}", fence.reason);
-        let finding = Finding::new(Code::FENCED, message)
-            .at(&object.origin.at(position))
-            .of(&object.key);
-        self.findings.push(finding.path(printed).hint(
-            "correct the error; the last version without errors would be served if there were one",
-        ));
+        self.findings.push(
+            Finding::new(Code::FENCED, message)
+                .at(&object.origin.at(position))
+                .of(&object.key)
+                .path(printed),
+        );
     }
 
     /// `rule.match`, as Istio names routes.

@@ -76,13 +76,8 @@ pub(crate) fn choose(
             good.insert(object.key.clone(), previous.clone());
             versions.objects.push(previous.clone());
         } else {
-            let mut damage = Damage::default();
-            for issue in &object.issues {
-                damage.issue(&object.origin, issue);
-            }
-            for finding in wrong.iter().filter(|finding| is_error(finding)) {
-                damage.finding(&object.origin, finding);
-            }
+            let errors = wrong.iter().filter(|finding| is_error(finding));
+            let damage = Damage::new(&object.origin, &object.issues, errors);
             versions.damages.insert(object.key.clone(), damage);
             versions.objects.push(object.clone());
         }

@@ -181,7 +181,9 @@ impl Socket {
         let Some(until) = self.connection.answer_deadline().map(Instant::from_std) else {
             return false;
         };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
         if timer.deadline() != until {
             timer.as_mut().reset(until);
         }

@@ -113,7 +113,7 @@ impl AccessLog {
 
     /// Writes one line, or counts it as dropped.
     pub(super) fn write(&self, record: &Record<'_>) {
-        let mut line = Line::default();
+        let mut line = Line::new();
         self.format.write(record, &mut line);
         let line = line.bytes();
         let mut pending = self.shared.lock();

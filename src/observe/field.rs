@@ -1,13 +1,12 @@
 //! The operators of an access log format (`%START_TIME%`, `%REQ(NAME?ALTERNATIVE):LENGTH%`) and
 //! their values for one request.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
 
-use crate::base::Origin;
-
+use super::out::Out;
 use super::record::Record;
 
 /// Headers that hold secrets; a format that names one is refused.
@@ -94,22 +93,11 @@ pub(super) enum Header {
     Other(HeaderName),
 }
 
-/// What an operator gives for a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Value<'a> {
-    Absent,
+/// A header's value.
+#[derive(Clone, Copy)]
+enum Found<'a> {
     Text(&'a str),
-    /// Stands without quotes in the default format: spaces must not split it.
-    Word(&'a str),
-    /// As `Word`, with spaces as underscores, as Envoy writes reasons.
-    Reason(&'a str),
     Number(u64),
-    /// A number that is a header's text: a string in JSON.
-    NumberText(u64),
-    Address(SocketAddr),
-    Ip(IpAddr),
-    Time(Duration),
-    Origin(&'a Origin),
 }
 
 impl Field {
@@ -191,78 +179,78 @@ impl Field {
         }
     }
 
-    pub(super) fn value<'a>(&self, record: &Record<'a>) -> Value<'a> {
-        let text = |text: Option<&'a str>| {
-            text.filter(|text| !text.is_empty())
-                .map_or(Value::Absent, Value::Text)
-        };
-        let word = |text: Option<&'a str>| {
-            text.filter(|text| !text.is_empty())
-                .map_or(Value::Absent, Value::Word)
-        };
-        let address = |address: Option<SocketAddr>, port: bool| match address {
-            None => Value::Absent,
-            Some(address) if port => Value::Address(address),
-            Some(address) => Value::Ip(address.ip()),
-        };
+    /// Gives the value to `out`.
+    #[inline]
+    pub(super) fn put(&self, record: &Record<'_>, out: &mut impl Out) {
         match self {
-            Self::StartTime => Value::Time(record.start),
-            Self::Protocol => text(record.protocol),
-            Self::ResponseCode => Value::Number(u64::from(record.status)),
+            Self::StartTime => out.time(record.start),
+            Self::Protocol => put_text(record.protocol, out),
+            Self::ResponseCode => out.number(u64::from(record.status)),
             // Never absent: Envoy writes `-` in JSON too.
-            Self::ResponseFlags => Value::Word(if record.flags.is_empty() {
-                "-"
-            } else {
-                record.flags
-            }),
-            Self::ResponseCodeDetails => word(Some(record.details)),
+            Self::ResponseFlags if record.flags.is_empty() => out.plain("-"),
+            Self::ResponseFlags => out.plain(record.flags),
+            Self::ResponseCodeDetails if record.details.is_empty() => out.absent(),
+            Self::ResponseCodeDetails => out.plain(record.details),
             // Envoy sets it when a TCP or TLS policy ends a connection; no HTTP request does.
-            Self::ConnectionTerminationDetails => Value::Absent,
-            Self::UpstreamTransportFailureReason => {
-                record.upstream_failure.map_or(Value::Absent, Value::Reason)
-            }
-            Self::BytesReceived => Value::Number(record.bytes_received),
-            Self::BytesSent => Value::Number(record.bytes_sent),
-            Self::Duration => Value::Number(millis(record.duration)),
-            Self::UpstreamHost => address(record.upstream_host, true),
-            Self::UpstreamCluster => word(record.cluster.map(|cluster| &*cluster.name)),
-            Self::UpstreamLocalAddress => address(record.upstream_local_address, true),
+            Self::ConnectionTerminationDetails => out.absent(),
+            Self::UpstreamTransportFailureReason => match record.upstream_failure {
+                Some(reason) => out.reason(reason),
+                None => out.absent(),
+            },
+            Self::BytesReceived => out.number(record.bytes_received),
+            Self::BytesSent => out.number(record.bytes_sent),
+            Self::Duration => out.number(millis(record.duration)),
+            Self::UpstreamHost => put_address(record.upstream_host, true, out),
+            Self::UpstreamCluster => put_word(record.cluster.map(|cluster| &*cluster.name), out),
+            Self::UpstreamLocalAddress => put_address(record.upstream_local_address, true, out),
             Self::DownstreamLocalAddress { port } => {
-                address(record.downstream_local_address, *port)
+                put_address(record.downstream_local_address, *port, out);
             }
             Self::DownstreamRemoteAddress { port } => {
-                address(record.downstream_remote_address, *port)
+                put_address(record.downstream_remote_address, *port, out);
             }
-            Self::RequestedServerName => word(record.requested_server_name),
-            Self::RouteName => word(record.route_name),
-            Self::GrpcStatus => text(
-                record
+            Self::RequestedServerName => put_word(record.requested_server_name, out),
+            Self::RouteName => put_word(record.route_name, out),
+            Self::GrpcStatus => {
+                let name = record
                     .grpc_status
-                    .and_then(|status| GRPC_STATUS.get(usize::from(status)).copied()),
-            ),
-            Self::GrpcStatusNumber => record
-                .grpc_status
-                .map_or(Value::Absent, |status| Value::Number(u64::from(status))),
-            Self::Cause => text(record.cause.map(|cause| cause.kind.code())),
-            Self::CauseMessage => text(record.cause.map(|cause| &*cause.message)),
-            Self::CauseOwner => record
-                .cause
-                .and_then(|cause| cause.owner.as_ref())
-                .map_or(Value::Absent, Value::Origin),
+                    .and_then(|status| GRPC_STATUS.get(usize::from(status)));
+                put_text(name.copied(), out);
+            }
+            Self::GrpcStatusNumber => match record.grpc_status {
+                Some(status) => out.number(u64::from(status)),
+                None => out.absent(),
+            },
+            Self::Cause => put_text(record.cause.map(|cause| cause.kind.code()), out),
+            Self::CauseMessage => put_text(record.cause.map(|cause| &*cause.message), out),
+            Self::CauseOwner => match record.cause.and_then(|cause| cause.owner.as_ref()) {
+                Some(owner) => out.origin(owner),
+                None => out.absent(),
+            },
             Self::Request {
                 name,
                 alternative,
                 length,
-            } => either(name, alternative.as_ref(), *length, |header| {
-                header.value(record, record.request_headers)
-            }),
+            } => {
+                let find = |header: &Header| header.find(record, record.request_headers);
+                put_header(
+                    find(name).or_else(|| find(alternative.as_ref()?)),
+                    *length,
+                    out,
+                );
+            }
             Self::Response {
                 name,
                 alternative,
                 length,
-            } => either(name, alternative.as_ref(), *length, |header| {
-                header.value(record, record.response_headers)
-            }),
+            } => {
+                let find = |header: &Header| header.find(record, record.response_headers);
+                put_header(
+                    find(name).or_else(|| find(alternative.as_ref()?)),
+                    *length,
+                    out,
+                );
+            }
         }
     }
 }
@@ -288,7 +276,7 @@ impl Header {
         })
     }
 
-    fn value<'a>(&self, record: &Record<'a>, headers: Option<&'a HeaderMap>) -> Value<'a> {
+    fn find<'a>(&self, record: &Record<'a>, headers: Option<&'a HeaderMap>) -> Option<Found<'a>> {
         let text = match self {
             Self::Method => record.method,
             Self::Path => record.path,
@@ -299,30 +287,43 @@ impl Header {
             Self::ServiceTime => {
                 return record
                     .upstream_service_time
-                    .map_or(Value::Absent, |time| Value::NumberText(millis(time)));
+                    .map(|time| Found::Number(millis(time)));
             }
-            Self::Other(name) => headers
-                .and_then(|headers| headers.get(name))
+            Self::Other(name) => headers?
+                .get(name)
                 .and_then(|value| std::str::from_utf8(value.as_bytes()).ok()),
         };
-        text.filter(|text| !text.is_empty())
-            .map_or(Value::Absent, Value::Text)
+        text.filter(|text| !text.is_empty()).map(Found::Text)
     }
 }
 
-fn either<'a>(
-    name: &Header,
-    alternative: Option<&Header>,
-    length: Option<usize>,
-    value: impl Fn(&Header) -> Value<'a>,
-) -> Value<'a> {
-    let found = match (value(name), alternative) {
-        (Value::Absent, Some(alternative)) => value(alternative),
-        (found, _) => found,
-    };
-    match (found, length) {
-        (Value::Text(text), Some(length)) => Value::Text(shorten(text, length)),
-        _ => found,
+fn put_text(text: Option<&str>, out: &mut impl Out) {
+    match text {
+        None | Some("") => out.absent(),
+        Some(text) => out.text(text),
+    }
+}
+
+fn put_word(text: Option<&str>, out: &mut impl Out) {
+    match text {
+        None | Some("") => out.absent(),
+        Some(text) => out.word(text),
+    }
+}
+
+fn put_address(address: Option<SocketAddr>, port: bool, out: &mut impl Out) {
+    match address {
+        None => out.absent(),
+        Some(address) if port => out.address(address),
+        Some(address) => out.ip(address.ip()),
+    }
+}
+
+fn put_header(found: Option<Found<'_>>, length: Option<usize>, out: &mut impl Out) {
+    match found {
+        None => out.absent(),
+        Some(Found::Number(number)) => out.number_text(number),
+        Some(Found::Text(text)) => out.text(length.map_or(text, |length| shorten(text, length))),
     }
 }
 

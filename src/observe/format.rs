@@ -6,8 +6,9 @@
 use serde_json::Value as Json;
 use thiserror::Error;
 
-use super::field::{Field, Value};
+use super::field::Field;
 use super::line::{Escape, Line};
+use super::out::{JsonOut, TextOut};
 use super::record::Record;
 
 /// Istio's default text format, without its final newline.
@@ -155,16 +156,16 @@ impl LogFormat {
         for segment in &self.segments {
             match segment {
                 Segment::Literal(bytes) => line.raw(bytes),
-                Segment::Text(field) => write_text(field.value(record), Escape::Text, line),
-                Segment::InJsonString(field) => write_text(field.value(record), Escape::Json, line),
-                Segment::Json(field) => write_json(field.value(record), line),
+                Segment::Text(field) => field.put(record, &mut TextOut::text(line)),
+                Segment::InJsonString(field) => field.put(record, &mut TextOut::in_json(line)),
+                Segment::Json(field) => field.put(record, &mut JsonOut(line)),
             }
         }
         if self.causes {
             if record.cause.is_some() {
                 for (key, field) in &CAUSE_JSON {
                     line.raw(key.as_bytes());
-                    write_json(field.value(record), line);
+                    field.put(record, &mut JsonOut(line));
                 }
             }
             line.raw(b"}\n");
@@ -180,7 +181,7 @@ fn compile(
     segments: &mut Vec<Segment>,
 ) -> Result<(), FormatError> {
     let literal = |text: &str, segments: &mut Vec<Segment>| {
-        let mut line = Line::default();
+        let mut line = Line::new();
         if in_json {
             line.text(text, Escape::Json);
         } else {
@@ -258,50 +259,6 @@ fn push_literal(segments: &mut Vec<Segment>, bytes: &[u8]) {
         *last = [&**last, bytes].concat().into();
     } else {
         segments.push(Segment::Literal(bytes.into()));
-    }
-}
-
-fn write_text(value: Value<'_>, escape: Escape, line: &mut Line) {
-    let word = if escape == Escape::Text {
-        Escape::Word
-    } else {
-        escape
-    };
-    match value {
-        Value::Absent => line.raw(b"-"),
-        Value::Text(text) => line.text(text, escape),
-        Value::Word(text) => line.text(text, word),
-        Value::Reason(text) => {
-            for (index, part) in text.split(' ').enumerate() {
-                if index > 0 {
-                    line.raw(b"_");
-                }
-                line.text(part, escape);
-            }
-        }
-        Value::Number(number) | Value::NumberText(number) => line.number(number),
-        Value::Address(address) => line.address(address),
-        Value::Ip(ip) => line.ip(ip),
-        Value::Time(time) => line.time(time),
-        Value::Origin(origin) => {
-            line.text(&origin.file, escape);
-            if origin.position.line > 0 {
-                line.raw(b":");
-                line.number(u64::from(origin.position.line));
-            }
-        }
-    }
-}
-
-fn write_json(value: Value<'_>, line: &mut Line) {
-    match value {
-        Value::Absent => line.raw(b"null"),
-        Value::Number(number) => line.number(number),
-        other => {
-            line.raw(b"\"");
-            write_text(other, Escape::Json, line);
-            line.raw(b"\"");
-        }
     }
 }
 

@@ -10,46 +10,17 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::plan::Cluster;
 
+use super::histogram::Histogram;
 use super::record::Record;
 
 /// Shards of the series map, so that threads seldom meet at one lock.
 const SHARDS: usize = 16;
 
 const LAST_GRPC_STATUS: u16 = 16;
-
-/// Envoy's histogram buckets as printed.
-const BUCKETS: [&str; 19] = [
-    "0.5", "1", "5", "10", "25", "50", "100", "250", "500", "1000", "2500", "5000", "10000",
-    "30000", "60000", "300000", "600000", "1800000", "3600000",
-];
-
-/// The same in thousandths, so that a duration's microseconds compare without floating point.
-const BOUNDS: [u64; 19] = [
-    500,
-    1_000,
-    5_000,
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    30_000_000,
-    60_000_000,
-    300_000_000,
-    600_000_000,
-    1_800_000_000,
-    3_600_000_000,
-];
 
 /// Who reports: the `source_*` labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,13 +79,6 @@ struct Series {
     duration: Histogram,
     request_bytes: Histogram,
     response_bytes: Histogram,
-}
-
-#[derive(Debug, Default)]
-struct Histogram {
-    /// Not cumulative; the last is `+Inf`.
-    buckets: [AtomicU64; BOUNDS.len() + 1],
-    sum: AtomicU64,
 }
 
 /// One of the four metrics, in the order printed.
@@ -381,38 +345,6 @@ impl Series {
         );
         self.response_bytes
             .observe(record.bytes_sent.saturating_mul(1_000), record.bytes_sent);
-    }
-}
-
-impl Histogram {
-    fn observe(&self, thousandths: u64, sum: u64) {
-        let index = BOUNDS.partition_point(|bound| *bound < thousandths);
-        if let Some(bucket) = self.buckets.get(index) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        self.sum.fetch_add(sum, Ordering::Relaxed);
-    }
-
-    fn total(&self) -> u64 {
-        self.buckets
-            .iter()
-            .map(|bucket| bucket.load(Ordering::Relaxed))
-            .sum()
-    }
-
-    /// `unit`: how much of the sum is one in the metric's unit.
-    fn render(&self, name: &str, labels: &str, unit: u64, text: &mut String) {
-        let mut total = 0;
-        for (index, bucket) in self.buckets.iter().enumerate() {
-            total += bucket.load(Ordering::Relaxed);
-            let bound = BUCKETS.get(index).copied().unwrap_or("+Inf");
-            let _ = writeln!(text, "{name}_bucket{{{labels},le=\"{bound}\"}} {total}");
-        }
-        let sum = self.sum.load(Ordering::Relaxed) as f64 / unit as f64;
-        let _ = writeln!(
-            text,
-            "{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {total}"
-        );
     }
 }
 

@@ -59,6 +59,9 @@ pub fn normalize(
     raw_path: &str,
     normalization: PathNormalization,
 ) -> Result<Cow<'_, str>, BadPath> {
+    if is_plain(raw_path.as_bytes()) {
+        return Ok(raw_path.into());
+    }
     let path = raw_path
         .split_once('#')
         .map_or(raw_path, |(before, _)| before);
@@ -192,7 +195,7 @@ impl Rules {
     /// In Envoy's order: escapes, then dot segments, then repeated slashes. An escape is decoded
     /// once; what comes out is not looked at again.
     fn apply(self, path: &str) -> Cow<'_, str> {
-        if is_plain(path.as_bytes()) || self.is_normal(path.as_bytes()) {
+        if self.is_normal(path.as_bytes()) {
             return path.into();
         }
         let mut resolved = resolve_dots(&self.decode(path));

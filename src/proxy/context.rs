@@ -55,6 +55,7 @@ pub struct Context {
     pub(super) deadline: Option<Instant>,
     pub(super) service_time: Option<Duration>,
     pub(super) cause: Option<Cause>,
+    pub(super) panicked: bool,
     pub(super) upstream_failure: Option<Cow<'static, str>>,
     /// An answer to write in place of the cause's own.
     pub(super) reply: Option<Reply>,
@@ -94,6 +95,7 @@ impl Context {
             received_whole: None,
             deadline: None,
             service_time: None,
+            panicked: false,
             cause: None,
             upstream_failure: None,
             reply: None,

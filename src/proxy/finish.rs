@@ -14,10 +14,15 @@ use crate::observe::Record;
 /// Takes the records of finished requests: the access log and the metrics.
 pub trait Sink: Send + Sync + 'static {
     fn finished(&self, record: &Record<'_>);
+    /// A step of a request panicked; its request is finished as well.
+    fn panicked(&self) {}
 }
 
 /// Records the request. Called exactly once, however it ended.
 pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, error: Option<&Error>) {
+    if ctx.panicked {
+        sink.panicked();
+    }
     if let Some(error) = error
         && ctx.cause.is_none()
     {

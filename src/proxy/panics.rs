@@ -18,6 +18,7 @@ pub(super) fn caught<T>(
     match catch_unwind(AssertUnwindSafe(|| step(ctx))) {
         Ok(result) => result,
         Err(_) => {
+            ctx.panicked = true;
             ctx.cause = None;
             ctx.reply = None;
             Err(ctx.fail(CauseKind::Internal, "a step of the request panicked"))

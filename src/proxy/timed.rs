@@ -25,6 +25,8 @@ use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::time::{Instant, sleep_until};
 
+use crate::base::clock;
+
 type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
 /// The request's session, and how long the answer may take.
@@ -62,7 +64,7 @@ impl Custom for Timed {
         let timeout = self.timeout;
         let deadline = *self
             .deadline
-            .get_or_insert_with(|| Instant::now() + timeout);
+            .get_or_insert_with(|| Instant::from_std(clock::now()) + timeout);
         tokio::select! {
             left = self.inner.read_body_or_idle(true) => left,
             () = sleep_until(deadline) => Error::e_explain(ErrorType::ReadTimedout, "route timeout"),

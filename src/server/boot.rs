@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use log::info;
+use log::{info, warn};
 use pingora::proxy::http_proxy;
 use pingora_core::server::{RunArgs, Server};
 use thiserror::Error;
@@ -22,6 +23,9 @@ use super::settings::{Settings, address};
 use super::signals::Signals;
 use super::witness::Recorder;
 
+/// How long the end of the process waits for the access log.
+const LAST_LINES: Duration = Duration::from_secs(1);
+
 /// What to run.
 pub struct Boot {
     /// Manifest files and folders.
@@ -37,8 +41,14 @@ pub struct Boot {
 pub enum BootError {
     #[error("{0}")]
     Settings(String),
-    #[error("cannot listen on {addr} ({key}): {source}; free that port or set another in the settings file")]
-    Bind { key: &'static str, addr: String, source: std::io::Error },
+    #[error(
+        "cannot listen on {addr} ({key}): {source}; free that port or set another in the settings file"
+    )]
+    Bind {
+        key: &'static str,
+        addr: String,
+        source: std::io::Error,
+    },
     #[error("cannot follow changes of the manifests: {0}")]
     Watch(#[from] WatchError),
     #[error("cannot open the access log: {0}")]
@@ -50,7 +60,12 @@ pub enum BootError {
 /// # Errors
 /// The settings cannot be used, or an address of the operator's endpoints is taken.
 pub fn run(boot: Boot) -> Result<(), BootError> {
-    let Boot { paths, settings, load, start_partial } = boot;
+    let Boot {
+        paths,
+        settings,
+        load,
+        start_partial,
+    } = boot;
     let gateway = &settings.gateway;
     let operator = Operator {
         admin: bind("gateway.admin.bind", &gateway.admin.bind)?,
@@ -73,7 +88,10 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
     let limits = settings.proxy_limits();
     let options = (server_options(&limits), h2_options(&limits));
     let recorder = Arc::new(Recorder(observe.clone()));
-    let mut app = http_proxy(&server.configuration, Gateway::new(serving.clone(), recorder, limits));
+    let mut app = http_proxy(
+        &server.configuration,
+        Gateway::new(serving.clone(), recorder, limits),
+    );
     app.server_options = Some(options.0);
     app.h2_options = Some(options.1);
     server.add_service(GatewayService {
@@ -86,11 +104,20 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
         start_partial,
         serving,
         findings: Arc::new(ArcSwap::from_pointee(Findings::new())),
-        observe,
+        observe: observe.clone(),
         life: life.clone(),
     });
-    let signals = Signals { life, delay: gateway.drain.delay.0, deadline: gateway.drain.deadline.0 };
-    server.run(RunArgs { shutdown_signal: Box::new(signals) });
+    let signals = Signals {
+        life,
+        delay: gateway.drain.delay.0,
+        deadline: gateway.drain.deadline.0,
+    };
+    server.run(RunArgs {
+        shutdown_signal: Box::new(signals),
+    });
+    if !observe.flush(LAST_LINES) {
+        warn!("the last lines of the access log could not be written in time");
+    }
     Ok(())
 }
 
@@ -99,5 +126,9 @@ fn bind(key: &'static str, text: &str) -> Result<TcpListener, BootError> {
     let addr = address(key, text).map_err(BootError::Settings)?;
     TcpListener::bind(addr)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .map_err(|source| BootError::Bind { key, addr: text.to_owned(), source })
+        .map_err(|source| BootError::Bind {
+            key,
+            addr: text.to_owned(),
+            source,
+        })
 }

@@ -1,11 +1,13 @@
 //! The configuration loop: files change, a plan is compiled, and what is served is swapped.
 //!
-//! Reading and compiling run on a blocking thread, never on a proxy worker. A swap is one atomic
+//! It runs on a thread of its own, never on a proxy worker; that one thread allocates and frees
+//! every plan, so that memory freed with one plan serves the next. A swap is one atomic
 //! store; an equal digest is no swap; endpoints are published beside the plan. Whatever goes
 //! wrong, what was serving goes on serving (design 4.2 to 4.5).
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +20,7 @@ use crate::base::{Code, Finding, Findings, Severity, clock};
 use crate::compile::{LastGood, Options, compile};
 use crate::listener::ListenerOutcome;
 use crate::observe::Observe;
-use crate::plan::Digest;
+use crate::plan::{Digest, Plan};
 use crate::source::Loader;
 use crate::upstream::{Serving, Upstreams};
 
@@ -26,6 +28,10 @@ use super::life::Life;
 
 /// How long a listener that could not be opened, or a retired plan, waits for the next look.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a new plan waits for the first DNS answers of its new clusters, which would answer 503
+/// until then (Envoy warms its clusters likewise).
+const WARM: Duration = Duration::from_secs(1);
 
 /// Everything the loop needs.
 pub struct Config {
@@ -56,22 +62,28 @@ pub struct State {
 }
 
 impl Config {
-    /// Loads once, then follows changes until the channel closes.
+    /// Loads once, then follows changes until the channel closes. Blocks while it reads and
+    /// compiles: to be driven by a thread of its own.
     pub async fn follow(mut self, mut changes: Receiver<Vec<PathBuf>>) {
         let mut changed: Option<Vec<PathBuf>> = None;
         loop {
-            let turned = tokio::task::spawn_blocking(move || {
-                let swapped = self.turn(changed.as_deref());
-                (self, swapped)
+            // A bug that a manifest provokes must not end the following of changes (design 4.11).
+            let started = clock::now();
+            let compiled = catch_unwind(AssertUnwindSafe(|| self.compile(changed.as_deref())));
+            let plan = compiled.unwrap_or_else(|_| {
+                error!("taking up a change failed inside; what was serving goes on, later changes are followed");
+                self.observe.reload_failed();
+                None
             });
-            let swapped;
-            (self, swapped) = match turned.await {
-                Ok(turned) => turned,
-                Err(failure) => {
-                    error!("reading the configuration failed inside: {failure}; changes are not followed any more");
-                    return;
-                }
-            };
+            let swapped = plan.is_some();
+            if let Some(plan) = plan {
+                self.upstreams.warm(WARM).await;
+                self.go_live(plan);
+                info!(
+                    "a plan is live, {} ms after the change",
+                    started.elapsed().as_millis()
+                );
+            }
             if swapped || !self.state.failed.is_empty() {
                 self.open_listeners().await;
             }
@@ -83,9 +95,9 @@ impl Config {
         }
     }
 
-    /// Reads what changed, compiles, and publishes. True if a new plan is served.
-    fn turn(&mut self, changed: Option<&[PathBuf]>) -> bool {
-        let started = clock::now();
+    /// Reads what changed, compiles, and publishes the endpoints. Gives the plan if it means
+    /// something else than the one that is served.
+    fn compile(&mut self, changed: Option<&[PathBuf]>) -> Option<Plan> {
         let inventory = match changed {
             // An empty list means that changes were missed: look at everything.
             None | Some([]) => self.loader.load(),
@@ -93,9 +105,11 @@ impl Config {
         };
         if inventory.incomplete && self.state.plan.is_none() && !self.start_partial {
             self.state.compiled = inventory.findings.clone();
-            error!("not ready: a file cannot be read; mend it and it is taken up, or use --start-partial");
+            error!(
+                "not ready: a file cannot be read; mend it and it is taken up, or use --start-partial"
+            );
             self.observe.reload_failed();
-            return false;
+            return None;
         }
         let compiled = compile(&inventory, &self.state.good, &self.options);
         self.state.good = compiled.good;
@@ -104,22 +118,23 @@ impl Config {
             self.state.endpoints = Some(compiled.endpoints.digest);
             self.upstreams.publish(&compiled.endpoints);
         }
-        if self.state.plan == Some(compiled.plan.digest) {
-            return false;
-        }
-        self.state.plan = Some(compiled.plan.digest);
-        let digest = compiled.plan.digest;
-        let plan = Arc::new(compiled.plan);
+        (self.state.plan != Some(compiled.plan.digest)).then_some(compiled.plan)
+    }
+
+    /// Serves a plan from now on: one atomic store. Requests keep the plan they started with.
+    fn go_live(&mut self, plan: Plan) {
+        self.state.plan = Some(plan.digest);
+        let plan = Arc::new(plan);
         let live = self.upstreams.serve(plan.clone());
         self.state.retired.push(self.serving.swap(live));
         self.free_retired();
         self.observe.swapped(&plan, clock::since_epoch());
-        info!("plan {digest} is live, {} ms after the change", started.elapsed().as_millis());
-        true
     }
 
     fn free_retired(&mut self) {
-        self.state.retired.retain(|serving| Arc::strong_count(serving) > 1);
+        self.state
+            .retired
+            .retain(|serving| Arc::strong_count(serving) > 1);
     }
 
     /// Makes exactly the plan's sockets listen.
@@ -127,8 +142,14 @@ impl Config {
         let Some(listeners) = self.life.listeners.get() else {
             return;
         };
-        let wanted: Vec<SocketAddr> =
-            self.serving.load().plan.listeners.iter().map(|listener| listener.addr).collect();
+        let wanted: Vec<SocketAddr> = self
+            .serving
+            .load()
+            .plan
+            .listeners
+            .iter()
+            .map(|listener| listener.addr)
+            .collect();
         let mut failed = Vec::new();
         for outcome in listeners.apply(&wanted).await {
             match outcome {
@@ -147,8 +168,11 @@ impl Config {
     fn show_findings(&self) {
         let mut findings = self.state.compiled.clone();
         findings.extend(self.state.failed.iter().map(|(addr, reason)| {
-            Finding::new(Code::LISTENER_FAILED, format!("cannot listen on {addr}: {reason}"))
-                .hint("the attempt is repeated every second; the other listeners serve")
+            Finding::new(
+                Code::LISTENER_FAILED,
+                format!("cannot listen on {addr}: {reason}"),
+            )
+            .hint("the attempt is repeated every second; the other listeners serve")
         }));
         let before = self.findings.load();
         let known: HashSet<String> = before.iter().map(ToString::to_string).collect();

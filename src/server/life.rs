@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
+use super::service::App;
 use crate::admin::Readiness;
 use crate::listener::Listeners;
-use super::service::App;
 
 /// Shared by the service, the configuration loop and the signal watch.
 #[derive(Default)]

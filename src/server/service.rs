@@ -8,9 +8,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use log::error;
+use pingora::proxy::HttpProxy;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
-use pingora::proxy::HttpProxy;
 use tokio::sync::mpsc::Receiver;
 
 use crate::admin;
@@ -68,8 +68,12 @@ impl Service for GatewayService {
             return;
         };
         let witness = Arc::new(Witness(self.observe.clone()));
-        let listeners =
-            Arc::new(Listeners::new(self.app.clone(), fds, self.limits.clone(), witness));
+        let listeners = Arc::new(Listeners::new(
+            self.app.clone(),
+            fds,
+            self.limits.clone(),
+            witness,
+        ));
         // The service starts once: nothing is set yet.
         let _ = self.life.listeners.set(listeners);
         let upstreams = Upstreams::new(self.dns.clone(), tokio::runtime::Handle::current());
@@ -81,9 +85,24 @@ impl Service for GatewayService {
             observe: self.observe.clone(),
             hosts: operator.hosts,
         });
-        tokio::spawn(admin::serve(operator.status, admin::Page::Status, state.clone(), shutdown.clone()));
-        tokio::spawn(admin::serve(operator.metrics, admin::Page::Metrics, state.clone(), shutdown.clone()));
-        tokio::spawn(admin::serve(operator.admin, admin::Page::Admin, state, shutdown.clone()));
+        tokio::spawn(admin::serve(
+            operator.status,
+            admin::Page::Status,
+            state.clone(),
+            shutdown.clone(),
+        ));
+        tokio::spawn(admin::serve(
+            operator.metrics,
+            admin::Page::Metrics,
+            state.clone(),
+            shutdown.clone(),
+        ));
+        tokio::spawn(admin::serve(
+            operator.admin,
+            admin::Page::Admin,
+            state,
+            shutdown.clone(),
+        ));
         let config = Config {
             loader,
             options: self.options.clone(),
@@ -95,10 +114,23 @@ impl Service for GatewayService {
             life: self.life.clone(),
             state: State::default(),
         };
-        let following = tokio::spawn(config.follow(changes));
+        let runtime = tokio::runtime::Handle::current();
+        let mut stop = shutdown.clone();
+        let following = std::thread::Builder::new()
+            .name("config".into())
+            .spawn(move || {
+                runtime.block_on(async move {
+                    tokio::select! {
+                        _ = stop.wait_for(|stop| *stop) => {}
+                        () = config.follow(changes) => {}
+                    }
+                });
+            });
+        if let Err(error) = following {
+            error!("cannot start the thread that follows the configuration: {error}");
+        }
         // An error means that the server is gone, which ends the service as well.
         let _ = shutdown.wait_for(|stop| *stop).await;
-        following.abort();
         drop(watcher);
     }
 

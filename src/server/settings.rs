@@ -15,10 +15,10 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use describe::{Describe, section};
-pub use describe::Key;
-pub use gateway::Gateway;
 pub use convert::address;
+pub use describe::Key;
+use describe::{Describe, section};
+pub use gateway::Gateway;
 pub use value::{Profile, Span};
 
 section! { "snake_case",
@@ -32,9 +32,9 @@ section! { "snake_case",
         pub work_stealing: bool = true,
         /// Idle connections to origins kept per worker thread.
         pub upstream_keepalive_pool_size: usize = 128,
-        /// Local IPv4 addresses to use towards origins.
+        /// Local IPv4 addresses to use towards origins, but for WebSockets.
         pub client_bind_to_ipv4: Vec<String> = Vec::new(),
-        /// Local IPv6 addresses to use towards origins.
+        /// Local IPv6 addresses to use towards origins, but for WebSockets.
         pub client_bind_to_ipv6: Vec<String> = Vec::new(),
         /// Upper bound of attempts for one request, whatever its route says.
         pub max_retries: usize = 16,
@@ -50,26 +50,44 @@ section! { "snake_case",
 /// Keys of Pingora's own file that have no effect here, and what to use instead.
 const REFUSED: [(&str, &str); 14] = [
     ("version", "leave it out"),
-    ("daemon", "run in the foreground and let systemd or Kubernetes start it"),
-    ("daemon_wait_for_ready", "the process stays in the foreground"),
+    (
+        "daemon",
+        "run in the foreground and let systemd or Kubernetes start it",
+    ),
+    (
+        "daemon_wait_for_ready",
+        "the process stays in the foreground",
+    ),
     ("error_log", "redirect standard error"),
     ("pid_file", "the process stays in the foreground"),
     ("user", "start the process as that user"),
     ("group", "start the process as that group"),
     ("working_directory", "start the process in that folder"),
     ("upgrade_sock", "binary upgrade is not available yet"),
-    ("grace_period_seconds", "use gateway.drain.delay and gateway.drain.deadline"),
-    ("graceful_shutdown_timeout_seconds", "use gateway.drain.deadline"),
+    (
+        "grace_period_seconds",
+        "use gateway.drain.delay and gateway.drain.deadline",
+    ),
+    (
+        "graceful_shutdown_timeout_seconds",
+        "use gateway.drain.deadline",
+    ),
     ("ca_file", "TLS to origins is not available yet"),
     ("s2n_config_cache_size", "TLS here is BoringSSL"),
-    ("upstream_debug_ssl_keylog", "TLS to origins is not available yet"),
+    (
+        "upstream_debug_ssl_keylog",
+        "TLS to origins is not available yet",
+    ),
 ];
 
 /// Why a settings file cannot be used.
 #[derive(Debug, Error)]
 pub enum SettingsError {
     #[error("cannot read the settings file {path}: {source}; check the path given with --settings")]
-    Read { path: String, source: std::io::Error },
+    Read {
+        path: String,
+        source: std::io::Error,
+    },
     #[error("{path}: {message}; `pingress settings` lists every key")]
     Invalid { path: String, message: String },
 }
@@ -81,9 +99,14 @@ impl Settings {
     /// The file cannot be read, is not YAML, or has an unknown key or a value of the wrong type.
     pub fn load(path: &Path) -> Result<Self, SettingsError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| SettingsError::Read { path: name.clone(), source })?;
-        Self::parse(&text).map_err(|message| SettingsError::Invalid { path: name, message })
+        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Read {
+            path: name.clone(),
+            source,
+        })?;
+        Self::parse(&text).map_err(|message| SettingsError::Invalid {
+            path: name,
+            message,
+        })
     }
 
     /// Reads a text.
@@ -113,7 +136,9 @@ impl Settings {
 impl Settings {
     /// A settings file with every key at its default and its meaning as a comment.
     pub fn yaml() -> String {
-        let mut text = String::from("# Every setting with its default; `pingress settings --format yaml` prints this file.\n");
+        let mut text = String::from(
+            "# Every setting with its default; `pingress settings --format yaml` prints this file.\n",
+        );
         let mut open: Vec<String> = Vec::new();
         for key in Self::keys() {
             let mut parts: Vec<String> = key.key.split('.').map(ToOwned::to_owned).collect();
@@ -123,7 +148,10 @@ impl Settings {
                 text.push_str(&format!("{}{part}:\n", "  ".repeat(depth)));
             }
             let indent = "  ".repeat(parts.len());
-            text.push_str(&format!("{indent}# {}\n{indent}{name}: {}\n", key.meaning, key.default));
+            text.push_str(&format!(
+                "{indent}# {}\n{indent}{name}: {}\n",
+                key.meaning, key.default
+            ));
             open = parts;
         }
         text
@@ -132,9 +160,14 @@ impl Settings {
 
 /// Adds what to do to the reader's message.
 fn explain(message: &str) -> String {
-    let unknown = message.split("unknown field `").nth(1).and_then(|rest| rest.split('`').next());
+    let unknown = message
+        .split("unknown field `")
+        .nth(1)
+        .and_then(|rest| rest.split('`').next());
     match unknown.and_then(|field| REFUSED.iter().find(|(key, _)| *key == field)) {
-        Some((key, instead)) => format!("Pingora's key `{key}` has no effect here: {instead} ({message})"),
+        Some((key, instead)) => {
+            format!("Pingora's key `{key}` has no effect here: {instead} ({message})")
+        }
         None => message.to_owned(),
     }
 }

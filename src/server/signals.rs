@@ -52,7 +52,10 @@ impl Signals {
     /// in flight.
     async fn drain(&self) {
         self.life.ready.drain();
-        info!("stopping: not ready any more, still accepting for {:?}", self.delay);
+        info!(
+            "stopping: not ready any more, still accepting for {:?}",
+            self.delay
+        );
         tokio::time::sleep(self.delay).await;
         let Some(listeners) = self.life.listeners.get() else {
             return;
@@ -61,7 +64,11 @@ impl Signals {
         let started = clock::now();
         while listeners.connections() > 0 {
             if started.elapsed() >= self.deadline {
-                warn!("{} connections are still open after {:?}; closing them", listeners.connections(), self.deadline);
+                warn!(
+                    "{} connections are still open after {:?}; closing them",
+                    listeners.connections(),
+                    self.deadline
+                );
                 return;
             }
             tokio::time::sleep(LOOK).await;
@@ -75,7 +82,11 @@ struct Watch(Option<Signal>);
 
 impl Watch {
     fn on(kind: SignalKind) -> Self {
-        Self(signal(kind).inspect_err(|error| warn!("cannot watch a signal: {error}")).ok())
+        Self(
+            signal(kind)
+                .inspect_err(|error| warn!("cannot watch a signal: {error}"))
+                .ok(),
+        )
     }
 
     async fn recv(&mut self) {

@@ -42,4 +42,8 @@ impl Sink for Recorder {
     fn finished(&self, record: &Record<'_>) {
         self.0.finished(record);
     }
+
+    fn panicked(&self) {
+        self.0.panicked();
+    }
 }

@@ -3,13 +3,14 @@
 //! Tables are built when endpoints are published; a choice takes no lock and allocates
 //! nothing. Endpoints of weight 0 are not offered here at all.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::plan::Balance;
 
+use super::EndpointState;
 use super::alias::{Alias, below};
 use super::schedule;
-use super::snapshot::Member;
 
 /// A balance with what it needs for these weights.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(super) enum Choice {
     /// first when they are even. An idle cluster is shared exactly by weight, a busy one evens
     /// out requests in flight by weight. Envoy walks a schedule by `weight / (active + 1)`,
     /// which needs a lock; the shares agree.
-    WeightedTwoChoices(Alias),
+    WeightedTwoChoices { draws: Alias, weights: Box<[u32]> },
 }
 
 impl Choice {
@@ -38,28 +39,31 @@ impl Choice {
             (Balance::RoundRobin, true) => Self::Cycle,
             (Balance::RoundRobin, false) => Self::Schedule(schedule::turn(weights)),
             (Balance::LeastRequest, true) => Self::TwoChoices,
-            (Balance::LeastRequest, false) => Self::WeightedTwoChoices(Alias::new(weights)),
+            (Balance::LeastRequest, false) => Self::WeightedTwoChoices {
+                draws: Alias::new(weights),
+                weights: weights.into(),
+            },
         }
     }
 
-    /// The next of `members`, which are those this was made for. `None` if there are none.
+    /// The next of `endpoints`, which are those this was made for. `None` if there are none.
     pub(super) fn next<'a>(
         &self,
-        members: &'a [Member],
+        endpoints: &'a [Arc<EndpointState>],
         cursor: &AtomicUsize,
         mut random: impl FnMut() -> u64,
-    ) -> Option<&'a Member> {
-        let count = members.len();
+    ) -> Option<&'a Arc<EndpointState>> {
+        let count = endpoints.len();
         if count < 2 {
-            return members.first();
+            return endpoints.first();
         }
         match self {
-            Self::Random => members.get(below(count, random())),
-            Self::Cycle => members.get(cursor.fetch_add(1, Ordering::Relaxed) % count),
+            Self::Random => endpoints.get(below(count, random())),
+            Self::Cycle => endpoints.get(cursor.fetch_add(1, Ordering::Relaxed) % count),
             Self::Schedule(turn) => {
                 let place = cursor.fetch_add(1, Ordering::Relaxed) % turn.len();
                 turn.get(place)
-                    .and_then(|&index| members.get(index as usize))
+                    .and_then(|&index| endpoints.get(index as usize))
             }
             Self::TwoChoices => {
                 let bits = random();
@@ -70,18 +74,19 @@ impl Choice {
                 } else {
                     first + distance - count
                 };
-                let (first, second) = (members.get(first)?, members.get(second)?);
-                Some(if second.active() < first.active() {
+                let (first, second) = (endpoints.get(first)?, endpoints.get(second)?);
+                Some(if active(second) < active(first) {
                     second
                 } else {
                     first
                 })
             }
-            Self::WeightedTwoChoices(alias) => {
-                let first = members.get(alias.draw(random()))?;
-                let second = members.get(alias.draw(random()))?;
-                let first_load = first.active() as u64 * u64::from(second.weight);
-                let second_load = second.active() as u64 * u64::from(first.weight);
+            Self::WeightedTwoChoices { draws, weights } => {
+                let (first, second) = (draws.draw(random()), draws.draw(random()));
+                let (first_weight, second_weight) = (*weights.get(first)?, *weights.get(second)?);
+                let (first, second) = (endpoints.get(first)?, endpoints.get(second)?);
+                let first_load = active(first) * u64::from(second_weight);
+                let second_load = active(second) * u64::from(first_weight);
                 Some(if second_load < first_load {
                     second
                 } else {
@@ -90,6 +95,10 @@ impl Choice {
             }
         }
     }
+}
+
+fn active(endpoint: &EndpointState) -> u64 {
+    endpoint.active.load(Ordering::Relaxed) as u64
 }
 
 #[cfg(test)]

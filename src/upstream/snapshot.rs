@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use crate::plan::Balance;
 
@@ -18,8 +18,11 @@ use super::membership::{Membership, Source};
 /// The members of a cluster, ready to be picked.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// Those that take traffic first, by address; then those of weight 0.
-    members: Box<[Member]>,
+    /// Those that take traffic first, by address; then those of weight 0. Nothing but pointers,
+    /// so that a pick among thousands finds them in the cache.
+    endpoints: Arc<[Arc<EndpointState>]>,
+    /// The part of each of them.
+    roles: Arc<[Role]>,
     /// How many take traffic.
     taking: usize,
     choice: Choice,
@@ -27,25 +30,19 @@ pub(super) struct Snapshot {
     pub(super) names: Vec<Arc<Name>>,
 }
 
-/// One address and its part in the cluster.
+/// What an address is to this cluster.
 #[derive(Debug)]
-pub(super) struct Member {
-    pub(super) endpoint: Arc<EndpointState>,
+pub(super) struct Role {
     pub(super) weight: u32,
     pub(super) source: Source,
-}
-
-impl Member {
-    pub(super) fn active(&self) -> usize {
-        self.endpoint.active.load(Ordering::Relaxed)
-    }
 }
 
 impl Snapshot {
     /// A cluster nobody has published yet.
     pub(super) fn empty(balance: Balance) -> Self {
         Self {
-            members: Box::default(),
+            endpoints: Arc::default(),
+            roles: Arc::default(),
             taking: 0,
             choice: Choice::new(balance, &[]),
             names: Vec::new(),
@@ -55,9 +52,9 @@ impl Snapshot {
     /// What `membership` says, with the endpoint states of `self` for addresses that stay.
     pub(super) fn succeeded_by(&self, membership: Membership, balance: Balance) -> Self {
         let known: HashMap<SocketAddr, &Arc<EndpointState>> = self
-            .members
+            .endpoints
             .iter()
-            .map(|member| (member.endpoint.addr, &member.endpoint))
+            .map(|endpoint| (endpoint.addr, endpoint))
             .collect();
         let members = membership.entries().map(|(addr, weight, source)| {
             let endpoint = match known.get(&addr) {
@@ -67,17 +64,15 @@ impl Snapshot {
                     active: AtomicUsize::new(0),
                 }),
             };
-            Member {
-                endpoint,
-                weight,
-                source,
-            }
+            (endpoint, Role { weight, source })
         });
-        let (mut members, idle): (Vec<_>, Vec<_>) = members.partition(|member| member.weight > 0);
-        let weights: Vec<u32> = members.iter().map(|member| member.weight).collect();
+        let (mut members, idle): (Vec<_>, Vec<_>) = members.partition(|(_, role)| role.weight > 0);
+        let weights: Vec<u32> = members.iter().map(|(_, role)| role.weight).collect();
         members.extend(idle);
+        let (endpoints, roles): (Vec<_>, Vec<_>) = members.into_iter().unzip();
         Self {
-            members: members.into(),
+            endpoints: endpoints.into(),
+            roles: roles.into(),
             taking: weights.len(),
             choice: Choice::new(balance, &weights),
             names: membership.names,
@@ -86,18 +81,11 @@ impl Snapshot {
 
     /// The same members under another balance.
     pub(super) fn rebalanced(&self, balance: Balance) -> Self {
-        let members: Box<[Member]> = self
-            .members
-            .iter()
-            .map(|member| Member {
-                endpoint: member.endpoint.clone(),
-                weight: member.weight,
-                source: member.source.clone(),
-            })
-            .collect();
-        let weights: Vec<u32> = self.taking().iter().map(|member| member.weight).collect();
+        let taking = self.roles.iter().take(self.taking);
+        let weights: Vec<u32> = taking.map(|role| role.weight).collect();
         Self {
-            members,
+            endpoints: self.endpoints.clone(),
+            roles: self.roles.clone(),
             taking: self.taking,
             choice: Choice::new(balance, &weights),
             names: self.names.clone(),
@@ -109,16 +97,12 @@ impl Snapshot {
         cursor: &AtomicUsize,
         random: impl FnMut() -> u64,
     ) -> Option<&Arc<EndpointState>> {
-        self.choice
-            .next(self.taking(), cursor, random)
-            .map(|member| &member.endpoint)
+        let taking = self.endpoints.get(..self.taking)?;
+        self.choice.next(taking, cursor, random)
     }
 
-    pub(super) fn members(&self) -> &[Member] {
-        &self.members
-    }
-
-    fn taking(&self) -> &[Member] {
-        self.members.get(..self.taking).unwrap_or_default()
+    pub(super) fn members(&self) -> impl Iterator<Item = (&EndpointState, &Role)> {
+        let endpoints = self.endpoints.iter().map(Arc::as_ref);
+        endpoints.zip(self.roles.iter())
     }
 }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::plan::Cluster;
@@ -47,12 +48,11 @@ impl ClusterView {
     pub(super) fn new(definition: &Cluster, snapshot: &Snapshot) -> Self {
         let endpoints = snapshot
             .members()
-            .iter()
-            .map(|member| EndpointView {
-                addr: member.endpoint.addr,
-                weight: member.weight,
-                active: member.active(),
-                source: member.source.clone(),
+            .map(|(endpoint, role)| EndpointView {
+                addr: endpoint.addr,
+                weight: role.weight,
+                active: endpoint.active.load(Ordering::Relaxed),
+                source: role.source.clone(),
             })
             .collect();
         let dns = snapshot

@@ -6,8 +6,14 @@ fn held(settings: &str) -> (Gateway, Origin) {
     let origin = Origin::start("held", Behaviour::Hold);
     let gateway = Start::with(&[
         ("gateway.yaml", gateway_yaml(&["*"])),
-        ("service.yaml", service_yaml("held.internal", &[(origin.port, "v1")])),
-        ("routes.yaml", routes_yaml("held", &["*"], &everything_to("held.internal"))),
+        (
+            "service.yaml",
+            service_yaml("held.internal", &[(origin.port, "v1")]),
+        ),
+        (
+            "routes.yaml",
+            routes_yaml("held", &["*"], &everything_to("held.internal")),
+        ),
     ])
     .settings(settings)
     .ready();
@@ -19,9 +25,15 @@ fn on_sigterm_readiness_fails_and_a_request_in_flight_is_answered() {
     let (mut gateway, origin) = held("  drain: {delay: 0s, deadline: 30s}\n");
     let mut client = gateway.client();
     client.write(b"GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n");
-    await_until("the request is in flight", || (origin.count() == 1).then_some(()));
+    await_until("the request is in flight", || {
+        (origin.count() == 1).then_some(())
+    });
     gateway.signal("TERM");
-    await_until("the listener is closed", || std::net::TcpStream::connect(gateway.addr()).is_err().then_some(()));
+    await_until("the listener is closed", || {
+        std::net::TcpStream::connect(gateway.addr())
+            .is_err()
+            .then_some(())
+    });
     assert_ne!(gateway.try_status("/healthz/ready"), Some(200));
     assert!(gateway.is_running());
     origin.release();
@@ -33,7 +45,9 @@ fn on_sigterm_readiness_fails_and_a_request_in_flight_is_answered() {
 fn while_the_drain_is_delayed_new_connections_are_served() {
     let (mut gateway, origin) = held("  drain: {delay: 3s, deadline: 30s}\n");
     gateway.signal("TERM");
-    await_until("readiness fails", || (gateway.try_status("/healthz/ready") == Some(503)).then_some(()));
+    await_until("readiness fails", || {
+        (gateway.try_status("/healthz/ready") == Some(503)).then_some(())
+    });
     let mut client = gateway.client();
     client.write(b"GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n");
     origin.release();
@@ -46,7 +60,9 @@ fn a_request_that_never_ends_is_cut_at_the_deadline() {
     let (mut gateway, origin) = held("  drain: {delay: 0s, deadline: 0.2s}\n");
     let mut client = gateway.client();
     client.write(b"GET / HTTP/1.1\r\nHost: a.example.com\r\n\r\n");
-    await_until("the request is in flight", || (origin.count() == 1).then_some(()));
+    await_until("the request is in flight", || {
+        (origin.count() == 1).then_some(())
+    });
     gateway.signal("TERM");
     assert!(gateway.await_exit().success());
 }

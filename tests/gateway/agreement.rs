@@ -19,9 +19,25 @@ impl Dice {
     }
 }
 
-const HOSTS: [&str; 5] = ["a.example.com", "b.example.com", "x.y.example.com", "other.test", "A.Example.COM:8080"];
-const PATHS: [&str; 10] =
-    ["/", "/api", "/api/v1", "/API/v1", "/apiary", "/item/7", "/item/x", "/a/../api", "/api%2Fv1", "/x//y"];
+const HOSTS: [&str; 5] = [
+    "a.example.com",
+    "b.example.com",
+    "x.y.example.com",
+    "other.test",
+    "A.Example.COM:8080",
+];
+const PATHS: [&str; 10] = [
+    "/",
+    "/api",
+    "/api/v1",
+    "/API/v1",
+    "/apiary",
+    "/item/7",
+    "/item/x",
+    "/a/../api",
+    "/api%2Fv1",
+    "/x//y",
+];
 const QUERIES: [&str; 4] = ["", "?v=1", "?v=2&w", "?w=%31"];
 const HEADERS: [&str; 4] = ["", "x-user: jason", "x-user: Jason", "X-User: anna"];
 
@@ -37,11 +53,25 @@ fn rules(dice: &mut Dice, prefix: &str, count: usize) -> String {
             "uri: {regex: \"/item/[0-9]+\"}",
             "uri: {prefix: /x}",
         ]);
-        let header = dice.of(&["", "headers: {x-user: {exact: jason}}", "withoutHeaders: {x-user: {}}"]);
-        let query = dice.of(&["", "queryParams: {v: {exact: \"1\"}}", "queryParams: {w: {}}"]);
-        let fields: Vec<&str> = [uri, header, query].into_iter().filter(|field| !field.is_empty()).collect();
-        let conditions =
-            if fields.is_empty() { String::new() } else { format!("      match: [{{{}}}]\n", fields.join(", ")) };
+        let header = dice.of(&[
+            "",
+            "headers: {x-user: {exact: jason}}",
+            "withoutHeaders: {x-user: {}}",
+        ]);
+        let query = dice.of(&[
+            "",
+            "queryParams: {v: {exact: \"1\"}}",
+            "queryParams: {w: {}}",
+        ]);
+        let fields: Vec<&str> = [uri, header, query]
+            .into_iter()
+            .filter(|field| !field.is_empty())
+            .collect();
+        let conditions = if fields.is_empty() {
+            String::new()
+        } else {
+            format!("      match: [{{{}}}]\n", fields.join(", "))
+        };
         text.push_str(&format!(
             "    - name: {prefix}{n}\n{conditions}      directResponse: {{status: 200, body: {{string: {prefix}{n}}}}}\n"
         ));
@@ -58,10 +88,22 @@ fn the_gateway_does_what_explain_says_for_generated_requests() {
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let gateway = Start::with(&[
         ("gateway.yaml", gateway_yaml(&["*.example.com"])),
-        ("a.yaml", routes_yaml("a", &["a.example.com"], &rules(&mut dice, "a", 9))),
-        ("also-a.yaml", routes_yaml("also-a", &["a.example.com"], &rules(&mut dice, "also", 5))),
-        ("b.yaml", routes_yaml("b", &["b.example.com"], &rules(&mut dice, "b", 4))),
-        ("rest.yaml", routes_yaml("rest", &["*.example.com"], &rules(&mut dice, "rest", 6))),
+        (
+            "a.yaml",
+            routes_yaml("a", &["a.example.com"], &rules(&mut dice, "a", 9)),
+        ),
+        (
+            "also-a.yaml",
+            routes_yaml("also-a", &["a.example.com"], &rules(&mut dice, "also", 5)),
+        ),
+        (
+            "b.yaml",
+            routes_yaml("b", &["b.example.com"], &rules(&mut dice, "b", 4)),
+        ),
+        (
+            "rest.yaml",
+            routes_yaml("rest", &["*.example.com"], &rules(&mut dice, "rest", 6)),
+        ),
     ])
     .ready();
     let port = gateway.addr().port();
@@ -69,21 +111,36 @@ fn the_gateway_does_what_explain_says_for_generated_requests() {
     for _ in 0..400 {
         let (host, header) = (dice.of(&HOSTS), dice.of(&HEADERS));
         let target = format!("{}{}", dice.of(&PATHS), dice.of(&QUERIES));
-        let lines: Vec<&str> = if header.is_empty() { vec![] } else { vec![header] };
+        let lines: Vec<&str> = if header.is_empty() {
+            vec![]
+        } else {
+            vec![header]
+        };
         let answer = gateway.client().get(host, &target, &lines);
         let name = host.split(':').next().unwrap();
-        let mut query = format!("/explain.json?url={}", encoded(&format!("http://{name}:{port}{target}")));
+        let mut query = format!(
+            "/explain.json?url={}",
+            encoded(&format!("http://{name}:{port}{target}"))
+        );
         if !header.is_empty() {
             query.push_str(&format!("&header={}", encoded(header)));
         }
-        let explained: serde_json::Value = serde_json::from_str(&gateway.admin(&query).body).unwrap();
+        let explained: serde_json::Value =
+            serde_json::from_str(&gateway.admin(&query).body).unwrap();
         match explained["rule"]["name"].as_str() {
             Some(rule) => {
                 routed += 1;
-                assert_eq!((answer.status, answer.body.as_str()), (200, rule), "{host} {target} {header}");
+                assert_eq!(
+                    (answer.status, answer.body.as_str()),
+                    (200, rule),
+                    "{host} {target} {header}"
+                );
             }
             None => assert_eq!(answer.status, 404, "{host} {target} {header}: {explained}"),
         }
     }
-    assert!((100..400).contains(&routed), "{routed} of 400 requests found a rule");
+    assert!(
+        (100..400).contains(&routed),
+        "{routed} of 400 requests found a rule"
+    );
 }

@@ -24,10 +24,19 @@ fn pod(service: &str, version: &str, port_name: &str, origin: &Origin) -> String
 fn start(corpus: &std::path::Path, samples: &[&str], pods: String) -> Start {
     let mut files: Vec<(String, String)> = samples
         .iter()
-        .map(|sample| (sample.replace('/', "-"), std::fs::read_to_string(corpus.join(sample)).unwrap()))
+        .map(|sample| {
+            (
+                sample.replace('/', "-"),
+                std::fs::read_to_string(corpus.join(sample)).unwrap(),
+            )
+        })
         .collect();
     files.push(("pods.yaml".to_owned(), pods));
-    Start { files, ..Start::default() }.port(8080)
+    Start {
+        files,
+        ..Start::default()
+    }
+    .port(8080)
 }
 
 #[test]
@@ -36,14 +45,29 @@ fn bookinfo_sends_its_five_paths_to_the_product_page_and_nothing_else() {
     let page = Origin::echo("productpage");
     let gateway = start(
         &corpus,
-        &["bookinfo/platform/bookinfo.yaml", "bookinfo/networking/bookinfo-gateway.yaml"],
+        &[
+            "bookinfo/platform/bookinfo.yaml",
+            "bookinfo/networking/bookinfo-gateway.yaml",
+        ],
         pod("productpage", "v1", "http", &page),
     )
     .ready();
-    let get = |path: &str| Client::connect(gateway.addr_of(8080)).get("bookinfo.example.com", path, &[]);
-    for path in ["/productpage", "/productpage?u=normal", "/static/jquery.js", "/login", "/logout", "/api/v1/products/0"] {
+    let get =
+        |path: &str| Client::connect(gateway.addr_of(8080)).get("bookinfo.example.com", path, &[]);
+    for path in [
+        "/productpage",
+        "/productpage?u=normal",
+        "/static/jquery.js",
+        "/login",
+        "/logout",
+        "/api/v1/products/0",
+    ] {
         let response = get(path);
-        assert_eq!((response.status, response.header("x-origin")), (200, Some("productpage")), "{path}");
+        assert_eq!(
+            (response.status, response.header("x-origin")),
+            (200, Some("productpage")),
+            "{path}"
+        );
     }
     for path in ["/", "/productpage/x", "/reviews/0", "/api/v1"] {
         assert_eq!(get(path).status, 404, "{path}");
@@ -66,11 +90,16 @@ fn bookinfos_mesh_routes_leave_the_gateway_as_it_was() {
         let sample = format!("bookinfo/networking/{sample}");
         let gateway = start(
             &corpus,
-            &["bookinfo/platform/bookinfo.yaml", "bookinfo/networking/bookinfo-gateway.yaml", &sample],
+            &[
+                "bookinfo/platform/bookinfo.yaml",
+                "bookinfo/networking/bookinfo-gateway.yaml",
+                &sample,
+            ],
             pod("productpage", "v1", "http", &page),
         )
         .ready();
-        let response = Client::connect(gateway.addr_of(8080)).get("any.example.com", "/productpage", &[]);
+        let response =
+            Client::connect(gateway.addr_of(8080)).get("any.example.com", "/productpage", &[]);
         assert_eq!(response.status, 200, "{sample}");
     }
 }
@@ -79,14 +108,30 @@ fn bookinfos_mesh_routes_leave_the_gateway_as_it_was() {
 fn helloworld_spreads_hello_over_both_versions() {
     let Some(corpus) = corpus() else { return };
     let (one, two) = (Origin::echo("v1"), Origin::echo("v2"));
-    let pods = format!("{}---\n{}", pod("helloworld", "v1", "http", &one), pod("helloworld", "v2", "http", &two));
-    let gateway =
-        start(&corpus, &["helloworld/helloworld.yaml", "helloworld/helloworld-gateway.yaml"], pods).ready();
+    let pods = format!(
+        "{}---\n{}",
+        pod("helloworld", "v1", "http", &one),
+        pod("helloworld", "v2", "http", &two)
+    );
+    let gateway = start(
+        &corpus,
+        &[
+            "helloworld/helloworld.yaml",
+            "helloworld/helloworld-gateway.yaml",
+        ],
+        pods,
+    )
+    .ready();
     let mut client = gateway.client();
     for _ in 0..60 {
         assert_eq!(client.get("any.example.com", "/hello", &[]).status, 200);
     }
-    assert!(one.count() > 0 && two.count() > 0, "{} and {}", one.count(), two.count());
+    assert!(
+        one.count() > 0 && two.count() > 0,
+        "{} and {}",
+        one.count(),
+        two.count()
+    );
     assert_eq!(client.get("any.example.com", "/hello/x", &[]).status, 404);
 }
 
@@ -101,7 +146,11 @@ fn httpbin_gets_every_path() {
     )
     .ready();
     for path in ["/", "/status/200", "/headers", "/anything?x=1"] {
-        assert_eq!(gateway.get("httpbin.example.com", path).status, 200, "{path}");
+        assert_eq!(
+            gateway.get("httpbin.example.com", path).status,
+            200,
+            "{path}"
+        );
     }
     assert_eq!(origin.count(), 4);
 }

@@ -50,7 +50,10 @@ pub fn loopback(port: u16) -> SocketAddr {
 
 /// A Gateway for port 80 and hosts, in namespace `default`.
 pub fn gateway_yaml(hosts: &[&str]) -> String {
-    let hosts: String = hosts.iter().map(|host| format!("      - \"{host}\"\n")).collect();
+    let hosts: String = hosts
+        .iter()
+        .map(|host| format!("      - \"{host}\"\n"))
+        .collect();
     format!(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata:\n  name: gw\nspec:\n  selector:\n    istio: ingressgateway\n  servers:\n    - port:\n        number: 80\n        name: http\n        protocol: HTTP\n      hosts:\n{hosts}"
     )
@@ -72,7 +75,10 @@ pub fn service_yaml(host: &str, endpoints: &[(u16, &str)]) -> String {
 
 /// A VirtualService on gateway `gw`; `http` is the YAML list, indented by four.
 pub fn routes_yaml(name: &str, hosts: &[&str], http: &str) -> String {
-    let hosts: String = hosts.iter().map(|host| format!("    - \"{host}\"\n")).collect();
+    let hosts: String = hosts
+        .iter()
+        .map(|host| format!("    - \"{host}\"\n"))
+        .collect();
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata:\n  name: {name}\nspec:\n  hosts:\n{hosts}  gateways:\n    - gw\n  http:\n{http}"
     )

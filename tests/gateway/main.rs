@@ -1,6 +1,8 @@
 //! End to end: the real binary, real sockets, real origins. One file per behaviour.
 
 mod agreement;
+#[path = "../change/mod.rs"]
+mod change;
 mod corpus;
 mod failures;
 mod forwarding;
@@ -8,6 +10,4 @@ mod harness;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod operator;
-#[path = "../change/mod.rs"]
-mod change;
 mod routing;

@@ -6,8 +6,18 @@ fn gateway() -> (Gateway, Origin) {
     let origin = Origin::echo("one");
     let gateway = Start::with(&[
         ("gateway.yaml", gateway_yaml(&["*"])),
-        ("service.yaml", service_yaml("one.internal", &[(origin.port, "v1")])),
-        ("routes.yaml", routes_yaml("one", &["a.example.com"], "    - name: main\n      route:\n        - destination: {host: one.internal}\n")),
+        (
+            "service.yaml",
+            service_yaml("one.internal", &[(origin.port, "v1")]),
+        ),
+        (
+            "routes.yaml",
+            routes_yaml(
+                "one",
+                &["a.example.com"],
+                "    - name: main\n      route:\n        - destination: {host: one.internal}\n",
+            ),
+        ),
     ])
     .ready();
     (gateway, origin)
@@ -16,10 +26,15 @@ fn gateway() -> (Gateway, Origin) {
 #[test]
 fn the_access_log_is_istios_default_format() {
     let (gateway, origin) = gateway();
-    gateway.client().get("a.example.com", "/log?x=1", &["User-Agent: test/1"]);
+    gateway
+        .client()
+        .get("a.example.com", "/log?x=1", &["User-Agent: test/1"]);
     let line = gateway.await_log("/log");
     let parts: Vec<&str> = line.split('"').collect();
-    assert!(parts[0].starts_with('[') && parts[0].ends_with("Z] "), "{line}");
+    assert!(
+        parts[0].starts_with('[') && parts[0].ends_with("Z] "),
+        "{line}"
+    );
     assert_eq!(parts[1], "GET /log?x=1 HTTP/1.1");
     assert_eq!(parts[2], " 200 - via_upstream - ");
     assert_eq!(parts[3], "-");
@@ -27,7 +42,10 @@ fn the_access_log_is_istios_default_format() {
     assert_eq!(parts[7], "test/1");
     assert_eq!(parts[11], "a.example.com");
     assert_eq!(parts[13], format!("127.0.0.1:{}", origin.port));
-    assert!(parts[14].starts_with(" outbound|80||one.internal 127.0.0.1:"), "{line}");
+    assert!(
+        parts[14].starts_with(" outbound|80||one.internal 127.0.0.1:"),
+        "{line}"
+    );
     assert!(parts[14].ends_with(" - main"), "{line}");
 }
 
@@ -42,7 +60,9 @@ fn the_request_metrics_have_istios_names_and_labels() {
     });
     let line = metrics
         .lines()
-        .find(|line| line.starts_with("istio_requests_total") && line.contains("response_code=\"200\""))
+        .find(|line| {
+            line.starts_with("istio_requests_total") && line.contains("response_code=\"200\"")
+        })
         .unwrap_or_else(|| panic!("{metrics}"));
     for label in [
         "reporter=\"source\"",
@@ -56,9 +76,15 @@ fn the_request_metrics_have_istios_names_and_labels() {
     assert!(metrics.contains("istio_request_duration_milliseconds_bucket"));
     let unrouted = metrics
         .lines()
-        .find(|line| line.starts_with("istio_requests_total") && line.contains("response_code=\"404\""))
+        .find(|line| {
+            line.starts_with("istio_requests_total") && line.contains("response_code=\"404\"")
+        })
         .unwrap();
-    assert!(unrouted.contains("destination_service=\"unknown\"") && unrouted.contains("response_flags=\"NR\""), "{unrouted}");
+    assert!(
+        unrouted.contains("destination_service=\"unknown\"")
+            && unrouted.contains("response_flags=\"NR\""),
+        "{unrouted}"
+    );
 }
 
 #[test]
@@ -68,7 +94,10 @@ fn the_admin_endpoint_shows_findings_routes_endpoints_and_explains() {
         ("/findings", "".to_owned()),
         ("/routes", "a.example.com".to_owned()),
         ("/endpoints", format!("127.0.0.1:{}", origin.port)),
-        ("/explain?url=http://a.example.com/x", "routes.yaml:".to_owned()),
+        (
+            "/explain?url=http://a.example.com/x",
+            "routes.yaml:".to_owned(),
+        ),
     ] {
         let response = gateway.admin(path);
         assert_eq!(response.status, 200, "{path}");
@@ -81,22 +110,36 @@ fn the_admin_endpoint_refuses_foreign_hosts_and_cross_site_requests() {
     let (gateway, _origin) = gateway();
     let ask = |host: &str, header: &str| {
         let mut client = Client::connect(gateway.admin_addr());
-        client.write(format!("GET /routes HTTP/1.1\r\nHost: {host}\r\n{header}Connection: close\r\n\r\n").as_bytes());
+        client.write(
+            format!("GET /routes HTTP/1.1\r\nHost: {host}\r\n{header}Connection: close\r\n\r\n")
+                .as_bytes(),
+        );
         client.read().unwrap().status
     };
     assert_eq!(ask("localhost:15000", ""), 200);
     assert_eq!(ask("[::1]:15000", ""), 200);
     assert_eq!(ask("evil.example.com", ""), 403);
     assert_eq!(ask("localhost", "Sec-Fetch-Site: cross-site\r\n"), 403);
-    assert_eq!(ask("localhost", "Origin: https://evil.example.com\r\n"), 403);
+    assert_eq!(
+        ask("localhost", "Origin: https://evil.example.com\r\n"),
+        403
+    );
 }
 
 #[test]
 fn explain_of_the_running_gateway_and_of_the_files_agree() {
     let (gateway, _origin) = gateway();
     let run = |arguments: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pingress")).arg("explain").args(arguments).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_pingress"))
+            .arg("explain")
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let url = "http://a.example.com/x";

@@ -3,15 +3,24 @@
 use super::harness::*;
 
 fn shop(origins: &[&Origin], http: &str) -> Gateway {
-    let endpoints: Vec<(u16, String)> =
-        origins.iter().enumerate().map(|(i, origin)| (origin.port, format!("v{}", i + 1))).collect();
-    let endpoints: Vec<(u16, &str)> = endpoints.iter().map(|(port, version)| (*port, version.as_str())).collect();
+    let endpoints: Vec<(u16, String)> = origins
+        .iter()
+        .enumerate()
+        .map(|(i, origin)| (origin.port, format!("v{}", i + 1)))
+        .collect();
+    let endpoints: Vec<(u16, &str)> = endpoints
+        .iter()
+        .map(|(port, version)| (*port, version.as_str()))
+        .collect();
     let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata:\n  name: shop\nspec:\n  host: shop.internal\n  subsets:\n    - {name: v1, labels: {version: v1}}\n    - {name: v2, labels: {version: v2}}\n";
     Start::with(&[
         ("gateway.yaml", gateway_yaml(&["*"])),
         ("service.yaml", service_yaml("shop.internal", &endpoints)),
         ("rule.yaml", rule.to_owned()),
-        ("routes.yaml", routes_yaml("shop", &["shop.example.com"], http)),
+        (
+            "routes.yaml",
+            routes_yaml("shop", &["shop.example.com"], http),
+        ),
     ])
     .ready()
 }
@@ -22,7 +31,13 @@ fn a_request_reaches_the_origin_its_rule_names() {
     let gateway = shop(&[&origin], &everything_to("shop.internal"));
     let response = gateway.get("shop.example.com", "/cart?x=1");
     assert_eq!(response.status, 200);
-    assert!(response.body.starts_with("shop\nGET /cart?x=1 HTTP/1.1\r\n"), "{}", response.body);
+    assert!(
+        response
+            .body
+            .starts_with("shop\nGET /cart?x=1 HTTP/1.1\r\n"),
+        "{}",
+        response.body
+    );
     assert_eq!(gateway.get("other.example.com", "/").status, 404);
     assert_eq!(origin.count(), 1);
 }
@@ -79,15 +94,28 @@ fn rewrite_redirect_and_direct_response_do_what_they_say() {
         "    - match: [{uri: {prefix: /api/}}]\n      rewrite: {uri: /, authority: inner.example.com}\n      route:\n        - destination: {host: shop.internal}\n    - match: [{uri: {exact: /old}}]\n      redirect: {uri: /new, redirectCode: 302}\n    - match: [{uri: {exact: /hello}}]\n      directResponse: {status: 418, body: {string: short and stout}}\n",
     );
     let response = gateway.get("shop.example.com", "/api/items?q=1");
-    assert!(response.body.contains("GET /items?q=1 HTTP/1.1\r\n"), "{}", response.body);
+    assert!(
+        response.body.contains("GET /items?q=1 HTTP/1.1\r\n"),
+        "{}",
+        response.body
+    );
     let head = origin.last_head().to_ascii_lowercase();
     assert!(head.contains("host: inner.example.com\r\n"), "{head}");
-    assert!(head.contains("x-envoy-original-path: /api/items?q=1\r\n"), "{head}");
+    assert!(
+        head.contains("x-envoy-original-path: /api/items?q=1\r\n"),
+        "{head}"
+    );
     let response = gateway.get("shop.example.com", "/old?a=b");
     assert_eq!(response.status, 302);
-    assert_eq!(response.header("location"), Some("http://shop.example.com/new?a=b"));
+    assert_eq!(
+        response.header("location"),
+        Some("http://shop.example.com/new?a=b")
+    );
     let response = gateway.get("shop.example.com", "/hello");
-    assert_eq!((response.status, response.body.as_str()), (418, "short and stout"));
+    assert_eq!(
+        (response.status, response.body.as_str()),
+        (418, "short and stout")
+    );
     assert_eq!(response.header("content-type"), Some("text/plain"));
     assert_eq!(gateway.get("shop.example.com", "/else").status, 404);
 }
@@ -99,9 +127,15 @@ fn header_edits_reach_origin_and_client_in_istios_order() {
         &[&origin],
         "    - headers:\n        request: {set: {x-level: route}, remove: [x-secret]}\n        response: {add: {x-from: route}}\n      route:\n        - destination: {host: shop.internal}\n          headers:\n            request: {set: {x-level: destination}}\n            response: {remove: [x-origin]}\n",
     );
-    let response = gateway.client().get("shop.example.com", "/", &["X-Secret: 1", "X-Level: client"]);
+    let response =
+        gateway
+            .client()
+            .get("shop.example.com", "/", &["X-Secret: 1", "X-Level: client"]);
     let head = origin.last_head().to_ascii_lowercase();
-    assert!(head.contains("x-level: destination\r\n") && !head.contains("x-secret"), "{head}");
+    assert!(
+        head.contains("x-level: destination\r\n") && !head.contains("x-secret"),
+        "{head}"
+    );
     assert_eq!(response.header("x-from"), Some("route"));
     assert_eq!(response.header("x-origin"), None);
 }
@@ -112,7 +146,10 @@ fn https_redirect_answers_for_hosts_without_a_virtual_service() {
     let gateway = Start::with(&[("gateway.yaml", yaml)]).ready();
     let response = gateway.get("any.example.com:8080", "/a?b=c");
     assert_eq!(response.status, 301);
-    assert_eq!(response.header("location"), Some("https://any.example.com:8080/a?b=c"));
+    assert_eq!(
+        response.header("location"),
+        Some("https://any.example.com:8080/a?b=c")
+    );
 }
 
 #[test]

@@ -13,4 +13,5 @@ mod matches;
 mod merging;
 mod order;
 mod protections;
+mod samples;
 mod support;

@@ -179,3 +179,11 @@ fn routes_are_named_by_rule_and_match() {
     assert_eq!(world.route_name(&get("a.com", "/o")), "default");
     assert!(world.troubles().is_empty(), "{:?}", world.troubles());
 }
+
+#[test]
+fn a_condition_on_the_host_header_tests_the_authority() {
+    assert_eq!(
+        matching("{headers: {Host: {exact: 'a.com:81'}}}").get("a.com:81", "/"),
+        "hit"
+    );
+}

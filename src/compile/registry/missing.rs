@@ -22,7 +22,7 @@ pub(super) struct Missing {
 
 enum What {
     Host(String),
-    /// Host, and its ports as text.
+    /// With the ports there are, as text.
     Port {
         ports: String,
     },
@@ -38,16 +38,20 @@ enum What {
     },
 }
 
-pub(super) fn host(host: &str, reference: &DestinationRef<'_>) -> Missing {
+pub(super) fn host(host: &str, reference: &DestinationRef<'_>) -> Box<Missing> {
     let port = reference.port.unwrap_or(u32::from(reference.gateway_port));
-    Missing {
+    Box::new(Missing {
         name: name::cluster_name(host, port, reference.subset),
         reason: format!("no Service or ServiceEntry has the host `{host}`"),
         what: What::Host(host.to_owned()),
-    }
+    })
 }
 
-pub(super) fn port(service: &Service<'_>, number: u32, reference: &DestinationRef<'_>) -> Missing {
+pub(super) fn port(
+    service: &Service<'_>,
+    number: u32,
+    reference: &DestinationRef<'_>,
+) -> Box<Missing> {
     let host = &service.host;
     let ports: Vec<String> = service
         .ports
@@ -56,7 +60,7 @@ pub(super) fn port(service: &Service<'_>, number: u32, reference: &DestinationRe
         .collect();
     let ports = ports.join(", ");
     let ambiguous = reference.port.is_none() && service.ports.len() > 1;
-    Missing {
+    Box::new(Missing {
         name: name::cluster_name(host, number, reference.subset),
         reason: if ambiguous {
             format!(
@@ -71,7 +75,7 @@ pub(super) fn port(service: &Service<'_>, number: u32, reference: &DestinationRe
         } else {
             What::Port { ports }
         },
-    }
+    })
 }
 
 pub(super) fn subset(
@@ -79,7 +83,7 @@ pub(super) fn subset(
     port: u32,
     subset: &str,
     rule: Option<&Rule<'_>>,
-) -> Missing {
+) -> Box<Missing> {
     let mut known: Vec<String> = rule
         .into_iter()
         .flat_map(|rule| rule.subsets.keys())
@@ -87,7 +91,7 @@ pub(super) fn subset(
         .collect();
     known.sort_unstable();
     let rule = rule.map(|rule| format!("{} ({})", rule.object.key, rule.object.origin));
-    Missing {
+    Box::new(Missing {
         name: name::cluster_name(&service.host, port, Some(subset)),
         reason: format!(
             "no DestinationRule defines the subset `{subset}` of `{}`",
@@ -99,7 +103,7 @@ pub(super) fn subset(
             rule,
             known,
         },
-    }
+    })
 }
 
 impl Registry<'_> {

@@ -129,13 +129,13 @@ impl Translator<'_, '_> {
         pseudo("authority", &spec.authority, Predicate::Authority);
         for (name, written) in &spec.headers {
             match name.starts_with(CLAIMS) {
-                true => self.claim(name, &mut draft),
+                true => self.claim("headers", name, &mut draft),
                 false => draft.add(&format!("headers[{name}]"), header(name, written)),
             }
         }
         for (name, written) in &spec.without_headers {
             match name.starts_with(CLAIMS) {
-                true => self.claim(name, &mut draft),
+                true => self.claim("withoutHeaders", name, &mut draft),
                 false => draft.add(
                     &format!("withoutHeaders[{name}]"),
                     without_header(name, written),
@@ -158,16 +158,16 @@ impl Translator<'_, '_> {
     }
 
     /// A condition on a token's claim cannot be tested before tokens are verified.
-    fn claim(&mut self, name: &str, draft: &mut Draft<'_>) {
+    fn claim(&mut self, field: &str, name: &str, draft: &mut Draft<'_>) {
         let message = format!("conditions on token claims (`{name}`) are not supported yet");
         self.findings.push(
             Finding::new(Code::UNENFORCED_PROTECTION, message.clone())
                 .at(&draft.rule.object.origin.at(draft.rule.position))
                 .of(&draft.rule.object.key)
-                .path(format!("{}.headers[{name}]", draft.path))
+                .path(format!("{}.{field}[{name}]", draft.path))
                 .hint("its rule answers 503 meanwhile; remove the condition to serve the rule without it"),
         );
-        draft.unreadable(&format!("headers[{name}]"), message);
+        draft.unreadable(&format!("{field}[{name}]"), message);
     }
 }
 
@@ -218,6 +218,8 @@ fn header(name: &str, written: &Written) -> Result<Predicate, String> {
         ":authority" => Predicate::Authority(matcher),
         ":scheme" => Predicate::Scheme(matcher),
         ":path" => Predicate::Target(matcher),
+        // Envoy keeps Host and `:authority` as one.
+        name if name.eq_ignore_ascii_case("host") => Predicate::Authority(matcher),
         name => Predicate::Header {
             name: header_name(name)?,
             matcher,

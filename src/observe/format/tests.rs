@@ -52,7 +52,7 @@ fn record(cluster: &Cluster) -> Record<'_> {
 }
 
 fn written(format: &LogFormat, record: &Record<'_>) -> String {
-    let mut line = Line::default();
+    let mut line = Line::new();
     format.write(record, &mut line);
     String::from_utf8(line.bytes().to_vec()).unwrap()
 }

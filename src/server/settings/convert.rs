@@ -29,7 +29,9 @@ impl Settings {
         let mut bound = BTreeSet::new();
         for (declared, port) in &gateway.ports {
             if *declared == 0 || *port == 0 {
-                return Err(format!("gateway.ports: port 0 in `{declared}: {port}`; ports are 1 to 65535"));
+                return Err(format!(
+                    "gateway.ports: port 0 in `{declared}: {port}`; ports are 1 to 65535"
+                ));
             }
             if !bound.insert(port) {
                 return Err(format!(
@@ -38,7 +40,9 @@ impl Settings {
             }
         }
         if gateway.bind.is_empty() {
-            return Err("gateway.bind is empty; name at least one address, for example 0.0.0.0".into());
+            return Err(
+                "gateway.bind is empty; name at least one address, for example 0.0.0.0".into(),
+            );
         }
         if self.max_retries == 0 {
             return Err("max_retries: 0 would send no request at all; use 1 for no retries".into());
@@ -126,7 +130,10 @@ impl Settings {
             namespace: self.gateway.namespace.clone(),
             ..Workload::default()
         };
-        Ok(ObserveOptions { access_log, workload })
+        Ok(ObserveOptions {
+            access_log,
+            workload,
+        })
     }
 
     /// Limits of the listeners.
@@ -158,7 +165,10 @@ impl Settings {
 
     /// How names become addresses.
     pub fn dns_options(&self) -> DnsOptions {
-        DnsOptions { server: self.gateway.dns.server, ..DnsOptions::default() }
+        DnsOptions {
+            server: self.gateway.dns.server,
+            ..DnsOptions::default()
+        }
     }
 
     /// `threads`, or the processors this process may use (the cgroup's CPU quota counts).
@@ -175,5 +185,7 @@ pub fn address(key: &str, text: &str) -> Result<SocketAddr, String> {
     text.to_socket_addrs()
         .ok()
         .and_then(|mut found| found.next())
-        .ok_or_else(|| format!("{key}: `{text}` is not an address with a port, for example 127.0.0.1:15000"))
+        .ok_or_else(|| {
+            format!("{key}: `{text}` is not an address with a port, for example 127.0.0.1:15000")
+        })
 }

@@ -56,7 +56,11 @@ pub(super) fn join(key: &str, field: &str, camel: bool) -> String {
             c => name.push(c),
         }
     }
-    if key.is_empty() { name } else { format!("{key}.{name}") }
+    if key.is_empty() {
+        name
+    } else {
+        format!("{key}.{name}")
+    }
 }
 
 /// Declares a section: fields with a doc line and a default each.

@@ -9,7 +9,11 @@ fn every_key_is_listed_with_a_meaning_and_reads_back_as_its_default() {
         let mut yaml = String::new();
         let parts: Vec<&str> = key.key.split('.').collect();
         for (depth, part) in parts.iter().enumerate() {
-            let value = if depth + 1 == parts.len() { key.default.to_string() } else { String::new() };
+            let value = if depth + 1 == parts.len() {
+                key.default.to_string()
+            } else {
+                String::new()
+            };
             yaml.push_str(&format!("{}{part}: {value}\n", "  ".repeat(depth)));
         }
         assert_eq!(Settings::parse(&yaml), Ok(Settings::default()), "{yaml}");
@@ -23,7 +27,11 @@ fn the_list_of_keys_is_the_whole_of_the_settings() {
             serde_json::Value::Object(fields) if !leaves.contains(&key.to_owned()) => fields
                 .iter()
                 .map(|(name, value)| {
-                    let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                    let key = if key.is_empty() {
+                        name.clone()
+                    } else {
+                        format!("{key}.{name}")
+                    };
                     count(value, &key, leaves)
                 })
                 .sum(),
@@ -38,7 +46,10 @@ fn the_list_of_keys_is_the_whole_of_the_settings() {
 #[test]
 fn an_unknown_key_is_an_error_that_names_key_and_line() {
     let error = Settings::parse("gateway:\n  limits:\n    maxConections: 5\n").unwrap_err();
-    assert!(error.contains("maxConections") && error.contains("line 3"), "{error}");
+    assert!(
+        error.contains("maxConections") && error.contains("line 3"),
+        "{error}"
+    );
     assert!(error.contains("maxConnections"), "{error}");
 }
 
@@ -70,10 +81,16 @@ fn impossible_values_are_refused() {
 fn the_edge_profile_merges_slashes_unless_the_file_says_otherwise() {
     use crate::plan::PathNormalization;
     let edge = Settings::parse("gateway: {profile: edge}").unwrap();
-    assert_eq!(edge.compile_options().http.path_normalization, PathNormalization::MergeSlashes);
+    assert_eq!(
+        edge.compile_options().http.path_normalization,
+        PathNormalization::MergeSlashes
+    );
     let text = "gateway: {profile: edge, mesh: {pathNormalization: {normalization: BASE}}}";
     let base = Settings::parse(text).unwrap();
-    assert_eq!(base.compile_options().http.path_normalization, PathNormalization::Base);
+    assert_eq!(
+        base.compile_options().http.path_normalization,
+        PathNormalization::Base
+    );
 }
 
 #[test]

@@ -23,7 +23,9 @@ impl Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse_duration(&text, true).map(Self).map_err(de::Error::custom)
+        parse_duration(&text, true)
+            .map(Self)
+            .map_err(de::Error::custom)
     }
 }
 

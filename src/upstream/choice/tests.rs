@@ -1,42 +1,37 @@
 //! Shares over many choices, with fixed seeds.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-
-use crate::upstream::EndpointState;
-use crate::upstream::membership::Source;
 
 use super::*;
 
-fn members(weights: &[u32]) -> Vec<Member> {
-    let member = |(port, &weight): (u16, &u32)| Member {
-        endpoint: Arc::new(EndpointState {
-            addr: SocketAddr::from(([127, 0, 0, 1], port)),
+fn endpoints(count: u16) -> Vec<Arc<EndpointState>> {
+    let endpoint = |port| {
+        let addr = SocketAddr::from(([127, 0, 0, 1], port));
+        Arc::new(EndpointState {
+            addr,
             active: AtomicUsize::new(0),
-        }),
-        weight,
-        source: Source::Static,
+        })
     };
-    (0u16..).zip(weights).map(member).collect()
+    (0..count).map(endpoint).collect()
 }
 
-/// How often each member comes up; `hold` decides what stays in flight after each choice.
+/// How often each endpoint comes up; `hold` decides what stays in flight after each choice.
 fn counts(
     balance: Balance,
     weights: &[u32],
     picks: usize,
-    mut hold: impl FnMut(&Member),
+    mut hold: impl FnMut(&EndpointState),
 ) -> Vec<usize> {
-    let members = members(weights);
+    let endpoints = endpoints(weights.len() as u16);
     let choice = Choice::new(balance, weights);
     let (cursor, mut rng) = (AtomicUsize::new(11), fastrand::Rng::with_seed(7));
     let mut counts = vec![0; weights.len()];
     for _ in 0..picks {
-        let member = choice
-            .next(&members, &cursor, || rng.u64(..))
-            .expect("there are members");
-        counts[usize::from(member.endpoint.addr.port())] += 1;
-        hold(member);
+        let endpoint = choice
+            .next(&endpoints, &cursor, || rng.u64(..))
+            .expect("there are endpoints");
+        counts[usize::from(endpoint.addr.port())] += 1;
+        hold(endpoint);
     }
     counts
 }
@@ -92,8 +87,8 @@ fn random_does_not_look_at_weights() {
 
 #[test]
 fn least_request_evens_out_what_is_in_flight() {
-    let hold = |member: &Member| {
-        member.endpoint.active.fetch_add(1, Ordering::Relaxed);
+    let hold = |endpoint: &EndpointState| {
+        endpoint.active.fetch_add(1, Ordering::Relaxed);
     };
     let even = counts(Balance::LeastRequest, &[1; 10], 10_000, hold);
     assert!(
@@ -106,15 +101,15 @@ fn least_request_evens_out_what_is_in_flight() {
 
 #[test]
 fn least_request_turns_away_from_a_stuck_endpoint() {
-    let members = members(&[1, 1, 1]);
-    members[1].endpoint.active.store(100, Ordering::Relaxed);
+    let endpoints = endpoints(3);
+    endpoints[1].active.store(100, Ordering::Relaxed);
     let choice = Choice::new(Balance::LeastRequest, &[1, 1, 1]);
     let (cursor, mut rng) = (AtomicUsize::new(0), fastrand::Rng::with_seed(7));
     for _ in 0..1000 {
         let chosen = choice
-            .next(&members, &cursor, || rng.u64(..))
-            .expect("there are members");
-        assert_ne!(chosen.endpoint.addr, members[1].endpoint.addr);
+            .next(&endpoints, &cursor, || rng.u64(..))
+            .expect("there are endpoints");
+        assert_ne!(chosen.addr, endpoints[1].addr);
     }
 }
 
@@ -123,7 +118,7 @@ fn nobody_is_chosen_of_nobody_and_the_only_one_of_one() {
     for balance in [Balance::LeastRequest, Balance::RoundRobin, Balance::Random] {
         let cursor = AtomicUsize::new(usize::MAX);
         assert!(Choice::new(balance, &[]).next(&[], &cursor, || 0).is_none());
-        let one = members(&[9]);
+        let one = endpoints(1);
         assert!(
             Choice::new(balance, &[9])
                 .next(&one, &cursor, || u64::MAX)

@@ -21,7 +21,10 @@ pub struct Response {
 
 impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -29,11 +32,16 @@ impl Client {
     pub fn connect(addr: SocketAddr) -> Self {
         let stream = TcpStream::connect(addr).expect("the gateway accepts");
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Self {
+            stream: BufReader::new(stream),
+        }
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
-        self.stream.get_mut().write_all(bytes).expect("the gateway reads");
+        self.stream
+            .get_mut()
+            .write_all(bytes)
+            .expect("the gateway reads");
     }
 
     /// GET with a Host and further header lines.
@@ -61,7 +69,12 @@ impl Client {
             let (name, value) = line.split_once(':')?;
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let find = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let find = |name: &str| {
+            headers
+                .iter()
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.clone())
+        };
         let mut body = Vec::new();
         if status == 101 || status == 204 || status == 304 {
         } else if find("transfer-encoding").is_some_and(|value| value.contains("chunked")) {
@@ -82,7 +95,11 @@ impl Client {
         } else {
             self.stream.read_to_end(&mut body).ok()?;
         }
-        Some(Response { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+        Some(Response {
+            status,
+            headers,
+            body: String::from_utf8_lossy(&body).into_owned(),
+        })
     }
 
     /// Whether the gateway has closed this connection (waits for it).

@@ -51,7 +51,12 @@ impl Origin {
                 std::thread::spawn(move || shared.serve(stream));
             }
         });
-        Self { port, requests, heads, release }
+        Self {
+            port,
+            requests,
+            heads,
+            release,
+        }
     }
 
     pub fn echo(name: &str) -> Self {
@@ -65,7 +70,12 @@ impl Origin {
 
     /// The head of the latest request, as received.
     pub fn last_head(&self) -> String {
-        self.heads.lock().unwrap().last().cloned().unwrap_or_default()
+        self.heads
+            .lock()
+            .unwrap()
+            .last()
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Lets one held request be answered.

@@ -22,8 +22,14 @@ pub struct Start {
 
 impl Start {
     pub fn with(files: &[(&str, String)]) -> Self {
-        let files = files.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
-        Self { files, ..Self::default() }
+        let files = files
+            .iter()
+            .map(|(name, text)| ((*name).to_owned(), text.clone()))
+            .collect();
+        Self {
+            files,
+            ..Self::default()
+        }
     }
 
     pub fn settings(mut self, lines: &str) -> Self {
@@ -61,7 +67,10 @@ impl Start {
         let (admin, status, metrics) = (free_port(), free_port(), free_port());
         let mut ports = vec![(80, free_port())];
         ports.extend(self.ports.iter().map(|declared| (*declared, free_port())));
-        let map: Vec<String> = ports.iter().map(|(from, to)| format!("{from}: {to}")).collect();
+        let map: Vec<String> = ports
+            .iter()
+            .map(|(from, to)| format!("{from}: {to}"))
+            .collect();
         let log = folder.path().join("access.log");
         let mesh = if self.settings.contains("  mesh:") {
             String::new()
@@ -97,7 +106,17 @@ impl Start {
                 sink.lock().unwrap().push(line);
             }
         });
-        let gateway = Gateway { child, folder, manifests, log, ports, admin, status, metrics, lines };
+        let gateway = Gateway {
+            child,
+            folder,
+            manifests,
+            log,
+            ports,
+            admin,
+            status,
+            metrics,
+            lines,
+        };
         await_until("the gateway's status port answers", || {
             gateway.try_status("/healthz/ready").map(drop)
         });
@@ -126,7 +145,13 @@ impl Gateway {
     }
 
     pub fn addr_of(&self, declared: u16) -> SocketAddr {
-        loopback(self.ports.iter().find(|(from, _)| *from == declared).unwrap().1)
+        loopback(
+            self.ports
+                .iter()
+                .find(|(from, _)| *from == declared)
+                .unwrap()
+                .1,
+        )
     }
 
     pub fn pid(&self) -> u32 {
@@ -151,7 +176,11 @@ impl Gateway {
 
     /// GET of the admin endpoint.
     pub fn admin(&self, path: &str) -> Response {
-        Client::connect(loopback(self.admin)).get(&format!("127.0.0.1:{}", self.admin), path, &["Connection: close"])
+        Client::connect(loopback(self.admin)).get(
+            &format!("127.0.0.1:{}", self.admin),
+            path,
+            &["Connection: close"],
+        )
     }
 
     pub fn admin_addr(&self) -> SocketAddr {
@@ -159,14 +188,19 @@ impl Gateway {
     }
 
     pub fn metrics(&self) -> String {
-        Client::connect(loopback(self.metrics)).get("localhost", "/stats/prometheus", &["Connection: close"]).body
+        Client::connect(loopback(self.metrics))
+            .get("localhost", "/stats/prometheus", &["Connection: close"])
+            .body
     }
 
     /// Status of a path on the readiness port; `None` if nobody listens.
     pub fn try_status(&self, path: &str) -> Option<u16> {
         std::net::TcpStream::connect(loopback(self.status)).ok()?;
         let mut client = Client::connect(loopback(self.status));
-        client.write(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
+        client.write(
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                .as_bytes(),
+        );
         client.read().map(|response| response.status)
     }
 
@@ -174,14 +208,21 @@ impl Gateway {
     pub fn await_log(&self, text: &str) -> String {
         await_until(&format!("the access log says {text}"), || {
             let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            log.lines().find(|line| line.contains(text)).map(ToOwned::to_owned)
+            log.lines()
+                .find(|line| line.contains(text))
+                .map(ToOwned::to_owned)
         })
     }
 
     /// Waits for a line on standard error that contains a text.
     pub fn await_stderr(&self, text: &str) -> String {
         await_until(&format!("standard error says {text}"), || {
-            self.lines.lock().unwrap().iter().find(|line| line.contains(text)).cloned()
+            self.lines
+                .lock()
+                .unwrap()
+                .iter()
+                .find(|line| line.contains(text))
+                .cloned()
         })
     }
 
@@ -194,7 +235,10 @@ impl Gateway {
     }
 
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status();
         assert!(status.unwrap().success());
     }
 
