@@ -34,7 +34,9 @@ metadata: {{name: {service}-v1, labels: {{app: {service}, version: v1}}}}
     let mut paths: Vec<PathBuf> = files.iter().map(|file| corpus.join(file)).collect();
     paths.push(folder.path().to_owned());
     let inventory = Loader::new(paths, LoadOptions::default()).load();
-    Some(World { compiled: compile(&inventory, &LastGood::default(), &Options::default()) })
+    Some(World {
+        compiled: compile(&inventory, &LastGood::default(), &Options::default()),
+    })
 }
 
 fn endpoints(world: &World, cluster: &str) -> usize {
@@ -46,11 +48,23 @@ fn endpoints(world: &World, cluster: &str) -> usize {
 
 #[test]
 fn bookinfo_routes_its_pages_and_nothing_else() {
-    let files = ["bookinfo/platform/bookinfo.yaml", "bookinfo/networking/bookinfo-gateway.yaml"];
-    let Some(world) = sample(&files, "productpage", 9080) else { return };
+    let files = [
+        "bookinfo/platform/bookinfo.yaml",
+        "bookinfo/networking/bookinfo-gateway.yaml",
+    ];
+    let Some(world) = sample(&files, "productpage", 9080) else {
+        return;
+    };
     let page = "outbound|9080||productpage.default.svc.cluster.local";
     let ask = |path: &str| world.ask(&get("bookinfo.example.com", path).port(8080));
-    for path in ["/productpage", "/productpage?u=normal", "/static/bootstrap.css", "/login", "/logout", "/api/v1/products/0"] {
+    for path in [
+        "/productpage",
+        "/productpage?u=normal",
+        "/static/bootstrap.css",
+        "/login",
+        "/logout",
+        "/api/v1/products/0",
+    ] {
         assert_eq!(ask(path), page, "{path}");
     }
     for path in ["/", "/productpage/", "/reviews"] {
@@ -63,7 +77,9 @@ fn bookinfo_routes_its_pages_and_nothing_else() {
 #[test]
 fn httpbin_takes_every_request() {
     let files = ["httpbin/httpbin.yaml", "httpbin/httpbin-gateway.yaml"];
-    let Some(world) = sample(&files, "httpbin", 8080) else { return };
+    let Some(world) = sample(&files, "httpbin", 8080) else {
+        return;
+    };
     let httpbin = "outbound|8000||httpbin.default.svc.cluster.local";
     assert_eq!(world.get("any.example.com", "/status/200"), httpbin);
     assert_eq!(endpoints(&world, httpbin), 1);
@@ -72,8 +88,13 @@ fn httpbin_takes_every_request() {
 
 #[test]
 fn helloworld_says_hello_on_its_path() {
-    let files = ["helloworld/helloworld.yaml", "helloworld/helloworld-gateway.yaml"];
-    let Some(world) = sample(&files, "helloworld", 5000) else { return };
+    let files = [
+        "helloworld/helloworld.yaml",
+        "helloworld/helloworld-gateway.yaml",
+    ];
+    let Some(world) = sample(&files, "helloworld", 5000) else {
+        return;
+    };
     let hello = "outbound|5000||helloworld.default.svc.cluster.local";
     assert_eq!(world.get("any.example.com", "/hello"), hello);
     assert_eq!(world.get("any.example.com", "/hello/x"), "404 no route");
@@ -82,7 +103,16 @@ fn helloworld_says_hello_on_its_path() {
 
 #[test]
 fn the_rate_limit_sample_fences_what_it_limits() {
-    let files = ["bookinfo/networking/bookinfo-gateway.yaml", "bookinfo/policy/productpage_envoy_ratelimit.yaml"];
-    let Some(world) = sample(&files, "productpage", 9080) else { return };
-    assert!(world.ask(&get("a.com", "/productpage").port(8080)).starts_with("fenced"));
+    let files = [
+        "bookinfo/networking/bookinfo-gateway.yaml",
+        "bookinfo/policy/productpage_envoy_ratelimit.yaml",
+    ];
+    let Some(world) = sample(&files, "productpage", 9080) else {
+        return;
+    };
+    assert!(
+        world
+            .ask(&get("a.com", "/productpage").port(8080))
+            .starts_with("fenced")
+    );
 }
