@@ -32,9 +32,9 @@ section! { "snake_case",
         pub work_stealing: bool = true,
         /// Idle connections to origins kept per worker thread.
         pub upstream_keepalive_pool_size: usize = 128,
-        /// Local IPv4 addresses to use towards origins.
+        /// Local IPv4 addresses to use towards origins, but for WebSockets.
         pub client_bind_to_ipv4: Vec<String> = Vec::new(),
-        /// Local IPv6 addresses to use towards origins.
+        /// Local IPv6 addresses to use towards origins, but for WebSockets.
         pub client_bind_to_ipv6: Vec<String> = Vec::new(),
         /// Upper bound of attempts for one request, whatever its route says.
         pub max_retries: usize = 16,

@@ -13,7 +13,7 @@ use pingora_core::server::{Fds, ListenFds};
 use pingora_core::{Error, ErrorType, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::listener::{
     Connection, ConnectionObserver, EarlyRefusal, ListenerLimits, ListenerOutcome, Listeners,
@@ -26,10 +26,19 @@ pub const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 pub struct Answering(Arc<Door>);
 
 /// Holds requests for `/held`.
-#[derive(Default)]
 pub struct Door {
     pub held: Notify,
-    pub release: Notify,
+    /// One permit lets one request go on, whether it waits already or not yet.
+    pub release: Semaphore,
+}
+
+impl Default for Door {
+    fn default() -> Self {
+        Self {
+            held: Notify::default(),
+            release: Semaphore::new(0),
+        }
+    }
 }
 
 #[async_trait]
@@ -51,7 +60,7 @@ impl ProxyHttp for Answering {
     async fn request_filter(&self, session: &mut Session, _: &mut ()) -> Result<bool> {
         if session.req_header().uri.path() == "/held" {
             self.0.held.notify_one();
-            self.0.release.notified().await;
+            self.0.release.acquire().await.unwrap().forget();
         }
         while session.read_request_body().await?.is_some() {}
         let connection = Connection::of(session.digest()).unwrap();
