@@ -27,13 +27,14 @@ use crate::plan::{Digest, EndpointTable, Plan};
 
 use bind::Services;
 use gateway::Gateways;
+use pattern::Patterns;
 use registry::Registry;
 use rule::Translator;
 
 pub use options::Options;
 
 /// The last error-free version of each object, held by the server between compiles.
-pub type LastGood = HashMap<ObjectKey, Arc<Object>>;
+pub type LastGood = HashMap<ObjectKey, Arc<Object>, foldhash::fast::RandomState>;
 
 /// What one compile gives.
 #[derive(Debug, Default)]
@@ -51,7 +52,8 @@ pub struct Compiled {
 #[must_use]
 pub fn compile(inventory: &Inventory, last_good: &LastGood, options: &Options) -> Compiled {
     let mut findings = inventory.findings.clone();
-    let (versions, good) = version::choose(inventory, last_good, &mut findings);
+    let patterns = Patterns::default();
+    let (versions, good) = version::choose(inventory, last_good, &patterns, &mut findings);
     let mut gateways = Gateways::read(&versions, options, &mut findings);
     let sockets = gateway::listen::sockets(&mut gateways, &mut findings);
     let services = Services::read(&versions, &gateways, options, &mut findings);
@@ -61,6 +63,7 @@ pub fn compile(inventory: &Inventory, last_good: &LastGood, options: &Options) -
         &versions,
         &gateways,
         &services,
+        &patterns,
         &mut registry,
         &mut findings,
     );

@@ -21,6 +21,7 @@ mod route;
 mod timed;
 mod to_client;
 mod to_origin;
+mod tunnel;
 
 pub use context::Context;
 pub use finish::Sink;

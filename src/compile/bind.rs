@@ -15,7 +15,6 @@ use crate::plan::Fence;
 use super::Options;
 use super::damage::Fault;
 use super::gateway::{Gateways, Named};
-use super::rule::unsupported;
 use super::version::Versions;
 
 /// A VirtualService bound to at least one of our Gateways.
@@ -114,17 +113,14 @@ impl<'a> Services<'a> {
 }
 
 impl Services<'_> {
-    /// Reports what is not honoured in the VirtualServices that take part in routing, and the
-    /// delegates that take none: `used` holds the namespace and name of those that do.
+    /// Reports the delegates that take no part in routing: `used` holds the namespace and name of
+    /// those that do.
     pub(crate) fn report(&self, used: &HashSet<(&str, &str)>, findings: &mut Findings) {
-        for bound in &self.bound {
-            unsupported::report(bound.object, bound.spec, findings);
-        }
-        for (name, (object, spec)) in &self.delegates {
-            if used.contains(name) {
-                unsupported::report(object, spec, findings);
-                continue;
-            }
+        let unused = self
+            .delegates
+            .iter()
+            .filter(|(name, _)| !used.contains(*name));
+        for (_, (object, _)) in unused {
             let message = "no rule that this gateway serves delegates to it";
             findings.push(
                 Finding::new(Code::UNUSED_OBJECT, message)

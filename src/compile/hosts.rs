@@ -40,7 +40,7 @@ struct Entry {
     gateway: usize,
 }
 
-/// What became of a VirtualService's branches, over all virtual hosts.
+/// What became of the branches of a VirtualService that several virtual hosts share.
 #[derive(Default)]
 struct Fate {
     served: Vec<bool>,
@@ -56,13 +56,15 @@ pub(crate) fn listeners<'a>(
     services: &Services<'a>,
     translator: &mut Translator<'a, '_>,
 ) -> Vec<Listener> {
-    let drafts = draft(sockets, gateways, services, translator);
+    let mut uses = vec![0; services.bound.len()];
+    let drafts = draft(sockets, gateways, services, &mut uses, translator);
     let mut merge = Merge {
+        uses,
         gateways,
         services,
         translator,
         branches: HashMap::default(),
-        fates: services.bound.iter().map(|_| Fate::default()).collect(),
+        fates: HashMap::default(),
         shadows: shadow::Shadows::default(),
     };
     let mut listeners = Vec::with_capacity(sockets.len());
@@ -105,11 +107,13 @@ pub(crate) fn listeners<'a>(
     listeners
 }
 
-/// Finds the virtual hosts of every socket and what flows into each.
+/// Finds the virtual hosts of every socket and what flows into each. Counts in how many entries
+/// each VirtualService takes part.
 fn draft(
     sockets: &[Socket],
     gateways: &Gateways<'_>,
     services: &Services<'_>,
+    uses: &mut [u32],
     translator: &mut Translator<'_, '_>,
 ) -> Vec<Drafts> {
     let mut drafts: Vec<Drafts> = sockets.iter().map(|_| Drafts::default()).collect();
@@ -165,6 +169,9 @@ fn draft(
                             gateway: *gateway,
                         };
                         draft.entries.push(entry);
+                        if let Some(uses) = uses.get_mut(service) {
+                            *uses += 1;
+                        }
                         if server.https_redirect && draft.https_redirect.is_none() {
                             draft.https_redirect = Some(server.origin.clone());
                         }
@@ -273,9 +280,19 @@ struct Merge<'m, 'a, 'c> {
     gateways: &'m Gateways<'a>,
     services: &'m Services<'a>,
     translator: &'m mut Translator<'a, 'c>,
+    /// In how many entries each VirtualService takes part.
+    uses: Vec<u32>,
+    /// Branches of those that take part in several, by port.
     branches: HashMap<(usize, u16), Rc<Vec<Branch>>, foldhash::fast::RandomState>,
-    fates: Vec<Fate>,
+    fates: HashMap<usize, Fate, foldhash::fast::RandomState>,
     shadows: shadow::Shadows,
+}
+
+/// The routes of one virtual host under way.
+#[derive(Default)]
+struct Routes {
+    routes: Vec<Route>,
+    catch_alls: Vec<Route>,
 }
 
 impl Merge<'_, '_, '_> {
@@ -289,51 +306,24 @@ impl Merge<'_, '_, '_> {
             .entries
             .sort_by_key(|entry| (entry.fenced, entry.server, entry.service));
         let mut name_port = declared_port;
-        if let Some(server) = draft
-            .entries
-            .first()
-            .and_then(|entry| self.gateways.servers.get(entry.server))
-        {
+        let first = draft.entries.first();
+        if let Some(server) = first.and_then(|entry| self.gateways.servers.get(entry.server)) {
             name_port = server.declared_port;
         }
-        let mut routes = Vec::new();
-        let mut last = Vec::new();
-        let several = draft.entries.len() > 1;
+        let mut merged = Routes::default();
         let mut seen = HashSet::new();
         for entry in &draft.entries {
-            let Some(server) = self.gateways.servers.get(entry.server) else {
-                continue;
-            };
-            let branches = self.branches(entry.service, server.declared_port);
-            let Some(fate) = self.fates.get_mut(entry.service) else {
-                continue;
-            };
-            let mut is_cut = false;
-            for (index, branch) in branches.iter().enumerate() {
-                if !branch.applies(entry.gateway, server.declared_port) {
-                    continue;
-                }
-                if is_cut {
-                    set(&mut fate.cut, index);
-                    continue;
-                }
-                is_cut = branch.catch_all;
-                set(&mut fate.served, index);
-                if several && !seen.insert((entry.service, index)) {
-                    continue;
-                }
-                let mut route = branch.route.clone();
-                if let Some(fence) = &server.fence {
-                    route.action = Action::Fenced(fence.clone()).into();
-                }
-                if branch.catch_all {
-                    last.push(route)
-                } else {
-                    routes.push(route)
-                }
+            if self.uses.get(entry.service) == Some(&1) {
+                self.only(entry, &mut merged);
+            } else {
+                self.shared(entry, &mut seen, &mut merged);
             }
         }
-        routes.append(&mut last);
+        let Routes {
+            mut routes,
+            mut catch_alls,
+        } = merged;
+        routes.append(&mut catch_alls);
         self.shadows
             .look(&host, &routes, self.translator.findings());
         VirtualHost {
@@ -346,6 +336,55 @@ impl Merge<'_, '_, '_> {
         }
     }
 
+    /// Adds a VirtualService that takes part nowhere else: its branches are used up.
+    fn only(&mut self, entry: &Entry, merged: &mut Routes) {
+        let server = self.gateways.servers.get(entry.server);
+        let bound = self.services.bound.get(entry.service);
+        let (Some(server), Some(bound)) = (server, bound) else {
+            return;
+        };
+        let branches = self.translator.branches(bound, server.declared_port);
+        merged.routes.reserve(branches.len());
+        let mut is_cut = false;
+        for branch in branches {
+            let applies = branch.applies(entry.gateway, server.declared_port);
+            if is_cut || !applies {
+                let finding = explain(&branch, is_cut && applies);
+                self.translator.findings().push(finding);
+                continue;
+            }
+            is_cut = branch.catch_all;
+            merged.push(branch.route, branch.catch_all, server);
+        }
+    }
+
+    /// Adds a VirtualService that takes part in other virtual hosts or through other servers.
+    fn shared(&mut self, entry: &Entry, seen: &mut HashSet<(usize, usize)>, merged: &mut Routes) {
+        let Some(server) = self.gateways.servers.get(entry.server) else {
+            return;
+        };
+        let branches = self.branches(entry.service, server.declared_port);
+        let fate = self.fates.entry(entry.service).or_default();
+        fate.served.resize(branches.len(), false);
+        fate.cut.resize(branches.len(), false);
+        let mut is_cut = false;
+        for (index, branch) in branches.iter().enumerate() {
+            if !branch.applies(entry.gateway, server.declared_port) {
+                continue;
+            }
+            if is_cut {
+                set(&mut fate.cut, index);
+                continue;
+            }
+            is_cut = branch.catch_all;
+            set(&mut fate.served, index);
+            if seen.insert((entry.service, index)) {
+                merged.push(branch.route.clone(), branch.catch_all, server);
+            }
+        }
+        fate.branches = Some(branches);
+    }
+
     fn branches(&mut self, service: usize, port: u16) -> Rc<Vec<Branch>> {
         if let Some(branches) = self.branches.get(&(service, port)) {
             return branches.clone();
@@ -354,44 +393,53 @@ impl Merge<'_, '_, '_> {
             Some(bound) => Rc::new(self.translator.branches(bound, port)),
             None => Rc::default(),
         };
-        if let Some(fate) = self.fates.get_mut(service) {
-            fate.served.resize(branches.len(), false);
-            fate.cut.resize(branches.len(), false);
-            fate.branches = Some(branches.clone());
-        }
         self.branches.insert((service, port), branches.clone());
         branches
     }
 
-    /// Reports every match that no virtual host took.
+    /// Reports every match of a shared VirtualService that no virtual host took.
     fn report(&mut self) {
-        for fate in &self.fates {
+        for fate in self.fates.values() {
             let Some(branches) = &fate.branches else {
                 continue;
             };
             let states = fate.served.iter().zip(&fate.cut);
-            for (branch, (_, cut)) in branches
-                .iter()
-                .zip(states)
-                .filter(|(_, (served, _))| !**served)
-            {
-                let finding = match (branch.foreign, *cut) {
-                    (_, true) => Finding::new(
-                        Code::UNREACHABLE_RULE,
-                        "an earlier rule of this object matches every request, so this is never reached",
-                    )
-                    .hint("move the rule that matches everything to the end"),
-                    (Some(reason), false) => Finding::new(Code::NOT_FOR_THIS_GATEWAY, reason),
-                    (None, false) => Finding::new(Code::NOT_FOR_THIS_GATEWAY, elsewhere(branch)),
-                };
-                let finding = finding
-                    .at(&branch.route.origin)
-                    .of(&branch.route.object)
-                    .path(branch.printed_path());
-                self.translator.findings().push(finding);
+            for (branch, (served, cut)) in branches.iter().zip(states) {
+                if !served {
+                    self.translator.findings().push(explain(branch, *cut));
+                }
             }
         }
     }
+}
+
+impl Routes {
+    fn push(&mut self, mut route: Route, catch_all: bool, server: &Server<'_>) {
+        if let Some(fence) = &server.fence {
+            route.action = Action::Fenced(fence.clone()).into();
+        }
+        match catch_all {
+            true => self.catch_alls.push(route),
+            false => self.routes.push(route),
+        }
+    }
+}
+
+/// Why a match takes part in no virtual host.
+fn explain(branch: &Branch, is_cut: bool) -> Finding {
+    let finding = match (branch.foreign, is_cut) {
+        (_, true) => Finding::new(
+            Code::UNREACHABLE_RULE,
+            "an earlier rule of this object matches every request, so this is never reached",
+        )
+        .hint("move the rule that matches everything to the end"),
+        (Some(reason), false) => Finding::new(Code::NOT_FOR_THIS_GATEWAY, reason),
+        (None, false) => Finding::new(Code::NOT_FOR_THIS_GATEWAY, elsewhere(branch)),
+    };
+    finding
+        .at(&branch.route.origin)
+        .of(&branch.route.object)
+        .path(branch.printed_path())
 }
 
 fn elsewhere(branch: &Branch) -> String {

@@ -2,9 +2,11 @@
 //!
 //! Envoy runs RE2; the crate descends from it but reads some texts differently: `\d` is Unicode
 //! there and ASCII here, a lone `{` is an error there and literal here, `&&` and `[` have a meaning
-//! inside a class there. [`whole`] and [`part`] translate, so that a pattern means here what it
+//! inside a class there. [`Patterns::whole`] and [`part`] translate, so that a pattern means here what it
 //! means in Istio. Called for every regex of a rule.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::iter::Peekable;
 use std::str::CharIndices;
@@ -18,11 +20,31 @@ const MAX_REPEAT: u32 = 1000;
 /// Bound on a compiled program: patterns of legal length stay far below.
 const MAX_COMPILED: usize = 4 << 20;
 
-/// A pattern that must match a value from end to end.
-///
-/// # Errors
-/// One sentence that says what is wrong with the pattern.
-pub(crate) fn whole(text: &str) -> Result<Regex, String> {
+/// The patterns of one compile: each text is compiled once, however often it is written, and
+/// shared by validation and translation.
+#[derive(Debug, Default)]
+pub(crate) struct Patterns {
+    whole: RefCell<HashMap<Box<str>, Result<Regex, String>, foldhash::fast::RandomState>>,
+}
+
+impl Patterns {
+    /// A pattern that must match a value from end to end.
+    ///
+    /// # Errors
+    /// One sentence that says what is wrong with the pattern.
+    pub(crate) fn whole(&self, text: &str) -> Result<Regex, String> {
+        if let Some(known) = self.whole.borrow().get(text) {
+            return known.clone();
+        }
+        let compiled = whole(text);
+        self.whole
+            .borrow_mut()
+            .insert(text.into(), compiled.clone());
+        compiled
+    }
+}
+
+fn whole(text: &str) -> Result<Regex, String> {
     compile(text, |translated| format!("^(?:{translated})$"))
 }
 

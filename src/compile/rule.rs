@@ -10,10 +10,13 @@ mod delegate;
 pub(crate) mod headers;
 pub(crate) mod matching;
 mod rewrite;
-pub(crate) mod unsupported;
+mod unsupported;
 
 use std::collections::HashSet;
+use std::rc::Rc;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::base::{Code, Finding, Findings, Position};
 use crate::model::istio::virtual_service::{HttpMatch, HttpRoute};
@@ -25,8 +28,11 @@ use super::Options;
 use super::bind::{Bound, Services};
 use super::damage::{Damage, Fault};
 use super::gateway::{Gateways, Named};
+use super::pattern::Patterns;
 use super::registry::Registry;
 use super::version::Versions;
+
+use matching::Conditions;
 
 /// A match of a rule as a route, with the conditions that are settled when it is merged.
 #[derive(Clone, Debug)]
@@ -69,11 +75,14 @@ pub(crate) struct Translator<'a, 'c> {
     versions: &'a Versions,
     gateways: &'c Gateways<'a>,
     services: &'c Services<'a>,
+    patterns: &'c Patterns,
     registry: &'c mut Registry<'a>,
     findings: &'c mut Findings,
     /// Namespace and name of the delegates that rules handed over to.
     pub delegates: HashSet<(&'a str, &'a str)>,
     unnamed: Arc<str>,
+    /// A match without conditions.
+    everything: Rc<HttpMatch>,
     /// `spec.http[0]`, `spec.http[1]`, … shared by all objects.
     paths: Vec<Arc<str>>,
     /// `spec.http[_].route[_].destination`, whose indexes are set for each use.
@@ -86,8 +95,8 @@ struct Rule<'r> {
     index: usize,
     position: Position,
     spec: &'r HttpRoute,
-    /// Where each of `spec.matches` comes from: its index in the object.
-    matches: Vec<Option<usize>>,
+    /// Where each of `spec.matches` stands in the object, if not in the same place.
+    matches: Option<Vec<Option<usize>>>,
     damage: Option<&'r Damage>,
     fence: Option<Arc<Fence>>,
 }
@@ -98,6 +107,7 @@ impl<'a, 'c> Translator<'a, 'c> {
         versions: &'a Versions,
         gateways: &'c Gateways<'a>,
         services: &'c Services<'a>,
+        patterns: &'c Patterns,
         registry: &'c mut Registry<'a>,
         findings: &'c mut Findings,
     ) -> Self {
@@ -107,10 +117,12 @@ impl<'a, 'c> Translator<'a, 'c> {
             versions,
             gateways,
             services,
+            patterns,
             registry,
             findings,
             delegates: HashSet::new(),
             unnamed: "default".into(),
+            everything: Rc::default(),
             paths: Vec::new(),
             destination_path: rule.field("route").index(0).field("destination"),
         }
@@ -124,18 +136,20 @@ impl<'a, 'c> Translator<'a, 'c> {
     /// there are, and in which order, does not depend on the port.
     pub(crate) fn branches(&mut self, bound: &Bound<'a>, port: u16) -> Vec<Branch> {
         let damage = self.versions.damage(&bound.object.key);
+        unsupported::connections(bound.object, bound.spec, self.findings);
         let mut branches = Vec::with_capacity(bound.spec.http.len());
         for (index, slot) in bound.spec.http.iter().enumerate() {
             let Some(spec) = slot.good() else {
                 branches.push(self.unreadable(bound.object, index, slot.position, damage));
                 continue;
             };
+            unsupported::rule(bound.object, index, slot.position, spec, self.findings);
             let rule = Rule {
                 object: bound.object,
                 index,
                 position: slot.position,
                 spec,
-                matches: (0..spec.matches.len()).map(Some).collect(),
+                matches: None,
                 damage,
                 fence: bound.fence.clone(),
             };
@@ -150,20 +164,21 @@ impl<'a, 'c> Translator<'a, 'c> {
 
     fn rule(&mut self, rule: &Rule<'_>, port: u16, branches: &mut Vec<Branch>) {
         let printed = self.path(rule.index);
-        let everything = HttpMatch::default();
-        let matches = || {
-            let written = rule.spec.matches.iter().zip(&rule.matches);
-            let written = written
-                .map(|(slot, index)| (slot.position, slot.good().unwrap_or(&everything), *index));
-            // No match at all is one that everything satisfies.
-            let unwritten =
-                rule.spec
-                    .matches
-                    .is_empty()
-                    .then_some((rule.position, &everything, None));
-            written.chain(unwritten)
+        let everything = self.everything.clone();
+        let place = |number: usize| match &rule.matches {
+            Some(places) => places.get(number).copied().flatten(),
+            None => Some(number),
         };
-        let conditions: Vec<_> = matches()
+        let matches = || {
+            let written = rule.spec.matches.iter().enumerate().map(|(number, slot)| {
+                let spec = slot.good().unwrap_or(&everything);
+                (slot.position, spec, place(number))
+            });
+            // No match at all is one that everything satisfies.
+            let is_empty = rule.spec.matches.is_empty();
+            written.chain(is_empty.then_some((rule.position, &*everything, None)))
+        };
+        let conditions: SmallVec<[Conditions; 2]> = matches()
             .map(|(_, spec, index)| self.conditions(rule, &printed, index, spec))
             .collect();
         let fence = rule

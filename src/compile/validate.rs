@@ -18,11 +18,13 @@ mod virtual_service;
 use crate::base::{Code, Finding, Findings};
 use crate::model::{FieldPath, Object, Spec};
 
+use super::pattern::Patterns;
+
 /// Adds what is wrong with an object's values to the findings.
-pub(crate) fn check(object: &Object, findings: &mut Findings) {
+pub(crate) fn check(object: &Object, patterns: &Patterns, findings: &mut Findings) {
     match &object.spec {
         Spec::Gateway(spec) => gateway::check(object, spec, findings),
-        Spec::VirtualService(spec) => virtual_service::check(object, spec, findings),
+        Spec::VirtualService(spec) => virtual_service::check(object, spec, patterns, findings),
         Spec::DestinationRule(spec) => destination_rule::check(object, spec, findings),
         Spec::ServiceEntry(spec) => service_entry::check(object, spec, findings),
         Spec::WorkloadEntry(spec) => service_entry::check_workload(object, spec, findings),

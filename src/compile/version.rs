@@ -11,6 +11,7 @@ use crate::base::{Code, Finding, Findings, ObjectKey, Severity};
 use crate::model::{Inventory, IssueKind, Object};
 
 use super::damage::Damage;
+use super::pattern::Patterns;
 use super::{LastGood, validate};
 
 /// The objects to compile, in the inventory's order.
@@ -35,16 +36,17 @@ impl Versions {
 pub(crate) fn choose(
     inventory: &Inventory,
     last_good: &LastGood,
+    patterns: &Patterns,
     findings: &mut Findings,
 ) -> (Versions, LastGood) {
     let mut versions = Versions {
         objects: Vec::with_capacity(inventory.objects.len()),
         ..Versions::default()
     };
-    let mut good = LastGood::with_capacity(inventory.objects.len());
+    let mut good = LastGood::with_capacity_and_hasher(inventory.objects.len(), Default::default());
     let mut wrong = Findings::new();
     for object in &inventory.objects {
-        validate::check(object, &mut wrong);
+        validate::check(object, patterns, &mut wrong);
         let is_broken = !object.issues.is_empty() || wrong.iter().any(is_error);
         if !is_broken {
             findings.append(&mut wrong);

@@ -8,7 +8,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::context::Context;
-use super::timed;
+use super::{timed, tunnel};
 use crate::base::{CauseKind, clock};
 
 /// How much later than ours Pingora's read timeout fires.
@@ -50,6 +50,9 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
             "the cluster has no usable endpoint",
         ));
     };
+    if ctx.upgrade {
+        tunnel::dial(&mut peer, ctx.random);
+    }
     // `timed` and the client's socket watch over the answer; one whose body is still on its way
     // has no deadline yet. Connecting is what they do not see.
     let Some(deadline) = ctx.deadline else {

@@ -3,9 +3,12 @@
 //! A route is dead behind an earlier one with equal conditions, behind a plain prefix of its own
 //! path, or behind a catch-all. Only findings come of it: the order of routes is the user's.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Bound;
+
+use smallvec::SmallVec;
 
 use crate::base::{Code, Finding, Findings, HostPattern};
 use crate::plan::Route;
@@ -13,6 +16,9 @@ use crate::plan::predicate::{Predicate, StringMatch, UriMatch};
 
 /// From how many rules told apart only by headers or regexes on a report is due.
 const LONG_RUN: usize = 200;
+
+/// Up to how many routes of a host are compared one by one.
+const FEW: usize = 12;
 
 /// The search, with what it has already hashed by.
 #[derive(Default)]
@@ -54,19 +60,16 @@ impl Shadows {
     }
 
     fn dead(&self, routes: &[Route]) -> Vec<Dead> {
-        let mut seen: HashMap<u64, usize, foldhash::fast::FixedState> = HashMap::default();
-        let mut prefixes: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut earlier = Earlier::new(routes.len());
         let mut dead = Vec::new();
         for (index, route) in routes.iter().enumerate() {
-            if route
-                .predicates
-                .iter()
-                .any(|predicate| matches!(predicate, Predicate::Unreadable { .. }))
-            {
+            let is_known =
+                |predicate: &Predicate| !matches!(predicate, Predicate::Unreadable { .. });
+            if !route.predicates.iter().all(is_known) {
                 continue;
             }
-            let behind = match &route.uri {
-                UriMatch::Any => prefixes.get("/").copied(),
+            // Every path starts with a slash: what the prefix `/` takes, takes any of these.
+            let text = match &route.uri {
                 UriMatch::Exact {
                     text,
                     ignore_case: false,
@@ -74,36 +77,25 @@ impl Shadows {
                 | UriMatch::Prefix {
                     text,
                     ignore_case: false,
-                } => covering(&prefixes, text),
-                _ => None,
+                } => text,
+                _ => "/",
             };
-            let behind = behind.or_else(|| match seen.entry(self.signature(route)) {
-                std::collections::hash_map::Entry::Occupied(entry) => Some(*entry.get()),
-                std::collections::hash_map::Entry::Vacant(entry) => {
-                    entry.insert(index);
-                    None
-                }
-            });
-            if let Some(behind) = behind {
-                dead.push(Dead {
-                    route: index,
-                    behind,
-                });
+            let behind = earlier.covering(text);
+            if let Some(behind) = behind.or_else(|| earlier.equal(self.signature(route), index)) {
+                let route = index;
+                dead.push(Dead { route, behind });
                 continue;
             }
-            if route.predicates.is_empty() {
-                match &route.uri {
-                    UriMatch::Any => {
-                        prefixes.entry("/").or_insert(index);
-                    }
-                    UriMatch::Prefix {
-                        text,
+            let is_prefix = matches!(
+                route.uri,
+                UriMatch::Any
+                    | UriMatch::Prefix {
                         ignore_case: false,
-                    } => {
-                        prefixes.entry(text).or_insert(index);
+                        ..
                     }
-                    _ => {}
-                }
+            );
+            if is_prefix && route.predicates.is_empty() {
+                earlier.prefix(text, index);
             }
         }
         dead
@@ -151,6 +143,74 @@ impl Shadows {
             }
         }
         hasher.finish()
+    }
+}
+
+/// The routes looked at so far. Most hosts have few, and lists beat maps there.
+enum Earlier<'r> {
+    Few {
+        signatures: SmallVec<[(u64, usize); FEW]>,
+        prefixes: SmallVec<[(&'r str, usize); FEW]>,
+    },
+    Many {
+        signatures: HashMap<u64, usize, foldhash::fast::FixedState>,
+        prefixes: BTreeMap<&'r str, usize>,
+    },
+}
+
+impl<'r> Earlier<'r> {
+    fn new(count: usize) -> Self {
+        if count <= FEW {
+            return Self::Few {
+                signatures: SmallVec::new(),
+                prefixes: SmallVec::new(),
+            };
+        }
+        Self::Many {
+            signatures: HashMap::default(),
+            prefixes: BTreeMap::new(),
+        }
+    }
+
+    /// An earlier route that takes every path beginning with the text.
+    fn covering(&self, text: &str) -> Option<usize> {
+        match self {
+            Self::Few { prefixes, .. } => {
+                let covering = prefixes.iter().find(|(prefix, _)| text.starts_with(prefix));
+                covering.map(|(_, index)| *index)
+            }
+            Self::Many { prefixes, .. } => covering(prefixes, text),
+        }
+    }
+
+    /// An earlier route with the same signature; remembers this one if there is none.
+    fn equal(&mut self, signature: u64, index: usize) -> Option<usize> {
+        match self {
+            Self::Few { signatures, .. } => {
+                let equal = signatures.iter().find(|(known, _)| *known == signature);
+                let equal = equal.map(|(_, index)| *index);
+                if equal.is_none() {
+                    signatures.push((signature, index));
+                }
+                equal
+            }
+            Self::Many { signatures, .. } => match signatures.entry(signature) {
+                Entry::Occupied(entry) => Some(*entry.get()),
+                Entry::Vacant(entry) => {
+                    entry.insert(index);
+                    None
+                }
+            },
+        }
+    }
+
+    fn prefix(&mut self, text: &'r str, index: usize) {
+        match self {
+            Self::Few { prefixes, .. } => prefixes.push((text, index)),
+            Self::Many { prefixes, .. } => {
+                prefixes.entry(text).or_insert(index);
+            }
+        }
     }
 }
 

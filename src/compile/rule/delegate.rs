@@ -12,7 +12,7 @@ use crate::compile::damage::Fault;
 use crate::model::istio::virtual_service::{HttpMatch, HttpRoute, StringMatch, VirtualService};
 use crate::model::{At, Object, Slot};
 
-use super::{Branch, Rule, Translator};
+use super::{Branch, Rule, Translator, unsupported};
 
 impl<'a> Translator<'a, '_> {
     /// Adds the branches of a root rule's delegate.
@@ -70,7 +70,7 @@ impl<'a> Translator<'a, '_> {
             // Nothing of the delegate can be read: what the root matches is fenced.
             let rule = Rule {
                 fence: Some(fence.clone()),
-                matches: root.matches.clone(),
+                matches: None,
                 ..*root
             };
             self.rule(&rule, port, branches);
@@ -81,6 +81,7 @@ impl<'a> Translator<'a, '_> {
                 branches.push(self.unreadable(object, index, slot.position, damage));
                 continue;
             };
+            unsupported::rule(object, index, slot.position, spec, self.findings);
             let Some((spec, matches)) = merge(root, spec, slot.position) else {
                 let message = format!(
                     "no match of this rule fits a match of the rule that delegates to it ({})",
@@ -101,7 +102,7 @@ impl<'a> Translator<'a, '_> {
                 index,
                 position: slot.position,
                 spec: &spec,
-                matches,
+                matches: Some(matches),
                 damage,
                 fence: fence.clone(),
             };

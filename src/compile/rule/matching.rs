@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::{HeaderName, Method};
 
 use crate::base::{Code, Finding};
-use crate::compile::pattern;
+use crate::compile::pattern::Patterns;
 use crate::model::istio::virtual_service::{HttpMatch, StringMatch as Written};
 use crate::plan::predicate::{Predicate, StringMatch, UriMatch};
 use crate::plan::{Fence, Route};
@@ -56,22 +56,33 @@ pub(super) fn is_catch_all(route: &Route) -> bool {
 /// Conditions under way, with what is needed to fence the rule.
 struct Draft<'r> {
     rule: &'r Rule<'r>,
-    /// Printed path of the match.
-    path: String,
+    printed: &'r str,
+    index: Option<usize>,
     done: Conditions,
 }
 
 impl Draft<'_> {
-    fn add(&mut self, field: &str, predicate: Result<Predicate, String>) {
+    /// Printed path of the match.
+    fn path(&self) -> String {
+        match self.index {
+            Some(index) => format!("{}.match[{index}]", self.printed),
+            None => format!("{}.match", self.printed),
+        }
+    }
+
+    fn add(&mut self, field: &str, key: Option<&str>, predicate: Result<Predicate, String>) {
         match predicate {
             Ok(predicate) => self.done.predicates.push(predicate),
-            Err(error) => self.unreadable(field, error),
+            Err(error) => self.unreadable(field, key, error),
         }
     }
 
     /// A condition that cannot be compiled counts as holding, and its rule is fenced.
-    fn unreadable(&mut self, field: &str, error: String) {
-        let path = format!("{}.{field}", self.path);
+    fn unreadable(&mut self, field: &str, key: Option<&str>, error: String) {
+        let path = match key {
+            Some(key) => format!("{}.{field}[{key}]", self.path()),
+            None => format!("{}.{field}", self.path()),
+        };
         let origin = self.rule.object.origin.at(self.rule.position);
         let reason = format!("{path}: {error}").into();
         self.done
@@ -94,34 +105,32 @@ impl Translator<'_, '_> {
         index: Option<usize>,
         spec: &HttpMatch,
     ) -> Conditions {
-        if rule.damage.is_none() && *spec == HttpMatch::default() {
-            return Conditions::default();
+        let done = Conditions::default();
+        if rule.damage.is_none() && index.is_none() && rule.spec.matches.is_empty() {
+            return done;
         }
-        let path = match index {
-            Some(index) => format!("{printed}.match[{index}]"),
-            None => format!("{printed}.match"),
-        };
+        let patterns = self.patterns;
         let mut draft = Draft {
             rule,
-            path,
-            done: Conditions::default(),
+            printed,
+            index,
+            done,
         };
         if let Some(damage) = rule.damage {
-            let texts = damage
-                .under(&draft.path)
-                .map(|fault| Predicate::Unreadable {
-                    text: (*fault.path).into(),
-                });
+            let path = draft.path();
+            let texts = damage.under(&path).map(|fault| Predicate::Unreadable {
+                text: (*fault.path).into(),
+            });
             draft.done.predicates.extend(texts);
         }
-        match uri(spec) {
+        match uri(spec, patterns) {
             Ok(uri) => draft.done.uri = uri,
-            Err(error) => draft.unreadable("uri", error),
+            Err(error) => draft.unreadable("uri", None, error),
         }
         let mut pseudo =
             |field: &str, written: &Option<Written>, make: fn(StringMatch) -> Predicate| {
                 if let Some(written) = written {
-                    draft.add(field, text(written).map(make));
+                    draft.add(field, None, text(written, patterns).map(make));
                 }
             };
         pseudo("method", &spec.method, method);
@@ -130,20 +139,21 @@ impl Translator<'_, '_> {
         for (name, written) in &spec.headers {
             match name.starts_with(CLAIMS) {
                 true => self.claim("headers", name, &mut draft),
-                false => draft.add(&format!("headers[{name}]"), header(name, written)),
+                false => draft.add("headers", Some(name), header(name, written, patterns)),
             }
         }
         for (name, written) in &spec.without_headers {
             match name.starts_with(CLAIMS) {
                 true => self.claim("withoutHeaders", name, &mut draft),
                 false => draft.add(
-                    &format!("withoutHeaders[{name}]"),
-                    without_header(name, written),
+                    "withoutHeaders",
+                    Some(name),
+                    without_header(name, written, patterns),
                 ),
             }
         }
         for (name, written) in &spec.query_params {
-            let matcher = text(written).map(|matcher| match matcher {
+            let matcher = text(written, patterns).map(|matcher| match matcher {
                 StringMatch::Exact(value) if value.is_empty() => StringMatch::Present,
                 matcher => matcher,
             });
@@ -151,7 +161,7 @@ impl Translator<'_, '_> {
                 name: name.as_str().into(),
                 matcher,
             });
-            draft.add(&format!("queryParams[{name}]"), predicate);
+            draft.add("queryParams", Some(name), predicate);
         }
         draft.done.predicates.sort_by_key(cost);
         draft.done
@@ -164,15 +174,15 @@ impl Translator<'_, '_> {
             Finding::new(Code::UNENFORCED_PROTECTION, message.clone())
                 .at(&draft.rule.object.origin.at(draft.rule.position))
                 .of(&draft.rule.object.key)
-                .path(format!("{}.{field}[{name}]", draft.path))
+                .path(format!("{}.{field}[{name}]", draft.path()))
                 .hint("its rule answers 503 meanwhile; remove the condition to serve the rule without it"),
         );
-        draft.unreadable(&format!("{field}[{name}]"), message);
+        draft.unreadable(field, Some(name), message);
     }
 }
 
 /// The condition on the path. `Err` says why it cannot be compiled.
-fn uri(spec: &HttpMatch) -> Result<UriMatch, String> {
+fn uri(spec: &HttpMatch, patterns: &Patterns) -> Result<UriMatch, String> {
     let Some(written) = &spec.uri else {
         return Ok(UriMatch::Any);
     };
@@ -184,7 +194,7 @@ fn uri(spec: &HttpMatch) -> Result<UriMatch, String> {
             text.into()
         }
     };
-    Ok(match text(written)? {
+    Ok(match text(written, patterns)? {
         StringMatch::Present => UriMatch::Any,
         StringMatch::Exact(text) => UriMatch::Exact {
             text: fold(&text),
@@ -199,20 +209,20 @@ fn uri(spec: &HttpMatch) -> Result<UriMatch, String> {
 }
 
 /// A condition on a text. `Err` says why it cannot be compiled.
-pub(crate) fn text(written: &Written) -> Result<StringMatch, String> {
+pub(crate) fn text(written: &Written, patterns: &Patterns) -> Result<StringMatch, String> {
     match (&written.exact, &written.prefix, &written.regex) {
         (None, None, None) => Ok(StringMatch::Present),
         (Some(text), None, None) => Ok(StringMatch::Exact(text.as_str().into())),
         (None, Some(text), None) if text.is_empty() => Err("a prefix is empty".into()),
         (None, Some(text), None) => Ok(StringMatch::Prefix(text.as_str().into())),
-        (None, None, Some(regex)) => pattern::whole(regex).map(StringMatch::Regex),
+        (None, None, Some(regex)) => patterns.whole(regex).map(StringMatch::Regex),
         _ => Err("only one of `exact`, `prefix` and `regex` may be set".into()),
     }
 }
 
 /// A condition on a header, or on a part of the request line that is written like one.
-fn header(name: &str, written: &Written) -> Result<Predicate, String> {
-    let matcher = text(written)?;
+fn header(name: &str, written: &Written, patterns: &Patterns) -> Result<Predicate, String> {
+    let matcher = text(written, patterns)?;
     Ok(match name {
         ":method" => method(matcher),
         ":authority" => Predicate::Authority(matcher),
@@ -227,11 +237,11 @@ fn header(name: &str, written: &Written) -> Result<Predicate, String> {
     })
 }
 
-fn without_header(name: &str, written: &Written) -> Result<Predicate, String> {
+fn without_header(name: &str, written: &Written, patterns: &Patterns) -> Result<Predicate, String> {
     // `*` is no regex; here alone Istio reads it as "present".
     let matcher = match written.regex.as_deref() {
         Some("*") => StringMatch::Present,
-        _ => text(written)?,
+        _ => text(written, patterns)?,
     };
     Ok(Predicate::WithoutHeader {
         name: header_name(name)?,

@@ -206,7 +206,7 @@ fn check_cors(check: &mut Check<'_>, policy: &CorsPolicy) {
                 "an entry of `allowOrigins` is empty",
                 "set `exact`, `prefix` or `regex`",
             );
-        } else if let Err(message) = matching::text(origin) {
+        } else if let Err(message) = matching::text(origin, check.patterns) {
             check.add("corsPolicy", message, "");
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::base::Findings;
 use crate::base::quantity::parse_duration;
+use crate::compile::pattern::Patterns;
 use crate::compile::rule::{answer, matching};
 use crate::model::istio::virtual_service::{Destination, HttpMatch, HttpRoute, Retry, StringMatch};
 use crate::model::{FieldPath, Object};
@@ -16,6 +17,7 @@ pub(super) struct Check<'c> {
     pub rule: &'c HttpRoute,
     /// Whether the object has no hosts.
     pub is_delegate: bool,
+    pub patterns: &'c Patterns,
     pub findings: &'c mut Findings,
 }
 
@@ -121,11 +123,6 @@ impl Check<'_> {
             }
             return;
         }
-        let chosen: Vec<&str> = set
-            .iter()
-            .filter(|(_, set)| *set)
-            .map(|(field, _)| *field)
-            .collect();
         let unreadable = || {
             set.iter().any(|(field, _)| {
                 self.object
@@ -134,8 +131,9 @@ impl Check<'_> {
                     .is_some()
             })
         };
-        match chosen.as_slice() {
-            [] if !unreadable() => {
+        let mut chosen = set.iter().filter(|(_, set)| *set).map(|(field, _)| *field);
+        match (chosen.next(), chosen.next()) {
+            (None, _) if !unreadable() => {
                 let path = self.path();
                 let message = "a rule needs `route`, `redirect`, `directResponse` or `delegate`";
                 self.findings.push(fault(
@@ -145,14 +143,14 @@ impl Check<'_> {
                     "say where the requests go",
                 ));
             }
-            [first, second, ..] => {
+            (Some(first), Some(second)) => {
                 self.add(
                     second,
                     format!("a rule cannot have both `{first}` and `{second}`"),
                     "keep one of them",
                 );
             }
-            [answer @ ("redirect" | "directResponse")] => {
+            (Some(answer @ ("redirect" | "directResponse")), None) => {
                 for (field, is_set) in [
                     ("fault", rule.fault.is_some()),
                     ("rewrite", rule.rewrite.is_some()),
@@ -178,7 +176,10 @@ impl Check<'_> {
             ("authority", &spec.authority),
         ];
         for (field, written) in texts {
-            if let Some(Err(message)) = written.as_ref().map(|written| text(written, false)) {
+            if let Some(Err(message)) = written
+                .as_ref()
+                .map(|written| text(written, false, self.patterns))
+            {
                 self.add_match(index, field, None, message);
             } else if compares
                 && written
@@ -201,7 +202,7 @@ impl Check<'_> {
         for (field, map) in maps {
             for (key, written) in map {
                 let may_be_star = field == "withoutHeaders";
-                if let Err(message) = text(written, may_be_star) {
+                if let Err(message) = text(written, may_be_star, self.patterns) {
                     self.add_match(index, field, Some(key), message);
                 } else if compares
                     && written
@@ -253,8 +254,11 @@ impl Check<'_> {
                 format!("`{namespace}` is not a namespace"),
             );
         }
-        let rule = self.path();
-        let path = || rule.field("match").index(index).field("gateways");
+        let rule = self.index;
+        let path = || {
+            let rule = FieldPath::spec().field("http").index(rule);
+            rule.field("match").index(index).field("gateways")
+        };
         name::check_gateways(self.object, &spec.gateways, path, self.findings);
     }
 
@@ -423,9 +427,16 @@ impl Check<'_> {
 }
 
 /// Checks a condition; a star for "present" is no regex and legal in one place only.
-fn text(written: &StringMatch, may_be_star: bool) -> Result<(), String> {
-    if may_be_star && written.regex.as_deref() == Some("*") {
-        return Ok(());
+fn text(written: &StringMatch, may_be_star: bool, patterns: &Patterns) -> Result<(), String> {
+    match written {
+        StringMatch {
+            exact: Some(_),
+            prefix: None,
+            regex: None,
+        } => Ok(()),
+        StringMatch {
+            regex: Some(star), ..
+        } if may_be_star && star == "*" => Ok(()),
+        _ => matching::text(written, patterns).map(|_| ()),
     }
-    matching::text(written).map(|_| ())
 }

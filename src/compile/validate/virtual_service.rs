@@ -3,13 +3,19 @@
 use std::collections::HashSet;
 
 use crate::base::{Findings, HostPattern};
+use crate::compile::pattern::Patterns;
 use crate::model::istio::VirtualService;
 use crate::model::istio::virtual_service::TcpDestination;
 use crate::model::{FieldPath, Object};
 
 use super::{fault, name, route};
 
-pub(super) fn check(object: &Object, spec: &VirtualService, findings: &mut Findings) {
+pub(super) fn check(
+    object: &Object,
+    spec: &VirtualService,
+    patterns: &Patterns,
+    findings: &mut Findings,
+) {
     let unreadable = |field: &str| {
         !object.issues.is_empty()
             && object
@@ -62,6 +68,7 @@ pub(super) fn check(object: &Object, spec: &VirtualService, findings: &mut Findi
                 index,
                 rule,
                 is_delegate,
+                patterns,
                 findings,
             }
             .run();

@@ -235,6 +235,22 @@ async fn a_timeout_over_http2_is_504_and_spares_the_connection() {
     assert_eq!(head.status(), 200);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_origin_may_refuse_a_websocket_and_the_connection_goes_on() {
+    let rig = Site::to(origins::echo().await).serve().await;
+    let mut client = Client::connect(rig.address).await;
+    let head = "GET / HTTP/1.1\r\nHost: a.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    for _ in 0..3 {
+        let answer = client.ask(head).await;
+        assert_eq!(
+            (answer.status, answer.received("upgrade")),
+            (200, Some("websocket"))
+        );
+        assert_eq!(answer.received("sec-websocket-version"), Some("13"));
+    }
+}
+
 /// Sends back what it gets, over a WebSocket.
 async fn websocket_origin() -> std::net::SocketAddr {
     origins::raw(|stream| async move {
@@ -270,10 +286,8 @@ async fn websockets_pass_even_to_clusters_that_speak_http2_and_outlive_timeouts(
         for text in ["one", "two", "three", "four"] {
             beat.tick().await;
             within(socket.send(Message::text(text))).await.unwrap();
-            assert_eq!(
-                within(socket.next()).await.unwrap().unwrap(),
-                Message::text(text)
-            );
+            let echoed = within(socket.next()).await.unwrap();
+            assert_eq!(echoed.unwrap(), Message::text(text));
         }
         within(socket.close(None)).await.unwrap();
         drop(socket);

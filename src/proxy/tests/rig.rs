@@ -215,6 +215,8 @@ pub struct Recorded {
 pub struct Records {
     kept: Mutex<Vec<Recorded>>,
     more: Notify,
+    /// The next record is a bug.
+    pub panics: std::sync::atomic::AtomicBool,
 }
 
 impl Records {
@@ -226,6 +228,10 @@ impl Records {
 
 impl Sink for Records {
     fn finished(&self, record: &Record<'_>) {
+        let panics = self
+            .panics
+            .swap(false, std::sync::atomic::Ordering::Relaxed);
+        assert!(!panics, "a bug, on purpose");
         let text = |value: Option<&str>| value.map(str::to_owned);
         self.kept.lock().unwrap().push(Recorded {
             status: record.status,
