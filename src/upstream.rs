@@ -22,7 +22,6 @@ pub mod pick;
 mod schedule;
 pub mod serving;
 mod snapshot;
-mod tunnel;
 pub mod view;
 
 pub use cluster::{ClusterState, EndpointState};

@@ -5,7 +5,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_core::protocols::TcpKeepalive;
@@ -13,8 +12,6 @@ use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::plan::{Cluster, Protocol};
-
-use super::tunnel::Tunnels;
 
 /// Istio's default (`connectionPool.http.idleTimeout`). Pingora watches idle connections, so
 /// that one the origin closes earlier is not used again.
@@ -42,25 +39,31 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 pub struct PeerTemplate {
     /// As the cluster's protocol says.
     usual: HttpPeer,
-    /// HTTP/1.1 on a connection of its own.
-    upgrade: HttpPeer,
+    /// HTTP/1.1, for upgrades; set where `usual` speaks something else.
+    upgrade: Option<HttpPeer>,
 }
 
 impl PeerTemplate {
     pub fn new(cluster: &Cluster) -> Self {
-        let usual = match cluster.protocol {
-            Protocol::Http1 => http1(cluster),
-            Protocol::H2c => h2c(cluster),
-        };
-        Self {
-            usual,
-            upgrade: tunnel(cluster),
+        match cluster.protocol {
+            Protocol::Http1 => Self {
+                usual: http1(cluster),
+                upgrade: None,
+            },
+            Protocol::H2c => Self {
+                usual: h2c(cluster),
+                upgrade: Some(http1(cluster)),
+            },
         }
     }
 
     /// The peer at `addr`; for an `upgrade` one that speaks HTTP/1.1.
     pub fn peer(&self, addr: SocketAddr, upgrade: bool) -> HttpPeer {
-        let template = if upgrade { &self.upgrade } else { &self.usual };
+        let template = self
+            .upgrade
+            .as_ref()
+            .filter(|_| upgrade)
+            .unwrap_or(&self.usual);
         let mut peer = template.clone();
         peer._address = PeerAddr::Inet(addr);
         peer
@@ -77,16 +80,6 @@ fn http1(cluster: &Cluster) -> HttpPeer {
     peer.options.idle_timeout = Some(IDLE_TIMEOUT);
     peer.options.tcp_keepalive = Some(KEEPALIVE);
     peer.options.set_http_version(1, 1);
-    peer
-}
-
-fn tunnel(cluster: &Cluster) -> HttpPeer {
-    let mut peer = http1(cluster);
-    peer.options.custom_l4 = Some(Arc::new(Tunnels));
-    // Neither taken from the pool nor given to it.
-    peer.group_key = !peer.group_key;
-    peer.options.idle_timeout = Some(Duration::ZERO);
-    peer.options.tcp_keepalive = None;
     peer
 }
 

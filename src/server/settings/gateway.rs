@@ -25,8 +25,6 @@ section! { "camelCase",
         pub accept_unenforced: Vec<String> = Vec::new(),
         /// Serve HTTP/1.0 requests instead of answering 426 (Istio's PILOT_HTTP10).
         pub http10: bool = false,
-        /// Say in a response header `x-pingress-cause` why Pingress itself answered.
-        pub show_cause: bool = false,
         /// How names become addresses.
         pub dns: Dns = Dns::default(),
         /// MeshConfig's own names, as far as they concern a gateway.
