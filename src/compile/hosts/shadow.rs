@@ -146,27 +146,22 @@ impl Shadows {
     }
 }
 
-/// The routes looked at so far. Most hosts have few, and lists beat maps there.
-enum Earlier<'r> {
-    Few {
-        signatures: SmallVec<[(u64, usize); FEW]>,
-        prefixes: SmallVec<[(&'r str, usize); FEW]>,
-    },
-    Many {
-        signatures: HashMap<u64, usize, foldhash::fast::FixedState>,
-        prefixes: BTreeMap<&'r str, usize>,
-    },
+/// The routes looked at so far. Most hosts have few, and lists beat maps there: the maps stay
+/// empty, which costs nothing.
+struct Earlier<'r> {
+    is_few: bool,
+    few_signatures: SmallVec<[(u64, usize); FEW]>,
+    few_prefixes: SmallVec<[(&'r str, usize); FEW]>,
+    signatures: HashMap<u64, usize, foldhash::fast::FixedState>,
+    prefixes: BTreeMap<&'r str, usize>,
 }
 
 impl<'r> Earlier<'r> {
     fn new(count: usize) -> Self {
-        if count <= FEW {
-            return Self::Few {
-                signatures: SmallVec::new(),
-                prefixes: SmallVec::new(),
-            };
-        }
-        Self::Many {
+        Self {
+            is_few: count <= FEW,
+            few_signatures: SmallVec::new(),
+            few_prefixes: SmallVec::new(),
             signatures: HashMap::default(),
             prefixes: BTreeMap::new(),
         }
@@ -174,42 +169,39 @@ impl<'r> Earlier<'r> {
 
     /// An earlier route that takes every path beginning with the text.
     fn covering(&self, text: &str) -> Option<usize> {
-        match self {
-            Self::Few { prefixes, .. } => {
-                let covering = prefixes.iter().find(|(prefix, _)| text.starts_with(prefix));
-                covering.map(|(_, index)| *index)
-            }
-            Self::Many { prefixes, .. } => covering(prefixes, text),
+        if !self.is_few {
+            return covering(&self.prefixes, text);
         }
+        let mut prefixes = self.few_prefixes.iter();
+        let covering = prefixes.find(|(prefix, _)| text.starts_with(prefix));
+        covering.map(|(_, index)| *index)
     }
 
     /// An earlier route with the same signature; remembers this one if there is none.
     fn equal(&mut self, signature: u64, index: usize) -> Option<usize> {
-        match self {
-            Self::Few { signatures, .. } => {
-                let equal = signatures.iter().find(|(known, _)| *known == signature);
-                let equal = equal.map(|(_, index)| *index);
-                if equal.is_none() {
-                    signatures.push((signature, index));
-                }
-                equal
-            }
-            Self::Many { signatures, .. } => match signatures.entry(signature) {
+        if !self.is_few {
+            return match self.signatures.entry(signature) {
                 Entry::Occupied(entry) => Some(*entry.get()),
                 Entry::Vacant(entry) => {
                     entry.insert(index);
                     None
                 }
-            },
+            };
         }
+        let mut signatures = self.few_signatures.iter();
+        let equal = signatures.find(|(known, _)| *known == signature);
+        let equal = equal.map(|(_, index)| *index);
+        if equal.is_none() {
+            self.few_signatures.push((signature, index));
+        }
+        equal
     }
 
     fn prefix(&mut self, text: &'r str, index: usize) {
-        match self {
-            Self::Few { prefixes, .. } => prefixes.push((text, index)),
-            Self::Many { prefixes, .. } => {
-                prefixes.entry(text).or_insert(index);
-            }
+        if self.is_few {
+            self.few_prefixes.push((text, index));
+        } else {
+            self.prefixes.entry(text).or_insert(index);
         }
     }
 }
