@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::{Finding, Findings, Kind, ObjectKey, Origin, Position};
+use crate::compile::pattern::Patterns;
 use crate::compile::version::{self, Versions};
 use crate::compile::{LastGood, Options};
 use crate::model::FieldPath;
@@ -30,7 +31,14 @@ fn versions(yaml: &str) -> Versions {
         [],
         "the manifest of the test itself is wrong"
     );
-    version::choose(&inventory, &LastGood::default(), &mut Findings::new()).0
+    let patterns = Patterns::default();
+    version::choose(
+        &inventory,
+        &LastGood::default(),
+        &patterns,
+        &mut Findings::new(),
+    )
+    .0
 }
 
 /// A destination in a VirtualService of namespace `default`, at a server with port 80.

@@ -1,6 +1,7 @@
 //! Each rule of istio.md section 11 about ServiceEntries.
 
 use crate::base::Findings;
+use crate::compile::pattern::Patterns;
 use crate::compile::validate::check;
 use crate::source::{LoadOptions, Loader};
 
@@ -26,7 +27,7 @@ spec:
         "the manifest of the test itself is wrong"
     );
     let mut findings = Findings::new();
-    check(object, &mut findings);
+    check(object, &Patterns::default(), &mut findings);
     findings.into_iter().map(|finding| finding.path).collect()
 }
 
