@@ -70,11 +70,7 @@ impl Code {
     // Istio's analyzer codes.
     pub const REFERENCED_RESOURCE_NOT_FOUND: Self =
         Self::error("IST0101", "ReferencedResourceNotFound");
-    pub const GATEWAY_PORT_NOT_DEFINED: Self =
-        Self::warning("IST0104", "GatewayPortNotDefinedOnService");
     pub const SCHEMA_VALIDATION: Self = Self::error("IST0106", "SchemaValidationError");
-    pub const CONFLICTING_MESH_GATEWAY_HOSTS: Self =
-        Self::error("IST0109", "ConflictingMeshGatewayVirtualServiceHosts");
     pub const UNREACHABLE_RULE: Self = Self::warning("IST0130", "VirtualServiceUnreachableRule");
     pub const INEFFECTIVE_MATCH: Self = Self::info("IST0131", "VirtualServiceIneffectiveMatch");
     pub const HOST_NOT_FOUND_IN_GATEWAY: Self =
@@ -111,13 +107,11 @@ impl Code {
     pub const NO_ENDPOINT_RECORDS: Self = Self::info("PGR0205", "NoEndpointRecords");
     pub const LINEAR_RULES: Self = Self::warning("PGR0206", "LinearRules");
     pub const PORT_CONFLICT: Self = Self::error("PGR0207", "PortConflict");
-    pub const PATH_PROFILE: Self = Self::info("PGR0208", "PathProfile");
     pub const UNUSED_OBJECT: Self = Self::info("PGR0209", "UnusedObject");
     pub const NO_GATEWAY: Self = Self::warning("PGR0210", "NoGateway");
     pub const UNROUTED_HOST: Self = Self::warning("PGR0211", "UnroutedHost");
     // Ours: running.
     pub const LISTENER_FAILED: Self = Self::error("PGR0301", "ListenerFailed");
-    pub const DNS_FAILED: Self = Self::warning("PGR0302", "DnsFailed");
 }
 
 /// One thing to know about one place.
