@@ -37,7 +37,7 @@ section! { "snake_case",
         /// Local IPv6 addresses to use towards origins, but for WebSockets.
         pub client_bind_to_ipv6: Vec<String> = Vec::new(),
         /// Upper bound of attempts for one request, whatever its route says.
-        pub max_retries: usize = 16,
+        pub max_retries: usize = crate::proxy::MAX_ATTEMPTS,
         /// Threads for blocking work; unset means Tokio's default.
         pub max_blocking_threads: Option<usize> = None,
         /// Seconds an idle blocking thread lives; unset means Tokio's default.

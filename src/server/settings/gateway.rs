@@ -19,7 +19,7 @@ section! { "camelCase",
         pub namespace: String = "istio-system".to_owned(),
         /// Name of this gateway's workload, a metric label.
         pub workload: String = "istio-ingressgateway".to_owned(),
-        /// `default` answers as Istio does by default; `edge` turns on every stricter choice.
+        /// `default` answers as Istio does by default; `edge` refuses more heads and paths, and normalises paths its own way.
         pub profile: Profile = Profile::Default,
         /// Protections to serve without although they are not enforced: `Kind` or `Kind/namespace/name`.
         pub accept_unenforced: Vec<String> = Vec::new(),

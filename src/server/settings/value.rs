@@ -47,7 +47,7 @@ pub enum Profile {
     /// Istio's own choices.
     #[default]
     Default,
-    /// Every stricter choice for an edge that faces the internet.
+    /// Stricter checks of heads and paths, for an edge that faces the internet.
     Edge,
 }
 
