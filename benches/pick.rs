@@ -12,7 +12,7 @@ use pingress::plan::{
     Balance, Cluster, ClusterEndpoints, ClusterId, Digest, EndpointTable, Plan, Protocol,
     Resolution,
 };
-use pingress::upstream::{DnsOptions, Serving, Upstreams};
+use pingress::upstream::{Ask, DnsOptions, Serving, Upstreams};
 
 const ENDPOINTS: [u32; 2] = [3, 5000];
 
@@ -58,7 +58,9 @@ fn peer(bencher: Bencher) {
             let Some(cluster) = serving.cluster(ClusterId(0)) else {
                 return;
             };
-            let Some(pick) = cluster.pick() else { return };
+            let Ok(pick) = cluster.pick(&Ask::default()) else {
+                return;
+            };
             bencher.bench_local(|| cluster.peer(black_box(pick.endpoint()), false));
         },
     );
@@ -83,7 +85,7 @@ fn pick(bencher: Bencher, balance: Balance, count: u32, weight: fn(u32) -> u32) 
         let Some(cluster) = serving.cluster(ClusterId(0)) else {
             return;
         };
-        bencher.bench_local(|| black_box(cluster).pick());
+        bencher.bench_local(|| black_box(cluster).pick(&Ask::default()));
     });
 }
 
@@ -110,8 +112,8 @@ fn plan(balance: Balance) -> Plan {
         service_name: "bench".into(),
         service_namespace: "default".into(),
         protocol: Protocol::Http1,
-        balance,
-        connect_timeout: Duration::from_secs(10),
+        balancing: balance.into(),
+        pool: Default::default(),
         origin: None,
         policy_origin: None,
     };

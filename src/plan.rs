@@ -3,6 +3,7 @@
 //! `compile` builds a [`Plan`]; traffic, `explain`, `check` and the tests ask it with
 //! [`Plan::decide`]. Nothing in it can be wrong and nothing in it changes.
 
+pub mod balance;
 pub mod cluster;
 pub mod decide;
 pub mod digest;
@@ -11,16 +12,19 @@ pub mod endpoints;
 mod fixture;
 pub mod hosts;
 pub mod paths;
+pub mod pool;
 pub mod predicate;
 pub mod render;
 pub mod route;
 pub mod table;
 pub mod why;
 
-pub use cluster::{Balance, Cluster, ClusterId, Protocol};
+pub use balance::{Balance, Balancing};
+pub use cluster::{Cluster, ClusterId, Protocol};
 pub use decide::{Decision, Request};
 pub use digest::Digest;
 pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};
+pub use pool::Pool;
 pub use predicate::{Predicate, StringMatch, UriMatch};
 pub use route::{Action, Destination, Fence, Forward, Route, Target};
 pub use table::{HttpOptions, Listener, PathNormalization, Plan, VirtualHost};

@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod dns;
 #[cfg(test)]
 mod fixture;
+mod health;
 mod membership;
 pub mod peer;
 pub mod pick;
@@ -26,6 +27,7 @@ pub mod view;
 
 pub use cluster::{ClusterState, EndpointState};
 pub use dns::{DnsOptions, IpFamily};
-pub use pick::Pick;
+pub use health::EndpointHealth;
+pub use pick::{Ask, Outcome, Pick, Refused};
 pub use serving::{Serving, Upstreams};
 pub use view::{ClusterView, DnsView, EndpointView};

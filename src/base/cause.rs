@@ -45,6 +45,8 @@ pub enum CauseKind {
     UpstreamTimeout,
     /// The endpoint sent something that is not HTTP (UPE).
     UpstreamProtocolError,
+    /// A limit of the cluster's `connectionPool` is reached (UO).
+    UpstreamOverflow,
     /// A rule answers 503 because it, or what protects it, could not be compiled.
     Fenced,
     /// The client left before the answer was complete (DC).
@@ -84,6 +86,7 @@ impl CauseKind {
             UpstreamRemoteReset => "upstream_remote_reset",
             UpstreamTimeout => "upstream_timeout",
             UpstreamProtocolError => "upstream_protocol_error",
+            UpstreamOverflow => "upstream_overflow",
             Fenced => "fenced",
             ClientDisconnect => "client_disconnect",
             ConnectionLimit => "connection_limit",
@@ -118,6 +121,7 @@ impl CauseKind {
             | UpstreamConnectFailure
             | UpstreamConnectionTermination
             | UpstreamRemoteReset
+            | UpstreamOverflow
             | Fenced
             | ConnectionLimit => 503,
         }
@@ -135,6 +139,7 @@ impl CauseKind {
             UpstreamRemoteReset => "UR",
             UpstreamTimeout => "UT",
             UpstreamProtocolError => "UPE",
+            UpstreamOverflow => "UO",
             ClientDisconnect => "DC",
             BadRequest | EarlyRefusal | HeaderTimeout | BadPath => "DPE",
             _ => "-",
@@ -168,6 +173,7 @@ impl CauseKind {
             UpstreamRemoteReset => "upstream_reset_before_response_started{remote_reset}",
             UpstreamTimeout => "response_timeout",
             UpstreamProtocolError => "upstream_reset_before_response_started{protocol_error}",
+            UpstreamOverflow => "upstream_reset_before_response_started{overflow}",
             Fenced => "pingress_fenced",
             ClientDisconnect => "downstream_remote_disconnect",
             ConnectionLimit => "connection_limit",
@@ -192,6 +198,9 @@ impl CauseKind {
             }
             UpstreamProtocolError => {
                 "upstream connect error or disconnect/reset before headers. reset reason: protocol error"
+            }
+            UpstreamOverflow => {
+                "upstream connect error or disconnect/reset before headers. reset reason: overflow"
             }
             UpstreamTimeout => "upstream request timeout",
             _ => "",

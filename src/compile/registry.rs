@@ -293,8 +293,8 @@ impl<'a> Registry<'a> {
                 true => Protocol::H2c,
                 false => port.speech.protocol(),
             },
-            balance: effective.balance(),
-            connect_timeout: effective.connect_timeout(),
+            balancing: effective.balancing(),
+            pool: effective.pool(),
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin

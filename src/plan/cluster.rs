@@ -1,9 +1,10 @@
 //! A cluster's definition: one per destination host, port and subset, as in Istio.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::base::Origin;
+
+use super::{Balancing, Pool};
 
 /// Index of a cluster in its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,8 +22,8 @@ pub struct Cluster {
     pub service_name: Arc<str>,
     pub service_namespace: Arc<str>,
     pub protocol: Protocol,
-    pub balance: Balance,
-    pub connect_timeout: Duration,
+    pub balancing: Balancing,
+    pub pool: Pool,
     /// The Service or ServiceEntry.
     pub origin: Option<Origin>,
     /// The DestinationRule whose traffic policy holds.
@@ -36,13 +37,4 @@ pub enum Protocol {
     Http1,
     /// Prior-knowledge HTTP/2 without TLS.
     H2c,
-}
-
-/// How an endpoint is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Balance {
-    #[default]
-    LeastRequest,
-    RoundRobin,
-    Random,
 }

@@ -330,13 +330,13 @@ fn cluster(item: &Cluster, to: &mut Lanes) {
         service_name,
         service_namespace,
         protocol,
-        balance,
-        connect_timeout,
+        balancing,
+        pool,
         origin: _,
         policy_origin: _,
     } = item;
     (name, host, port, subset, service_name, service_namespace).hash(to);
-    (protocol, balance, connect_timeout).hash(to);
+    (protocol, balancing, pool).hash(to);
 }
 
 fn resolution(item: &Resolution, to: &mut Lanes) {

@@ -11,7 +11,7 @@ use super::paths::PathIndex;
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
-use super::{Balance, Cluster, ClusterId, Protocol};
+use super::{Balance, Cluster, ClusterId, Pool, Protocol};
 use crate::base::{HostPattern, Kind, ObjectKey, Origin, Position};
 use crate::policy::rewrite::spec::Rewrite;
 
@@ -135,8 +135,8 @@ pub fn cluster(name: &str) -> Arc<Cluster> {
         service_name: "reviews".into(),
         service_namespace: "default".into(),
         protocol: Protocol::Http1,
-        balance: Balance::LeastRequest,
-        connect_timeout: std::time::Duration::from_secs(10),
+        balancing: Balance::LeastRequest.into(),
+        pool: Pool::default(),
         origin: Some(origin(40)),
         policy_origin: None,
     })

@@ -244,7 +244,7 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
         Protocol::Http1 => "http/1.1",
         Protocol::H2c => "h2c",
     };
-    let balance = match cluster.balance {
+    let balance = match cluster.balancing.policy {
         Balance::LeastRequest => "least request",
         Balance::RoundRobin => "round robin",
         Balance::Random => "random",
@@ -252,7 +252,7 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
     write!(
         out,
         "  {} ({protocol}, {balance}, connect within {:?})",
-        cluster.name, cluster.connect_timeout
+        cluster.name, cluster.pool.connect_timeout
     )?;
     let mut place = |word: &str, origin: Option<&Origin>| match origin {
         Some(origin) => write!(out, " {word} {origin}"),

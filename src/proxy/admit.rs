@@ -32,7 +32,7 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(kind: CauseKind, message: impl Into<Cow<'static, str>>) -> Self {
+    pub(super) fn new(kind: CauseKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             kind,
             message: message.into(),

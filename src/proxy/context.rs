@@ -16,7 +16,7 @@ use crate::base::{Cause, CauseKind, clock};
 use crate::listener::Connection;
 use crate::plan::{Action, Cluster, ClusterId, Destination, Forward, Listener, Plan, Route};
 use crate::policy::path::split_target;
-use crate::upstream::{ClusterState, Pick, Serving};
+use crate::upstream::{Ask, ClusterState, Pick, Refused, Serving};
 
 /// State of one request.
 pub struct Context {
@@ -138,6 +138,31 @@ impl Context {
 
     pub(super) fn cluster_state(&self) -> Option<&Arc<ClusterState>> {
         self.serving.cluster(self.cluster?)
+    }
+
+    /// Chooses the endpoint of the next attempt.
+    ///
+    /// # Errors
+    /// The cluster has none to give.
+    pub(super) fn pick_endpoint(&mut self) -> Result<(), Refusal> {
+        let picked = match self.cluster_state() {
+            Some(cluster) => cluster.pick(&Ask::default()),
+            None => Err(Refused::NoEndpoint),
+        };
+        match picked {
+            Ok(pick) => {
+                self.pick = Some(pick);
+                Ok(())
+            }
+            Err(Refused::NoEndpoint) => Err(Refusal::new(
+                CauseKind::NoHealthyUpstream,
+                "the cluster has no usable endpoint",
+            )),
+            Err(Refused::Overflow) => Err(Refusal::new(
+                CauseKind::UpstreamOverflow,
+                "a limit of the cluster's connectionPool is reached",
+            )),
+        }
     }
 
     /// Normalised path with query.

@@ -33,8 +33,10 @@ pub(super) async fn ready(session: &mut Session, ctx: &Context) -> Result<()> {
 /// # Errors
 /// No endpoint is left, or the route's time is over.
 pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPeer> {
-    if ctx.attempts > 0 {
-        ctx.pick = ctx.cluster_state().and_then(|cluster| cluster.pick());
+    if ctx.attempts > 0
+        && let Err(refused) = ctx.pick_endpoint()
+    {
+        return Err(ctx.fail(refused.kind, refused.message));
     }
     ctx.attempts += 1;
     if session.is_body_done() {

@@ -130,15 +130,10 @@ fn act(ctx: &mut Context, request: &RequestHeader, listener: &Listener, action: 
 
 /// Picks here, not when Pingora asks for a peer: an answer given now keeps the connection open.
 fn choose_endpoint(ctx: &mut Context) -> Step {
-    ctx.pick = ctx.cluster_state().and_then(|cluster| cluster.pick());
-    if ctx.pick.is_some() {
-        return Step::Forward;
+    match ctx.pick_endpoint() {
+        Ok(()) => Step::Forward,
+        Err(refused) => Step::Answer(local(ctx, refused.kind, refused.message)),
     }
-    Step::Answer(local(
-        ctx,
-        CauseKind::NoHealthyUpstream,
-        "the cluster has no usable endpoint",
-    ))
 }
 
 /// An answer of ours, in Envoy's words.

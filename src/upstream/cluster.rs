@@ -9,9 +9,10 @@ use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::plan::Cluster;
 
+use super::health::EndpointHealth;
 use super::membership::Membership;
 use super::peer::PeerTemplate;
-use super::pick::Pick;
+use super::pick::{Ask, Pick, Refused};
 use super::snapshot::Snapshot;
 use super::view::ClusterView;
 
@@ -34,23 +35,29 @@ pub struct EndpointState {
     pub addr: SocketAddr,
     /// Requests in flight; the holder of a pick counts itself.
     pub active: AtomicUsize,
+    pub health: EndpointHealth,
 }
 
 impl ClusterState {
     pub(super) fn new(definition: Arc<Cluster>) -> Self {
         Self {
-            endpoints: ArcSwap::from_pointee(Snapshot::empty(definition.balance)),
+            endpoints: ArcSwap::from_pointee(Snapshot::empty(definition.balancing.policy)),
             template: ArcSwap::from_pointee(PeerTemplate::new(&definition)),
             definition: ArcSwap::new(definition),
             cursor: AtomicUsize::new(fastrand::usize(..=usize::MAX >> 1)),
         }
     }
 
-    /// The endpoint for the next request; `None` if no endpoint takes traffic (503 UH).
-    pub fn pick(&self) -> Option<Pick> {
+    /// The endpoint for the next attempt.
+    ///
+    /// # Errors
+    /// There is none, or a limit is reached.
+    pub fn pick(&self, _ask: &Ask<'_>) -> Result<Pick, Refused> {
         let snapshot = self.endpoints.load();
-        let endpoint = snapshot.next(&self.cursor, || fastrand::u64(..))?;
-        Some(Pick::new(endpoint.clone()))
+        let endpoint = snapshot.next(&self.cursor, || fastrand::u64(..));
+        let endpoint = endpoint.filter(|endpoint| endpoint.health.is_usable());
+        let endpoint = endpoint.ok_or(Refused::NoEndpoint)?;
+        Ok(Pick::new(endpoint.clone()))
     }
 
     /// How Pingora reaches an endpoint of this cluster. An `upgrade` (WebSocket) is asked for
@@ -70,8 +77,11 @@ impl ClusterState {
         if Arc::ptr_eq(&known, definition) {
             return;
         }
-        if known.balance != definition.balance {
-            let rebalanced = self.endpoints.load().rebalanced(definition.balance);
+        if known.balancing != definition.balancing {
+            let rebalanced = self
+                .endpoints
+                .load()
+                .rebalanced(definition.balancing.policy);
             self.endpoints.store(Arc::new(rebalanced));
         }
         self.template.store(Arc::new(PeerTemplate::new(definition)));
@@ -80,7 +90,7 @@ impl ClusterState {
 
     /// Takes new members. Requests in flight are left alone.
     pub(super) fn publish(&self, membership: Membership) {
-        let balance = self.definition.load().balance;
+        let balance = self.definition.load().balancing.policy;
         let succeeded = self.endpoints.load().succeeded_by(membership, balance);
         self.endpoints.store(Arc::new(succeeded));
     }

@@ -2,11 +2,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::plan::endpoints::{DnsEndpoint, Endpoint};
 use crate::plan::{
-    Balance, Cluster, ClusterEndpoints, ClusterId, Digest, EndpointTable, Plan, Protocol,
+    Balance, Cluster, ClusterEndpoints, ClusterId, Digest, EndpointTable, Plan, Pool, Protocol,
     Resolution,
 };
 
@@ -21,8 +20,8 @@ pub fn cluster(name: &str) -> Cluster {
         service_name: name.into(),
         service_namespace: "default".into(),
         protocol: Protocol::Http1,
-        balance: Balance::RoundRobin,
-        connect_timeout: Duration::from_secs(10),
+        balancing: Balance::RoundRobin.into(),
+        pool: Pool::default(),
         origin: None,
         policy_origin: None,
     }

@@ -75,8 +75,8 @@ fn http1(cluster: &Cluster) -> HttpPeer {
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let mut peer = HttpPeer::new(nowhere, false, String::new());
     peer.group_key = group_key(cluster);
-    peer.options.connection_timeout = Some(cluster.connect_timeout);
-    peer.options.total_connection_timeout = Some(cluster.connect_timeout);
+    peer.options.connection_timeout = Some(cluster.pool.connect_timeout);
+    peer.options.total_connection_timeout = Some(cluster.pool.connect_timeout);
     peer.options.idle_timeout = Some(IDLE_TIMEOUT);
     peer.options.tcp_keepalive = Some(KEEPALIVE);
     peer.options.set_http_version(1, 1);
@@ -105,6 +105,7 @@ fn group_key(cluster: &Cluster) -> u64 {
 mod tests {
     use pingora_core::upstreams::peer::{ALPN, Peer};
 
+    use crate::plan::Pool;
     use crate::upstream::fixture::cluster;
 
     use super::*;
@@ -146,7 +147,7 @@ mod tests {
     fn the_cluster_says_how_long_a_connection_may_take() {
         let connect_timeout = Duration::from_millis(250);
         let peer = PeerTemplate::new(&Cluster {
-            connect_timeout,
+            pool: Pool { connect_timeout },
             ..cluster("one")
         })
         .peer(addr(1), false);

@@ -10,10 +10,10 @@ use std::sync::atomic::AtomicUsize;
 
 use crate::plan::Balance;
 
-use super::EndpointState;
 use super::choice::Choice;
 use super::dns::Name;
 use super::membership::{Membership, Source};
+use super::{EndpointHealth, EndpointState};
 
 /// The members of a cluster, ready to be picked.
 #[derive(Debug)]
@@ -62,6 +62,7 @@ impl Snapshot {
                 None => Arc::new(EndpointState {
                     addr,
                     active: AtomicUsize::new(0),
+                    health: EndpointHealth::default(),
                 }),
             };
             (endpoint, Role { weight, source })

@@ -10,7 +10,7 @@ use crate::plan::hosts::HostIndex;
 use crate::plan::paths::PathIndex;
 use crate::plan::{
     Action, Balance, Cluster, ClusterEndpoints, ClusterId, Destination, Digest, EndpointTable,
-    Fence, Forward, Predicate, Protocol, Resolution, StringMatch, Target, UriMatch,
+    Fence, Forward, Pool, Predicate, Protocol, Resolution, StringMatch, Target, UriMatch,
 };
 use crate::policy::direct_response::spec::DirectResponse;
 use crate::policy::headers::spec::{HeaderEdit, HeaderEdits, TemplatePart, ValueTemplate};
@@ -77,8 +77,8 @@ fn cluster(subset: Option<&str>) -> Arc<Cluster> {
         service_name: "cart".into(),
         service_namespace: "default".into(),
         protocol: Protocol::Http1,
-        balance: Balance::LeastRequest,
-        connect_timeout: Duration::from_secs(10),
+        balancing: Balance::LeastRequest.into(),
+        pool: Pool::default(),
         origin: Some(origin(90)),
         policy_origin: subset.map(|_| origin(95)),
     })

@@ -6,19 +6,17 @@
 //! (istio.md section 4). Called for every cluster, and once per policy for its findings.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use crate::base::quantity::parse_duration;
 use crate::base::{Code, Finding, Findings, Origin};
 use crate::compile::Options;
 use crate::model::istio::destination_rule::{
-    ClientTls, ConnectionPool, HttpPool, LoadBalancer, OutlierDetection, TcpPool, TrafficPolicy,
+    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy,
 };
 use crate::model::{FieldPath, Object};
-use crate::plan::{Balance, Fence};
+use crate::plan::{Balancing, Fence, Pool};
 
-/// Envoy's, and so Istio's, time to connect.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+mod balancing;
+mod pool;
 
 /// A traffic policy as written, and where.
 #[derive(Debug)]
@@ -59,22 +57,12 @@ impl<'a> Effective<'a> {
         effective
     }
 
-    pub(super) fn balance(&self) -> Balance {
-        match self
-            .load_balancer
-            .and_then(|balancer| balancer.simple.as_deref())
-        {
-            Some("ROUND_ROBIN") => Balance::RoundRobin,
-            Some("RANDOM") => Balance::Random,
-            _ => Balance::LeastRequest,
-        }
+    pub(super) fn balancing(&self) -> Balancing {
+        self.load_balancer.map(balancing::read).unwrap_or_default()
     }
 
-    pub(super) fn connect_timeout(&self) -> Duration {
-        self.connection_pool
-            .and_then(|pool| pool.tcp.as_ref()?.connect_timeout.as_deref())
-            .and_then(|text| parse_duration(text, false).ok())
-            .unwrap_or(CONNECT_TIMEOUT)
+    pub(super) fn pool(&self) -> Pool {
+        self.connection_pool.map(pool::read).unwrap_or_default()
     }
 
     /// Whether HTTP/2 is spoken whatever the port says.
@@ -175,17 +163,17 @@ impl<'a> Layer<'a> {
         if let Some(balancer) = blocks.load_balancer {
             self.unsupported(
                 &path.field("loadBalancer"),
-                &unsupported_balancing(balancer),
+                &balancing::unsupported(balancer),
                 findings,
             );
         }
         if let Some(pool) = blocks.connection_pool {
             let path = path.field("connectionPool");
             if let Some(tcp) = &pool.tcp {
-                self.unsupported(&path.field("tcp"), &unsupported_tcp(tcp), findings);
+                self.unsupported(&path.field("tcp"), &pool::unsupported_tcp(tcp), findings);
             }
             if let Some(http) = &pool.http {
-                self.unsupported(&path.field("http"), &unsupported_http(http), findings);
+                self.unsupported(&path.field("http"), &pool::unsupported_http(http), findings);
             }
         }
         let detects = blocks.outlier_detection.is_some();
@@ -251,57 +239,4 @@ fn accepted(object: &Object, options: &Options) -> bool {
             _ => false,
         }
     })
-}
-
-fn unsupported_balancing(balancer: &LoadBalancer) -> [(&'static str, bool); 5] {
-    let locality = balancer.locality_lb_setting.as_ref();
-    [
-        ("simple", balancer.simple.as_deref() == Some("PASSTHROUGH")),
-        ("consistentHash", balancer.consistent_hash.is_some()),
-        (
-            "localityLbSetting",
-            locality.is_some_and(|setting| setting.enabled != Some(false)),
-        ),
-        (
-            "warmupDurationSecs",
-            balancer.warmup_duration_secs.is_some(),
-        ),
-        ("warmup", balancer.warmup.is_some()),
-    ]
-}
-
-fn unsupported_tcp(tcp: &TcpPool) -> [(&'static str, bool); 4] {
-    [
-        ("maxConnections", is_set(tcp.max_connections)),
-        ("tcpKeepalive", tcp.tcp_keepalive.is_some()),
-        (
-            "maxConnectionDuration",
-            tcp.max_connection_duration.is_some(),
-        ),
-        ("idleTimeout", tcp.idle_timeout.is_some()),
-    ]
-}
-
-fn unsupported_http(http: &HttpPool) -> [(&'static str, bool); 8] {
-    [
-        (
-            "http1MaxPendingRequests",
-            is_set(http.http1_max_pending_requests),
-        ),
-        ("http2MaxRequests", is_set(http.http2_max_requests)),
-        (
-            "maxRequestsPerConnection",
-            is_set(http.max_requests_per_connection),
-        ),
-        ("maxRetries", is_set(http.max_retries)),
-        ("idleTimeout", http.idle_timeout.is_some()),
-        ("useClientProtocol", http.use_client_protocol == Some(true)),
-        ("maxConcurrentStreams", is_set(http.max_concurrent_streams)),
-        ("http2KeepAlive", http.http2_keep_alive.is_some()),
-    ]
-}
-
-/// Zero means unset in every one of these fields.
-fn is_set(number: Option<i32>) -> bool {
-    number.is_some_and(|number| number != 0)
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::base::{Cause, CauseKind, Origin, Position};
-use crate::plan::{Balance, Cluster, Protocol};
+use crate::plan::{Balance, Cluster, Pool, Protocol};
 
 fn cluster() -> Cluster {
     Cluster {
@@ -17,8 +17,8 @@ fn cluster() -> Cluster {
         service_name: "reviews".into(),
         service_namespace: "default".into(),
         protocol: Protocol::Http1,
-        balance: Balance::RoundRobin,
-        connect_timeout: Duration::from_secs(10),
+        balancing: Balance::RoundRobin.into(),
+        pool: Pool::default(),
         origin: None,
         policy_origin: None,
     }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::plan::{Balance, Protocol};
+use crate::plan::{Balance, Pool, Protocol};
 
 fn cluster(host: &str) -> Cluster {
     Cluster {
@@ -12,8 +12,8 @@ fn cluster(host: &str) -> Cluster {
         service_name: host.split('.').next().unwrap().into(),
         service_namespace: "shop".into(),
         protocol: Protocol::Http1,
-        balance: Balance::RoundRobin,
-        connect_timeout: Duration::from_secs(10),
+        balancing: Balance::RoundRobin.into(),
+        pool: Pool::default(),
         origin: None,
         policy_origin: None,
     }

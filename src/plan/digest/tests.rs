@@ -273,10 +273,14 @@ fn every_change_of_meaning_changes_the_digest() {
         Box::new(|plan| cluster_with(plan, |cluster| cluster.service_name = "n".into())),
         Box::new(|plan| cluster_with(plan, |cluster| cluster.service_namespace = "n".into())),
         Box::new(|plan| cluster_with(plan, |cluster| cluster.protocol = Protocol::H2c)),
-        Box::new(|plan| cluster_with(plan, |cluster| cluster.balance = Balance::RoundRobin)),
         Box::new(|plan| {
             cluster_with(plan, |cluster| {
-                cluster.connect_timeout = Duration::from_secs(1)
+                cluster.balancing.policy = Balance::RoundRobin
+            })
+        }),
+        Box::new(|plan| {
+            cluster_with(plan, |cluster| {
+                cluster.pool.connect_timeout = Duration::from_secs(1)
             })
         }),
         Box::new(|plan| plan.http.edge = true),

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::origins;
 use super::rig::*;
 use crate::base::CauseKind;
+use crate::upstream::Ask;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_serves_request_after_request_pipelined_ones_too() {
@@ -183,7 +184,7 @@ async fn a_client_that_leaves_is_recorded_and_its_endpoint_is_free_again() {
     let pick = serving
         .cluster(crate::plan::ClusterId(0))
         .unwrap()
-        .pick()
+        .pick(&Ask::default())
         .unwrap();
     let active = &pick.endpoint().active;
     assert_eq!(active.load(std::sync::atomic::Ordering::Relaxed), 1);

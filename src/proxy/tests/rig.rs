@@ -69,8 +69,8 @@ impl Site {
             service_name: "c".into(),
             service_namespace: "default".into(),
             protocol,
-            balance: Balance::RoundRobin,
-            connect_timeout: Duration::from_secs(10),
+            balancing: Balance::RoundRobin.into(),
+            pool: Pool::default(),
             origin: None,
             policy_origin: None,
         }));

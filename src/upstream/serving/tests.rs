@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use crate::plan::{Balance, Cluster};
+use crate::plan::{Balance, Cluster, Pool};
 use crate::upstream::fixture::*;
 use crate::upstream::view::Source;
-use crate::upstream::{EndpointState, Pick};
+use crate::upstream::{Ask, EndpointState, Pick};
 
 use super::*;
 
@@ -16,7 +16,9 @@ fn upstreams() -> Arc<Upstreams> {
 }
 
 fn endpoint(state: &ClusterState, addr: SocketAddr) -> Arc<EndpointState> {
-    let picks: Vec<Pick> = (0..100).filter_map(|_| state.pick()).collect();
+    let picks: Vec<Pick> = (0..100)
+        .filter_map(|_| state.pick(&Ask::default()).ok())
+        .collect();
     let found = picks.iter().find(|pick| pick.addr() == addr);
     found.expect("the address takes traffic").endpoint().clone()
 }
@@ -25,7 +27,7 @@ fn shares(state: &ClusterState, picks: usize) -> HashMap<SocketAddr, usize> {
     let mut shares = HashMap::new();
     for _ in 0..picks {
         *shares
-            .entry(state.pick().expect("an endpoint").addr())
+            .entry(state.pick(&Ask::default()).expect("an endpoint").addr())
             .or_default() += 1;
     }
     shares
@@ -36,16 +38,22 @@ async fn a_cluster_published_before_its_plan_has_endpoints_at_once() {
     let upstreams = upstreams();
     upstreams.publish(&table(&[("a", fixed(&[(1, 1)]))]));
     let serving = upstreams.serve(plan([cluster("a")]));
-    assert_eq!(first(&serving).pick().expect("an endpoint").addr(), addr(1));
+    assert_eq!(
+        first(&serving)
+            .pick(&Ask::default())
+            .expect("an endpoint")
+            .addr(),
+        addr(1)
+    );
 }
 
 #[tokio::test]
 async fn a_cluster_without_endpoints_picks_nobody_until_one_is_published() {
     let upstreams = upstreams();
     let state = first(&upstreams.serve(plan([cluster("a")])));
-    assert!(state.pick().is_none());
+    assert!(state.pick(&Ask::default()).is_err());
     upstreams.publish(&table(&[("a", fixed(&[(1, 1)]))]));
-    assert!(state.pick().is_some());
+    assert!(state.pick(&Ask::default()).is_ok());
 }
 
 #[tokio::test]
@@ -64,9 +72,9 @@ async fn a_request_in_flight_survives_the_loss_of_its_endpoint() {
     let upstreams = upstreams();
     upstreams.publish(&table(&[("a", fixed(&[(1, 1)]))]));
     let state = first(&upstreams.serve(plan([cluster("a")])));
-    let pick = state.pick().expect("an endpoint");
+    let pick = state.pick(&Ask::default()).expect("an endpoint");
     upstreams.publish(&table(&[("a", fixed(&[]))]));
-    assert!(state.pick().is_none());
+    assert!(state.pick(&Ask::default()).is_err());
     assert_eq!(pick.addr(), addr(1));
     assert_eq!(pick.endpoint().active.load(Ordering::Relaxed), 1);
 }
@@ -77,8 +85,8 @@ async fn a_pick_counts_itself_for_as_long_as_it_is_held() {
     upstreams.publish(&table(&[("a", fixed(&[(1, 1)]))]));
     let state = first(&upstreams.serve(plan([cluster("a")])));
     let (one, two) = (
-        state.pick().expect("an endpoint"),
-        state.pick().expect("an endpoint"),
+        state.pick(&Ask::default()).expect("an endpoint"),
+        state.pick(&Ask::default()).expect("an endpoint"),
     );
     assert_eq!(state.view().endpoints[0].active, 2);
     drop(one);
@@ -93,13 +101,13 @@ async fn weight_0_takes_no_traffic_but_is_shown() {
         let upstreams = upstreams();
         upstreams.publish(&table(&[("a", fixed(&[(1, 0), (2, 3), (3, 1)]))]));
         let state = first(&upstreams.serve(plan([Cluster {
-            balance,
+            balancing: balance.into(),
             ..cluster("a")
         }])));
         assert!(!shares(&state, 1000).contains_key(&addr(1)));
         assert_eq!(members(&state), [(addr(2), 3), (addr(3), 1), (addr(1), 0)]);
         upstreams.publish(&table(&[("a", fixed(&[(1, 0)]))]));
-        assert!(state.pick().is_none());
+        assert!(state.pick(&Ask::default()).is_err());
     }
 }
 
@@ -137,11 +145,11 @@ async fn a_new_definition_reaches_the_state_and_keeps_its_endpoints() {
     let before = endpoint(&state, addr(1));
     let connect_timeout = Duration::from_secs(1);
     upstreams.serve(plan([Cluster {
-        balance: Balance::Random,
-        connect_timeout,
+        balancing: Balance::Random.into(),
+        pool: Pool { connect_timeout },
         ..cluster("a")
     }]));
-    assert_eq!(state.definition.load().balance, Balance::Random);
+    assert_eq!(state.definition.load().balancing.policy, Balance::Random);
     assert_eq!(
         state.peer(&before, false).options.connection_timeout,
         Some(connect_timeout)
@@ -162,7 +170,10 @@ async fn a_cluster_no_plan_names_ends_with_its_last_request() {
     upstreams.publish(&table(&[]));
     upstreams.serve(plan([]));
     let state = first(&pinned);
-    assert!(state.pick().is_some(), "the pinned plan still works");
+    assert!(
+        state.pick(&Ask::default()).is_ok(),
+        "the pinned plan still works"
+    );
 
     upstreams.publish(&table(&[("a", fixed(&[(2, 1)]))]));
     let again = upstreams.serve(plan([cluster("a")]));
@@ -170,7 +181,10 @@ async fn a_cluster_no_plan_names_ends_with_its_last_request() {
         Arc::ptr_eq(&state, &first(&again)),
         "a name that returns finds its state"
     );
-    assert_eq!(state.pick().expect("an endpoint").addr(), addr(2));
+    assert_eq!(
+        state.pick(&Ask::default()).expect("an endpoint").addr(),
+        addr(2)
+    );
 
     let last = Arc::downgrade(&state);
     upstreams.serve(plan([]));
@@ -209,7 +223,7 @@ async fn no_pick_finds_the_cluster_empty_while_endpoints_are_exchanged() {
     let state = first(&upstreams.serve(plan([cluster("a")])));
     std::thread::scope(|scope| {
         let picking: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| (0..20_000).all(|_| state.pick().is_some())))
+            .map(|_| scope.spawn(|| (0..20_000).all(|_| state.pick(&Ask::default()).is_ok())))
             .collect();
         let mut turn = tables.iter().cycle();
         while !picking.iter().all(|picking| picking.is_finished()) {

@@ -27,8 +27,8 @@ fn balancing_connect_timeout_and_upgrade_are_honoured() {
         ));
         let answers = answer(&yaml, &[ask("reviews")]);
         let cluster = answers.cluster(0);
-        assert_eq!(cluster.balance, expected);
-        assert_eq!(cluster.connect_timeout, Duration::from_millis(1500));
+        assert_eq!(cluster.balancing.policy, expected);
+        assert_eq!(cluster.pool.connect_timeout, Duration::from_millis(1500));
         assert_eq!(cluster.protocol, Protocol::H2c);
         assert!(cluster.policy_origin.is_some());
         assert_eq!(answers.findings, []);
@@ -39,8 +39,8 @@ fn balancing_connect_timeout_and_upgrade_are_honoured() {
 fn without_a_rule_istios_defaults_hold() {
     let answers = answer(&service("reviews", "default", &["v1"]), &[ask("reviews")]);
     let cluster = answers.cluster(0);
-    assert_eq!(cluster.balance, Balance::LeastRequest);
-    assert_eq!(cluster.connect_timeout, Duration::from_secs(10));
+    assert_eq!(cluster.balancing.policy, Balance::LeastRequest);
+    assert_eq!(cluster.pool.connect_timeout, Duration::from_secs(10));
     assert_eq!(cluster.protocol, Protocol::Http1);
     assert_eq!(cluster.policy_origin, None);
 }
@@ -62,9 +62,9 @@ const LAYERS: &str = "  host: reviews
 fn a_subsets_block_replaces_the_rules_block_and_leaves_the_others() {
     let answers = answer(&with_rule(LAYERS), &[ask("reviews").subset("v1")]);
     let cluster = answers.cluster(0);
-    assert_eq!(cluster.balance, Balance::RoundRobin);
+    assert_eq!(cluster.balancing.policy, Balance::RoundRobin);
     // No deep merge: the rule's connectTimeout went with its block.
-    assert_eq!(cluster.connect_timeout, Duration::from_secs(10));
+    assert_eq!(cluster.pool.connect_timeout, Duration::from_secs(10));
     assert_eq!(cluster.protocol, Protocol::H2c);
 }
 
@@ -73,10 +73,10 @@ fn gotcha_31_port_level_settings_inherit_nothing() {
     let yaml = with_rule(&LAYERS.replace("8443", "80"));
     let answers = answer(&yaml, &[ask("reviews"), ask("reviews").subset("v1")]);
     let cluster = answers.cluster(0);
-    assert_eq!(cluster.balance, Balance::Random);
-    assert_eq!(cluster.connect_timeout, Duration::from_secs(10));
+    assert_eq!(cluster.balancing.policy, Balance::Random);
+    assert_eq!(cluster.pool.connect_timeout, Duration::from_secs(10));
     // The subset lies over what the port-level settings made.
-    assert_eq!(answers.cluster(1).balance, Balance::Random);
+    assert_eq!(answers.cluster(1).balancing.policy, Balance::Random);
     assert_eq!(answers.cluster(1).protocol, Protocol::H2c);
 }
 
@@ -85,7 +85,7 @@ fn gotcha_32_a_subsets_policy_is_inert_until_a_route_names_the_subset() {
     let answers = answer(&with_rule(LAYERS), &[ask("reviews")]);
     let cluster = answers.cluster(0);
     assert_eq!(cluster.protocol, Protocol::Http1);
-    assert_eq!(cluster.connect_timeout, Duration::from_secs(1));
+    assert_eq!(cluster.pool.connect_timeout, Duration::from_secs(1));
     assert!(answers.finding("PGR0209").message.contains("subset `v1`"));
 }
 

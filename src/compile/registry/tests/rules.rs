@@ -27,7 +27,10 @@ fn the_gateways_namespace_comes_before_the_services_and_that_before_the_root() {
     let elsewhere = rule("far", "staging", &balanced(host, "RANDOM"));
     let balance = |rules: &[&str]| {
         let yaml = service.clone() + &rules.concat();
-        answer_with(&edge(), &yaml, &[ask(host)]).cluster(0).balance
+        answer_with(&edge(), &yaml, &[ask(host)])
+            .cluster(0)
+            .balancing
+            .policy
     };
     assert_eq!(balance(&[&elsewhere]), Balance::LeastRequest);
     assert_eq!(balance(&[&in_root, &elsewhere]), Balance::Random);
@@ -46,14 +49,14 @@ fn a_gateway_in_the_root_namespace_does_not_put_mesh_wide_rules_first() {
     let host = "reviews.prod.svc.cluster.local";
     let yaml = service.clone() + &rule("wide", "istio-system", &wide) + &own;
     assert_eq!(
-        answer(&yaml, &[ask(host)]).cluster(0).balance,
+        answer(&yaml, &[ask(host)]).cluster(0).balancing.policy,
         Balance::RoundRobin
     );
     // One that is private to the root is meant for the gateway.
     let private = format!("{wide}\n  exportTo: ['.']");
     let yaml = service + &rule("wide", "istio-system", &private) + &own;
     assert_eq!(
-        answer(&yaml, &[ask(host)]).cluster(0).balance,
+        answer(&yaml, &[ask(host)]).cluster(0).balancing.policy,
         Balance::Random
     );
 }
@@ -68,12 +71,12 @@ fn an_exact_host_beats_the_longest_wildcard_and_levels_never_merge() {
             &balanced("'*.svc.cluster.local'", "ROUND_ROBIN"),
         );
     assert_eq!(
-        answer(&yaml, &[ask("reviews")]).cluster(0).balance,
+        answer(&yaml, &[ask("reviews")]).cluster(0).balancing.policy,
         Balance::RoundRobin
     );
     let yaml = yaml + &rule("c", "default", &format!("  host: reviews\n{V1}"));
     let answers = answer(&yaml, &[ask("reviews").subset("v1")]);
-    assert_eq!(answers.cluster(0).balance, Balance::LeastRequest);
+    assert_eq!(answers.cluster(0).balancing.policy, Balance::LeastRequest);
 }
 
 #[test]
@@ -95,7 +98,7 @@ fn rules_of_one_host_and_namespace_become_one() {
     );
     assert_eq!(answers.addresses(0), ["10.0.0.1:8080"]);
     assert_eq!(answers.addresses(1), ["10.0.0.2:8080"]);
-    assert_eq!(answers.cluster(0).balance, Balance::Random);
+    assert_eq!(answers.cluster(0).balancing.policy, Balance::Random);
     let shadowed: Vec<_> = answers
         .with("PGR0106")
         .iter()
@@ -115,7 +118,7 @@ fn a_rule_that_is_not_exported_or_selects_other_workloads_does_not_hold() {
             &format!("{policy}\n  workloadSelector: {{matchLabels: {{istio: ingressgateway}}}}"),
         );
     let answers = answer(&yaml, &[ask("reviews")]);
-    assert_eq!(answers.cluster(0).balance, Balance::LeastRequest);
+    assert_eq!(answers.cluster(0).balancing.policy, Balance::LeastRequest);
     assert_eq!(answers.codes(), ["PGR0105", "PGR0105"]);
 }
 
@@ -130,7 +133,7 @@ fn a_rule_for_this_workload_beats_the_rule_for_all() {
         + &rule("a", "edge", &balanced(host, "ROUND_ROBIN"))
         + &rule("b", "edge", &selecting);
     let answers = answer_with(&edge(), &yaml, &[ask("reviews")]);
-    assert_eq!(answers.cluster(0).balance, Balance::Random);
+    assert_eq!(answers.cluster(0).balancing.policy, Balance::Random);
 }
 
 #[test]
