@@ -4,7 +4,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use divan::{Bencher, black_box};
 use pingress::plan::endpoints::Endpoint;
