@@ -32,6 +32,7 @@ use registry::Registry;
 use rule::Translator;
 
 pub use options::Options;
+pub use rule::retry::of_mesh as retry_policy;
 
 /// The last error-free version of each object, held by the server between compiles.
 pub type LastGood = HashMap<ObjectKey, Arc<Object>, foldhash::fast::RandomState>;

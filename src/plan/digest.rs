@@ -293,6 +293,7 @@ fn forwarded(item: &Forward, to: &mut Lanes) {
         total_weight: _,
         rewrite,
         timeout,
+        retry,
     } = item;
     each(destinations, to, destination);
     let Rewrite { path, authority } = rewrite;
@@ -302,7 +303,7 @@ fn forwarded(item: &Forward, to: &mut Lanes) {
         Some(PathRewrite::Full(whole)) => (2_u8, whole).hash(to),
         Some(PathRewrite::Regex { pattern, with }) => (3_u8, pattern.as_str(), with).hash(to),
     }
-    (authority, timeout).hash(to);
+    (authority, timeout, retry).hash(to);
 }
 
 fn destination(item: &Destination, to: &mut Lanes) {

@@ -8,6 +8,7 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::context::Context;
+use super::retry::REPLAYS;
 use super::{timed, tunnel};
 use crate::base::{CauseKind, clock};
 
@@ -18,12 +19,16 @@ const LENIENCE: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The client left.
-pub(super) async fn ready(session: &mut Session, ctx: &Context) -> Result<()> {
+pub(super) async fn ready(session: &mut Session, ctx: &mut Context) -> Result<()> {
     if ctx.expects_continue && !session.is_body_done() {
         session.write_continue_response().await?;
     }
-    if let Some(timeout) = ctx.timeout() {
-        timed::bound(session, timeout);
+    let is_timed = ctx.timeout().is_some()
+        || ctx
+            .retry_policy()
+            .is_some_and(|policy| policy.per_try_timeout.is_some());
+    if is_timed {
+        ctx.alarm = timed::bound(session);
     }
     Ok(())
 }
@@ -39,6 +44,11 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
         return Err(ctx.fail(refused.kind, refused.message));
     }
     ctx.attempts += 1;
+    ctx.connected = false;
+    ctx.head_sent = false;
+    ctx.upstream_local = None;
+    ctx.service_time = None;
+    ctx.retrying.reported = false;
     if session.is_body_done() {
         ctx.request_complete();
     }
@@ -54,6 +64,11 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
     };
     if ctx.upgrade {
         tunnel::dial(&mut peer, ctx.random);
+    }
+    if ctx.retrying.replays == REPLAYS {
+        // Its own connection, which nobody else takes over: the others were all closing.
+        peer.group_key = peer.group_key.wrapping_add(ctx.random | 1);
+        peer.options.idle_timeout = Some(Duration::ZERO);
     }
     // `timed` and the client's socket watch over the answer; one whose body is still on its way
     // has no deadline yet. Connecting is what they do not see.
@@ -76,4 +91,6 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
 pub(super) fn connected(ctx: &mut Context, digest: Option<&Digest>) {
     let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
     ctx.upstream_local = socket.and_then(|socket| socket.local_addr()?.as_inet().copied());
+    ctx.connected = true;
+    ctx.try_begins();
 }

@@ -6,6 +6,8 @@ mod identity;
 mod local_replies;
 mod origins;
 mod protocols;
+mod retries;
 mod rig;
 mod routing;
+mod script;
 mod timeouts;

@@ -13,6 +13,7 @@ use super::health::EndpointHealth;
 use super::membership::Membership;
 use super::peer::PeerTemplate;
 use super::pick::{Ask, Pick, Refused};
+use super::retries::Retries;
 use super::snapshot::Snapshot;
 use super::view::ClusterView;
 
@@ -26,6 +27,7 @@ pub struct ClusterState {
     /// How many round robin picks were made. Starts anywhere, so that gateways that start
     /// together do not walk the endpoints in step.
     cursor: AtomicUsize,
+    pub(super) retries: Arc<Retries>,
 }
 
 /// One address of a cluster with its counters. Lives as long as the address is published,
@@ -45,6 +47,7 @@ impl ClusterState {
             template: ArcSwap::from_pointee(PeerTemplate::new(&definition)),
             definition: ArcSwap::new(definition),
             cursor: AtomicUsize::new(fastrand::usize(..=usize::MAX >> 1)),
+            retries: Arc::default(),
         }
     }
 
@@ -64,6 +67,11 @@ impl ClusterState {
     /// in HTTP/1.1 whatever the cluster speaks.
     pub fn peer(&self, endpoint: &EndpointState, upgrade: bool) -> HttpPeer {
         self.template.load().peer(endpoint.addr, upgrade)
+    }
+
+    /// Requests in flight to all endpoints.
+    pub(super) fn active_requests(&self) -> usize {
+        self.endpoints.load().active()
     }
 
     /// What the operator sees.

@@ -147,7 +147,10 @@ mod tests {
     fn the_cluster_says_how_long_a_connection_may_take() {
         let connect_timeout = Duration::from_millis(250);
         let peer = PeerTemplate::new(&Cluster {
-            pool: Pool { connect_timeout },
+            pool: Pool {
+                connect_timeout,
+                ..Pool::default()
+            },
             ..cluster("one")
         })
         .peer(addr(1), false);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::plan::Balance;
 
@@ -47,6 +47,12 @@ impl Snapshot {
             choice: Choice::new(balance, &[]),
             names: Vec::new(),
         }
+    }
+
+    /// Requests in flight to all members.
+    pub(super) fn active(&self) -> usize {
+        let active = self.endpoints.iter().map(|endpoint| &endpoint.active);
+        active.map(|active| active.load(Ordering::Relaxed)).sum()
     }
 
     /// What `membership` says, with the endpoint states of `self` for addresses that stay.

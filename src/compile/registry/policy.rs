@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::base::{Code, Finding, Findings, Origin};
 use crate::compile::Options;
 use crate::model::istio::destination_rule::{
-    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy,
+    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, RetryBudget, TrafficPolicy,
 };
 use crate::model::{FieldPath, Object};
 use crate::plan::{Balancing, Fence, Pool};
@@ -31,6 +31,7 @@ pub(super) struct Layer<'a> {
 pub(super) struct Effective<'a> {
     load_balancer: Option<&'a LoadBalancer>,
     connection_pool: Option<&'a ConnectionPool>,
+    retry_budget: Option<&'a RetryBudget>,
     tls: Option<(&'a ClientTls, &'a Object, FieldPath)>,
     /// Where the policy that was laid on last is written.
     pub origin: Option<Origin>,
@@ -62,7 +63,9 @@ impl<'a> Effective<'a> {
     }
 
     pub(super) fn pool(&self) -> Pool {
-        self.connection_pool.map(pool::read).unwrap_or_default()
+        let mut pool = self.connection_pool.map(pool::read).unwrap_or_default();
+        pool.retry_budget = self.retry_budget.map(pool::retry_budget);
+        pool
     }
 
     /// Whether HTTP/2 is spoken whatever the port says.
@@ -99,6 +102,7 @@ impl<'a> Effective<'a> {
         self.origin = Some(object.origin_of(path));
         self.load_balancer = policy.load_balancer.as_ref().or(self.load_balancer);
         self.connection_pool = policy.connection_pool.as_ref().or(self.connection_pool);
+        self.retry_budget = policy.retry_budget.as_ref().or(self.retry_budget);
         if let Some(tls) = &policy.tls {
             self.tls = Some((tls, object, path.field("tls")));
         }
@@ -134,7 +138,6 @@ impl<'a> Layer<'a> {
         let others = [
             ("tunnel", policy.tunnel.is_some()),
             ("proxyProtocol", policy.proxy_protocol.is_some()),
-            ("retryBudget", policy.retry_budget.is_some()),
         ];
         self.unsupported(&self.path, &others, findings);
         for (index, slot) in policy.port_level_settings.iter().enumerate() {

@@ -8,7 +8,7 @@ use super::super::fixture::{
     anchored, cluster, exact, forward, header, host, is, listener, origin, plan, prefix, query,
     route, without,
 };
-use super::super::{Balance, ClusterId, HttpOptions, Protocol};
+use super::super::{Balance, ClusterId, HttpOptions, Protocol, RetryPolicy, RetrySource};
 use super::*;
 use crate::base::{HostPattern, Origin, Position};
 use crate::policy::direct_response::spec::DirectResponse;
@@ -122,6 +122,15 @@ fn every_change_of_meaning_changes_the_digest() {
         Box::new(|plan| {
             forward_with(plan, |forward| {
                 forward.timeout = Some(Duration::from_secs(2))
+            })
+        }),
+        Box::new(|plan| forward_with(plan, |forward| forward.retry = Some(Arc::default()))),
+        Box::new(|plan| {
+            forward_with(plan, |forward| {
+                forward.retry = Some(Arc::new(RetryPolicy {
+                    source: RetrySource::Rule,
+                    ..RetryPolicy::default()
+                }))
             })
         }),
         Box::new(|plan| forward_with(plan, |forward| forward.destinations[0].weight = 8)),

@@ -476,5 +476,6 @@ pub fn to(clusters: &[(u32, u64)]) -> Forward {
         destinations,
         rewrite: Rewrite::default(),
         timeout: None,
+        retry: None,
     }
 }

@@ -146,7 +146,10 @@ async fn a_new_definition_reaches_the_state_and_keeps_its_endpoints() {
     let connect_timeout = Duration::from_secs(1);
     upstreams.serve(plan([Cluster {
         balancing: Balance::Random.into(),
-        pool: Pool { connect_timeout },
+        pool: Pool {
+            connect_timeout,
+            ..Pool::default()
+        },
         ..cluster("a")
     }]));
     assert_eq!(state.definition.load().balancing.policy, Balance::Random);

@@ -1,8 +1,10 @@
 //! The `connectionPool` block: limits and timeouts of connections.
 
 use crate::base::quantity::parse_duration;
-use crate::model::istio::destination_rule::{ConnectionPool, HttpPool, TcpPool};
-use crate::plan::Pool;
+use crate::model::istio::destination_rule::{
+    ConnectionPool, HttpPool, RetryBudget as Written, TcpPool,
+};
+use crate::plan::{Pool, RetryBudget};
 
 /// What a block asks for.
 pub(super) fn read(block: &ConnectionPool) -> Pool {
@@ -15,6 +17,16 @@ pub(super) fn read(block: &ConnectionPool) -> Pool {
         pool.connect_timeout = timeout;
     }
     pool
+}
+
+/// What a `retryBudget` block asks for. Validation has seen that the percentage is one.
+pub(super) fn retry_budget(block: &Written) -> RetryBudget {
+    let usual = RetryBudget::default();
+    let share = |percent: f64| (percent.clamp(0.0, 100.0) * 100.0).round() as u32;
+    RetryBudget {
+        share: block.percent.map_or(usual.share, share),
+        least: block.min_retry_concurrency.unwrap_or(usual.least),
+    }
 }
 
 /// Fields of the TCP part, and whether they ask for something that is not done.
