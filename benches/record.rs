@@ -30,8 +30,8 @@ fn clusters(count: usize) -> Vec<Cluster> {
                 service_name: "reviews".into(),
                 service_namespace: "default".into(),
                 protocol: Protocol::Http1,
-                balance: Balance::LeastRequest,
-                connect_timeout: Duration::from_secs(10),
+                balancing: Balance::LeastRequest.into(),
+                pool: Default::default(),
                 origin: None,
                 policy_origin: None,
             }

@@ -25,7 +25,7 @@ pub use cluster::{Cluster, ClusterId, Protocol};
 pub use decide::{Decision, Request};
 pub use digest::Digest;
 pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};
-pub use pool::{Pool, RetryBudget};
+pub use pool::Pool;
 pub use predicate::{Predicate, StringMatch, UriMatch};
 pub use retry::{Condition, Conditions, Failure, RetryPolicy, RetrySource};
 pub use route::{Action, Destination, Fence, Forward, Route, Target};

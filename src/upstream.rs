@@ -29,6 +29,7 @@ pub mod view;
 pub use cluster::{ClusterState, EndpointState};
 pub use dns::{DnsOptions, IpFamily};
 pub use health::EndpointHealth;
+pub use peer::Wants;
 pub use pick::{Ask, Outcome, Pick, Refused};
 pub use retries::RetryPermit;
 pub use serving::{Serving, Upstreams};

@@ -31,6 +31,8 @@ pub struct Options {
     pub service_export_to: Vec<String>,
     /// `meshConfig.defaultHttpRetryPolicy`: of rules without `retries`.
     pub default_retry: Option<Arc<RetryPolicy>>,
+    /// `meshConfig.h2UpgradePolicy` is UPGRADE: ports that say HTTP are asked in HTTP/2 (no).
+    pub h2_upgrade: bool,
 }
 
 impl Default for Options {
@@ -49,6 +51,7 @@ impl Default for Options {
             destination_rule_export_to: all(),
             service_export_to: all(),
             default_retry: Some(Arc::default()),
+            h2_upgrade: false,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! A cluster in trouble must not get twice the traffic: `proxy` asks for a permit before each
 //! retry and holds it until that attempt has its response (as Envoy's retry circuit breaker).
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,9 +25,10 @@ impl ClusterState {
     /// Leave for one more retry, unless `retryBudget` or `maxRetries` is used up.
     pub fn retry(&self) -> Option<RetryPermit> {
         let definition = self.definition.load();
-        let limit = match &definition.pool.retry_budget {
+        let pool = &definition.pool;
+        let limit = match &pool.retry_budget {
             Some(budget) => Some(budget.allowed(self.active_requests())),
-            None => None,
+            None => pool.max_retries.map(NonZeroU32::get),
         };
         Retries::enter(&self.retries, limit)
     }
@@ -56,7 +58,8 @@ mod tests {
     use std::sync::Barrier;
 
     use super::*;
-    use crate::plan::{Cluster, Pool, RetryBudget};
+    use crate::plan::pool::RetryBudget;
+    use crate::plan::{Cluster, Pool};
     use crate::upstream::fixture::cluster;
 
     #[test]

@@ -14,7 +14,7 @@ use crate::plan::{HttpOptions, PathNormalization, RetryPolicy};
 use crate::proxy::{Limits, RETRY_BODY};
 use crate::upstream::DnsOptions;
 
-use super::value::{Encoding, Normalization};
+use super::value::{Encoding, Normalization, UpgradePolicy};
 use super::{Profile, Settings};
 
 impl Settings {
@@ -91,6 +91,7 @@ impl Settings {
             service_export_to: mesh.default_service_export_to.clone(),
             // `verify` has refused a policy that cannot be read.
             default_retry: self.default_retry().unwrap_or_default(),
+            h2_upgrade: mesh.h2_upgrade_policy == UpgradePolicy::Upgrade,
         }
     }
 
