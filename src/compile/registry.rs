@@ -295,6 +295,8 @@ impl<'a> Registry<'a> {
             },
             balancing: effective.balancing(),
             pool: effective.pool(),
+            outlier: effective.outlier(),
+            health_check: None,
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::plan::Cluster;
 
+use super::health::HealthView;
 pub use super::membership::Source;
 use super::snapshot::Snapshot;
 
@@ -16,7 +17,7 @@ use super::snapshot::Snapshot;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
     pub name: Arc<str>,
-    /// Those that take traffic first, by address; then those of weight 0.
+    /// Those that take traffic first, by address; then the unhealthy and those of weight 0.
     pub endpoints: Vec<EndpointView>,
     /// The names it is resolved from.
     pub dns: Vec<DnsView>,
@@ -30,6 +31,7 @@ pub struct EndpointView {
     /// Requests in flight.
     pub active: usize,
     pub source: Source,
+    pub health: HealthView,
 }
 
 /// A followed name at one moment.
@@ -53,6 +55,7 @@ impl ClusterView {
                 weight: role.weight,
                 active: endpoint.active.load(Ordering::Relaxed),
                 source: role.source.clone(),
+                health: endpoint.health.view(),
             })
             .collect();
         let dns = snapshot

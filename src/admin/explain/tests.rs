@@ -79,6 +79,8 @@ fn cluster(subset: Option<&str>) -> Arc<Cluster> {
         protocol: Protocol::Http1,
         balancing: Balance::LeastRequest.into(),
         pool: Pool::default(),
+        outlier: None,
+        health_check: None,
         origin: Some(origin(90)),
         policy_origin: subset.map(|_| origin(95)),
     })
