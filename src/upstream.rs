@@ -18,6 +18,7 @@ pub mod dns;
 mod fixture;
 mod health;
 mod membership;
+mod metrics;
 mod outlier;
 pub mod peer;
 pub mod pick;

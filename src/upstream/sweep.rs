@@ -97,3 +97,6 @@ fn log_returned(cluster: &str, returned: &[SocketAddr]) {
         info!("outlier detection: {cluster} {addr} takes traffic again");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::plan::Cluster;
+use crate::plan::{Cluster, HealthCheck, Outlier};
 
 use super::health::HealthView;
 pub use super::membership::Source;
@@ -17,6 +17,8 @@ use super::snapshot::Snapshot;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
     pub name: Arc<str>,
+    pub outlier: Option<Outlier>,
+    pub health_check: Option<HealthCheck>,
     /// Those that take traffic first, by address; then the unhealthy and those of weight 0.
     pub endpoints: Vec<EndpointView>,
     /// The names it is resolved from.
@@ -73,6 +75,8 @@ impl ClusterView {
             .collect();
         Self {
             name: definition.name.clone(),
+            outlier: definition.outlier.clone(),
+            health_check: definition.health_check.clone(),
             endpoints,
             dns,
         }

@@ -8,6 +8,14 @@ use super::*;
 use crate::upstream::Outcome::{Answered, ConnectFailed, Reset, TimedOut};
 use crate::upstream::outlier::EjectionCounts;
 
+impl Default for EndpointHealth {
+    /// Of no cluster that ejects anybody.
+    fn default() -> Self {
+        let detector = Detector::new("c".into(), None, unbounded_channel().0);
+        Self::new(SocketAddr::from(([10, 0, 0, 1], 80)), &detector)
+    }
+}
+
 struct Rig {
     detector: Arc<Detector>,
     hosts: Vec<EndpointHealth>,
@@ -299,8 +307,7 @@ fn no_race_ejects_more_than_the_limit_or_loses_count() {
                     start.wait();
                     for turn in 0..2_000 {
                         hosts[(turn * 7 + thread * 3) % HOSTS].note(Answered(500));
-                        let out = hosts.iter().filter(|host| host.is_ejected()).count();
-                        assert!(out <= LIMIT, "{out} are out");
+                        assert!(detector.counts().ejected <= LIMIT);
                     }
                 });
             }
@@ -324,14 +331,15 @@ fn no_race_ejects_more_than_the_limit_or_loses_count() {
             .filter(|(index, host)| *index != round && host.is_ejected());
         let out = out.count();
         assert_eq!(detector.counts().ejected, out);
-        let unfit = (0..=HOSTS).find(|unfit| {
+        // As many are known to be unfit: seen from where panic begins.
+        for percent in 1..=100 {
             let minimum = Outlier {
-                min_health_percent: 100,
+                min_health_percent: percent,
                 ..rules.clone()
             };
-            *unfit == out && (minimum.panics(*unfit, HOSTS) == (out > 0))
-        });
-        assert!(unfit.is_some());
+            detector.set_rules(Some(&minimum));
+            assert_eq!(detector.panics(), minimum.panics(out, HOSTS), "{percent}%");
+        }
         let total = detector.counts().total[0].1 as usize;
         // The one that left may have been out when it did.
         assert!((ended + out..=ended + out + 1).contains(&total));
