@@ -32,6 +32,7 @@ pub use cluster::{ClusterState, EndpointState};
 pub use dns::{DnsOptions, IpFamily};
 pub use health::{EjectionView, EndpointHealth, HealthView};
 pub use outlier::{EjectionCounts, Reason};
+pub use peer::Wants;
 pub use pick::{Ask, Outcome, Pick, Refused};
 pub use serving::{Serving, Upstreams};
 pub use view::{ClusterView, DnsView, EndpointView};

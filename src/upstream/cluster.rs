@@ -15,7 +15,7 @@ use crate::plan::Cluster;
 use super::health::EndpointHealth;
 use super::membership::Membership;
 use super::outlier::{Detector, Ejected, EjectionCounts};
-use super::peer::PeerTemplate;
+use super::peer::{PeerTemplate, Wants};
 use super::pick::{Ask, Pick, Refused};
 use super::snapshot::Snapshot;
 use super::view::ClusterView;
@@ -68,10 +68,9 @@ impl ClusterState {
         Ok(Pick::new(endpoint.clone()))
     }
 
-    /// How Pingora reaches an endpoint of this cluster. An `upgrade` (WebSocket) is asked for
-    /// in HTTP/1.1 whatever the cluster speaks.
-    pub fn peer(&self, endpoint: &EndpointState, upgrade: bool) -> HttpPeer {
-        self.template.load().peer(endpoint.addr, upgrade)
+    /// How Pingora reaches an endpoint of this cluster.
+    pub fn peer(&self, endpoint: &EndpointState, wants: Wants) -> HttpPeer {
+        self.template.load().peer(endpoint.addr, wants)
     }
 
     /// What the operator sees.
