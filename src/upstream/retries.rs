@@ -62,6 +62,11 @@ mod tests {
     use crate::plan::{Cluster, Pool};
     use crate::upstream::fixture::cluster;
 
+    fn state(definition: Cluster) -> ClusterState {
+        let (events, _) = tokio::sync::mpsc::unbounded_channel();
+        ClusterState::new(Arc::new(definition), events)
+    }
+
     #[test]
     fn permits_never_exceed_the_limit_and_all_come_back() {
         let retries = Arc::new(Retries::default());
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_cluster_without_a_bound_refuses_nothing() {
-        let state = ClusterState::new(Arc::new(cluster("one")));
+        let state = state(cluster("one"));
         let held: Vec<_> = (0..1_000).map(|_| state.retry()).collect();
         assert!(held.iter().all(Option::is_some));
     }
@@ -97,10 +102,10 @@ mod tests {
             retry_budget: Some(RetryBudget::default()),
             ..Pool::default()
         };
-        let state = ClusterState::new(Arc::new(Cluster {
+        let state = state(Cluster {
             pool,
             ..cluster("one")
-        }));
+        });
         let held: Vec<_> = (0..5).map(|_| state.retry()).collect();
         assert_eq!(held.iter().flatten().count(), 3);
     }
