@@ -16,14 +16,18 @@ pub mod cluster;
 pub mod dns;
 #[cfg(test)]
 mod fixture;
+mod group;
 mod health;
+mod keys;
 mod membership;
 pub mod peer;
 pub mod pick;
+mod priority;
 mod schedule;
 pub mod serving;
 mod snapshot;
 pub mod view;
+mod warmup;
 
 pub use cluster::{ClusterState, EndpointState};
 pub use dns::{DnsOptions, IpFamily};

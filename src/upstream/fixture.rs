@@ -43,6 +43,7 @@ pub fn fixed(endpoints: &[(u8, u32)]) -> Resolution {
     let endpoint = |&(last, weight): &(u8, u32)| Endpoint {
         addr: addr(last),
         weight,
+        place: Default::default(),
         origin: None,
     };
     Resolution::Static(endpoints.iter().map(endpoint).collect())
@@ -54,6 +55,7 @@ pub fn resolved(names: &[&str], single: bool) -> Resolution {
         name: (*name).into(),
         port: 80,
         weight: 1,
+        place: Default::default(),
         origin: None,
     };
     Resolution::Dns {

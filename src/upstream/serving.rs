@@ -15,6 +15,7 @@ use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Plan, Res
 use super::ClusterState;
 use super::dns::{DnsOptions, Names};
 use super::membership::{Membership, literal};
+use super::warmup;
 
 /// A plan with the live state of each of its clusters. A request pins one and keeps it.
 #[derive(Debug, Default)]
@@ -40,6 +41,7 @@ struct Live {
     /// The last table, kept because it may run ahead of the plan.
     table: HashMap<Arc<str>, Arc<ClusterEndpoints>>,
     names: Names,
+    runtime: Handle,
 }
 
 impl Serving {
@@ -53,7 +55,7 @@ impl Upstreams {
     pub fn new(dns: DnsOptions, runtime: Handle) -> Arc<Self> {
         let live = Arc::new_cyclic(|this: &Weak<Mutex<Live>>| {
             let this = this.clone();
-            let names = Names::new(dns, runtime, move |name| {
+            let names = Names::new(dns, runtime.clone(), move |name| {
                 if let Some(live) = this.upgrade() {
                     lock(&live).answered(name);
                 }
@@ -63,6 +65,7 @@ impl Upstreams {
                 current: Vec::new(),
                 table: HashMap::new(),
                 names,
+                runtime: runtime.clone(),
             })
         });
         Arc::new(Self { live })
@@ -126,6 +129,7 @@ impl Live {
     fn state(&mut self, definition: &Arc<Cluster>) -> Arc<ClusterState> {
         if let Some(state) = self.states.get(&definition.name).and_then(Weak::upgrade) {
             state.define(definition);
+            warmup::drive(&state, &self.runtime);
             return state;
         }
         let state = Arc::new(ClusterState::new(definition.clone()));
@@ -177,6 +181,7 @@ impl Live {
         let state = self.states.get(cluster).and_then(Weak::upgrade);
         if let (Some(state), Some(endpoints)) = (state, self.table.get(cluster)) {
             state.publish(Membership::new(endpoints, |name| self.names.get(name)));
+            warmup::drive(&state, &self.runtime);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::plan::Cluster;
+use crate::plan::endpoints::Place;
 
 pub use super::membership::Source;
 use super::snapshot::Snapshot;
@@ -27,6 +28,7 @@ pub struct ClusterView {
 pub struct EndpointView {
     pub addr: SocketAddr,
     pub weight: u32,
+    pub place: Place,
     /// Requests in flight.
     pub active: usize,
     pub source: Source,
@@ -51,6 +53,7 @@ impl ClusterView {
             .map(|(endpoint, role)| EndpointView {
                 addr: endpoint.addr,
                 weight: role.weight,
+                place: role.place.clone(),
                 active: endpoint.active.load(Ordering::Relaxed),
                 source: role.source.clone(),
             })

@@ -92,6 +92,7 @@ impl Site {
                 .map(|addr| Endpoint {
                     addr: *addr,
                     weight: 1,
+                    place: Default::default(),
                     origin: None,
                 })
                 .collect();
