@@ -32,6 +32,7 @@ mod warmup;
 pub use cluster::{ClusterState, EndpointState};
 pub use dns::{DnsOptions, IpFamily};
 pub use health::EndpointHealth;
+pub use peer::Wants;
 pub use pick::{Ask, Outcome, Pick, Refused};
 pub use serving::{Serving, Upstreams};
 pub use view::{ClusterView, DnsView, EndpointView};

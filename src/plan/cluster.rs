@@ -37,4 +37,6 @@ pub enum Protocol {
     Http1,
     /// Prior-knowledge HTTP/2 without TLS.
     H2c,
+    /// HTTP/2 for requests that came over HTTP/2, HTTP/1.1 for others (`useClientProtocol`).
+    Client,
 }

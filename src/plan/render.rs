@@ -243,6 +243,7 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
     let protocol = match cluster.protocol {
         Protocol::Http1 => "http/1.1",
         Protocol::H2c => "h2c",
+        Protocol::Client => "the client's protocol",
     };
     let balance = match cluster.balancing.policy {
         Balance::LeastRequest => "least request",

@@ -14,7 +14,7 @@ use crate::plan::balance::WarmUp;
 
 use super::health::EndpointHealth;
 use super::membership::Membership;
-use super::peer::PeerTemplate;
+use super::peer::{PeerTemplate, Wants};
 use super::pick::{Ask, Pick, Refused};
 use super::snapshot::{Snapshot, Terms};
 use super::view::ClusterView;
@@ -80,10 +80,9 @@ impl ClusterState {
         Ok(Pick::new(endpoint.clone()))
     }
 
-    /// How Pingora reaches an endpoint of this cluster. An `upgrade` (WebSocket) is asked for
-    /// in HTTP/1.1 whatever the cluster speaks.
-    pub fn peer(&self, endpoint: &EndpointState, upgrade: bool) -> HttpPeer {
-        self.template.load().peer(endpoint.addr, upgrade)
+    /// How Pingora reaches an endpoint of this cluster.
+    pub fn peer(&self, endpoint: &EndpointState, wants: Wants) -> HttpPeer {
+        self.template.load().peer(endpoint.addr, wants)
     }
 
     /// What the operator sees.

@@ -10,10 +10,12 @@ use std::sync::Arc;
 use crate::base::{Code, Finding, Findings, Origin};
 use crate::compile::Options;
 use crate::model::istio::destination_rule::{
-    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy,
+    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, RetryBudget, TrafficPolicy,
 };
 use crate::model::{FieldPath, Object};
-use crate::plan::{Balancing, Fence, Pool};
+use crate::plan::{Balancing, Fence, Pool, Protocol};
+
+use super::port::Speech;
 
 mod balancing;
 mod pool;
@@ -31,6 +33,7 @@ pub(super) struct Layer<'a> {
 pub(super) struct Effective<'a> {
     load_balancer: Option<&'a LoadBalancer>,
     connection_pool: Option<&'a ConnectionPool>,
+    retry_budget: Option<&'a RetryBudget>,
     tls: Option<(&'a ClientTls, &'a Object, FieldPath)>,
     /// Where the policy that was laid on last is written.
     pub origin: Option<Origin>,
@@ -62,14 +65,16 @@ impl<'a> Effective<'a> {
     }
 
     pub(super) fn pool(&self) -> Pool {
-        self.connection_pool.map(pool::read).unwrap_or_default()
+        Pool {
+            retry_budget: self.retry_budget.map(pool::budget),
+            ..self.connection_pool.map(pool::read).unwrap_or_default()
+        }
     }
 
-    /// Whether HTTP/2 is spoken whatever the port says.
-    pub(super) fn upgrades(&self) -> bool {
-        self.connection_pool
-            .and_then(|pool| pool.http.as_ref()?.h2_upgrade_policy.as_deref())
-            .is_some_and(|policy| policy == "UPGRADE")
+    /// What is spoken to endpoints of a port that speaks `speech`.
+    pub(super) fn protocol(&self, speech: Speech, options: &Options) -> Protocol {
+        let mesh = options.h2_upgrade && speech == Speech::Http1;
+        pool::protocol(self.connection_pool, speech.protocol(), mesh)
     }
 
     /// The fence that stands for TLS to the origin, unless it was accepted to go without.
@@ -99,6 +104,8 @@ impl<'a> Effective<'a> {
         self.origin = Some(object.origin_of(path));
         self.load_balancer = policy.load_balancer.as_ref().or(self.load_balancer);
         self.connection_pool = policy.connection_pool.as_ref().or(self.connection_pool);
+        // Not one of the blocks that port-level settings replace.
+        self.retry_budget = policy.retry_budget.as_ref().or(self.retry_budget);
         if let Some(tls) = &policy.tls {
             self.tls = Some((tls, object, path.field("tls")));
         }
@@ -168,12 +175,12 @@ impl<'a> Layer<'a> {
             );
         }
         if let Some(pool) = blocks.connection_pool {
-            let path = path.field("connectionPool");
-            if let Some(tcp) = &pool.tcp {
-                self.unsupported(&path.field("tcp"), &pool::unsupported_tcp(tcp), findings);
-            }
-            if let Some(http) = &pool.http {
-                self.unsupported(&path.field("http"), &pool::unsupported_http(http), findings);
+            let fields = pool::unsupported(&pool::read(pool));
+            self.unsupported(&path.field("connectionPool"), &fields, findings);
+            let fields = pool.http.as_deref().and_then(pool::unsupported_keep_alive);
+            if let Some(fields) = fields {
+                let path = path.field("connectionPool").field("http");
+                self.unsupported(&path.field("http2KeepAlive"), &fields, findings);
             }
         }
         let detects = blocks.outlier_detection.is_some();
@@ -185,7 +192,9 @@ impl<'a> Layer<'a> {
 
     fn unsupported(&self, path: &FieldPath, fields: &[(&str, bool)], findings: &mut Findings) {
         for (name, _) in fields.iter().filter(|(_, is_set)| *is_set) {
-            let path = path.field(name);
+            let path = name
+                .split('.')
+                .fold(path.clone(), |path, part| path.field(part));
             let message = format!("`{name}` is not supported yet; traffic is served without it");
             findings.push(
                 Finding::new(Code::UNSUPPORTED, message)
