@@ -1,5 +1,6 @@
 //! One cluster's live state: an immutable endpoint snapshot behind an atomic pointer.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +8,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pingora_core::upstreams::peer::HttpPeer;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::base::clock;
 use crate::plan::Cluster;
@@ -14,13 +16,11 @@ use crate::plan::balance::WarmUp;
 
 use super::health::EndpointHealth;
 use super::membership::Membership;
+use super::outlier::{Detector, Ejected, EjectionCounts};
 use super::peer::{PeerTemplate, Wants};
 use super::pick::{Ask, Pick, Refused};
 use super::snapshot::{Snapshot, Terms};
 use super::view::ClusterView;
-
-/// Istio's default: endpoints that are not fit get nothing, even if no others are left.
-const NEVER_PANIC: u32 = 0;
 
 /// The run-time side of a [`Cluster`]; lives as long as any plan names the cluster.
 #[derive(Debug)]
@@ -33,6 +33,7 @@ pub struct ClusterState {
     building: Mutex<()>,
     /// Whether a task builds it again and again because endpoints warm up.
     warming: AtomicBool,
+    pub(super) detector: Arc<Detector>,
 }
 
 /// One address of a cluster with its counters. Lives as long as the address is published,
@@ -48,19 +49,22 @@ pub struct EndpointState {
 }
 
 impl EndpointState {
-    pub(super) fn new(addr: SocketAddr, now: Instant) -> Self {
+    pub(super) fn new(addr: SocketAddr, detector: &Arc<Detector>, now: Instant) -> Self {
         Self {
             addr,
             created: now,
             active: AtomicUsize::new(0),
-            health: EndpointHealth::default(),
+            health: EndpointHealth::new(addr, detector),
         }
     }
 }
 
 impl ClusterState {
-    pub(super) fn new(definition: Arc<Cluster>) -> Self {
+    /// Ejections are told to `events`.
+    pub(super) fn new(definition: Arc<Cluster>, events: UnboundedSender<Ejected>) -> Self {
+        let detector = Detector::new(definition.name.clone(), definition.outlier.as_ref(), events);
         Self {
+            detector,
             endpoints: ArcSwap::from_pointee(Snapshot::empty()),
             template: ArcSwap::from_pointee(PeerTemplate::new(&definition)),
             definition: ArcSwap::new(definition),
@@ -96,17 +100,36 @@ impl ClusterState {
         if Arc::ptr_eq(&known, definition) {
             return;
         }
-        let rebalanced = known.balancing != definition.balancing;
+        let rebalance = known.balancing != definition.balancing;
+        let reruled = known.outlier != definition.outlier;
+        let unwatched = known.outlier.is_some() && definition.outlier.is_none();
+        self.detector.set_rules(definition.outlier.as_ref());
         self.template.store(Arc::new(PeerTemplate::new(definition)));
         self.definition.store(definition.clone());
-        if rebalanced {
+        if unwatched {
+            for (endpoint, _) in self.endpoints.load().members() {
+                endpoint.health.end_ejection();
+            }
+        }
+        if rebalance || reruled {
             self.rebuild();
         }
     }
 
     /// Takes new members. Requests in flight are left alone.
     pub(super) fn publish(&self, membership: Membership) {
-        self.replace(|snapshot, terms| snapshot.succeeded_by(membership, terms));
+        let (known, next) = self.replace(|snapshot, terms| {
+            let next = snapshot.succeeded_by(membership, &self.detector, terms);
+            self.detector.set_hosts(next.members().count());
+            next
+        });
+        let stay: HashSet<SocketAddr> = next.members().map(|(member, _)| member.addr).collect();
+        for (gone, _) in known
+            .members()
+            .filter(|(member, _)| !stay.contains(&member.addr))
+        {
+            gone.health.retire();
+        }
     }
 
     /// Works the choice out again for the same members: after somebody's health changed, and
@@ -115,17 +138,24 @@ impl ClusterState {
         self.replace(|snapshot, terms| snapshot.rebuilt(terms));
     }
 
-    fn replace(&self, next: impl FnOnce(&Snapshot, &Terms<'_>) -> Snapshot) {
+    /// Puts another snapshot in the place of the present one; gives both.
+    fn replace(
+        &self,
+        next: impl FnOnce(&Snapshot, &Terms<'_>) -> Snapshot,
+    ) -> (Arc<Snapshot>, Arc<Snapshot>) {
         // What is built under the lock is stored as a whole or not at all.
         let _alone = self.building.lock().unwrap_or_else(PoisonError::into_inner);
         let definition = self.definition.load();
+        let outlier = definition.outlier.as_ref();
         let terms = Terms {
             balancing: &definition.balancing,
-            panic_threshold: NEVER_PANIC,
+            panic_threshold: outlier.map_or(0, |outlier| outlier.min_health_percent),
             now: clock::now(),
         };
-        let next = next(&self.endpoints.load(), &terms);
-        self.endpoints.store(Arc::new(next));
+        let known = self.endpoints.load_full();
+        let next = Arc::new(next(&known, &terms));
+        self.endpoints.store(next.clone());
+        (known, next)
     }
 
     /// The warm-up that is going on, if any.
@@ -143,5 +173,30 @@ impl ClusterState {
 
     pub(super) fn end_warming(&self) {
         self.warming.store(false, Ordering::Release);
+    }
+
+    /// One turn of the sweep: the endpoints that return to traffic, and when to come again.
+    pub(super) fn sweep(&self, now: Instant) -> (Vec<SocketAddr>, Option<Instant>) {
+        let snapshot = self.endpoints.load();
+        let rules = self.detector.rules();
+        let mut returned = Vec::new();
+        let mut recovering = false;
+        for (endpoint, _) in snapshot.members() {
+            let returns = match rules.as_deref() {
+                Some(rules) => endpoint.health.sweep(rules, now),
+                // Ejected by a request that still knew rules.
+                None => endpoint.health.end_ejection(),
+            };
+            returned.extend(returns.then_some(endpoint.addr));
+            recovering |= endpoint.health.is_recovering();
+        }
+        let rules = rules.as_deref().filter(|_| recovering);
+        let next = rules.map(|rules| self.detector.turn_after(now, rules));
+        (returned, next)
+    }
+
+    /// What outlier detection has done here.
+    pub fn ejections(&self) -> EjectionCounts {
+        self.detector.counts()
     }
 }

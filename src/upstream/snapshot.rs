@@ -16,6 +16,7 @@ use super::EndpointState;
 use super::dns::Name;
 use super::group::Group;
 use super::membership::{Membership, Source};
+use super::outlier::Detector;
 use super::pick::Ask;
 use super::priority::{Fitness, Load, loads};
 use super::warmup::{factor, is_cold};
@@ -80,7 +81,12 @@ impl Snapshot {
     }
 
     /// What `membership` says, with the endpoint states of `self` for addresses that stay.
-    pub(super) fn succeeded_by(&self, membership: Membership, terms: &Terms<'_>) -> Self {
+    pub(super) fn succeeded_by(
+        &self,
+        membership: Membership,
+        detector: &Arc<Detector>,
+        terms: &Terms<'_>,
+    ) -> Self {
         let known: HashMap<SocketAddr, &Arc<EndpointState>> = self
             .members
             .iter()
@@ -89,7 +95,7 @@ impl Snapshot {
         let members = membership.entries().map(|(addr, role)| Member {
             endpoint: match known.get(&addr) {
                 Some(endpoint) => Arc::clone(endpoint),
-                None => Arc::new(EndpointState::new(addr, terms.now)),
+                None => Arc::new(EndpointState::new(addr, detector, terms.now)),
             },
             role,
         });
@@ -193,7 +199,7 @@ fn groups(members: &[Member], terms: &Terms<'_>) -> Vec<Group> {
 }
 
 fn fitness(members: &[&Member]) -> Fitness {
-    let usable = members.iter().filter(|member| member.is_usable());
+    let usable = members.iter().filter(|member| member.is_fit());
     Fitness {
         usable: usable.count(),
         total: members.len(),
@@ -210,7 +216,7 @@ fn level(mut members: Vec<&Member>, load: Load, terms: &Terms<'_>) -> Vec<Group>
         .iter()
         .any(|member| member.role.place.share.is_some());
     if !shared {
-        members.retain(|member| member.is_usable());
+        members.retain(|member| member.is_fit());
         if members.is_empty() {
             return Vec::new();
         }
@@ -250,7 +256,7 @@ impl<'m> Locality<'m> {
     fn new(mut members: Vec<&'m Member>) -> Option<Self> {
         let fitness = fitness(&members);
         let share = f64::from(members.first()?.role.place.share.unwrap_or(1));
-        members.retain(|member| member.is_usable());
+        members.retain(|member| member.is_fit());
         (fitness.usable > 0).then(|| Self {
             members,
             share,
@@ -307,8 +313,8 @@ fn group(
 }
 
 impl Member {
-    fn is_usable(&self) -> bool {
-        self.endpoint.health.is_usable()
+    fn is_fit(&self) -> bool {
+        self.endpoint.health.is_fit()
     }
 
     /// What is written, or the part of it that a new endpoint has.

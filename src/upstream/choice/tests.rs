@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 
 use crate::base::clock;
+use crate::upstream::fixture::detector;
 
 use super::*;
 
 fn endpoints(count: u16) -> Vec<Arc<EndpointState>> {
+    let detector = detector();
     let endpoint = |port| {
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        Arc::new(EndpointState::new(addr, clock::now()))
+        Arc::new(EndpointState::new(addr, &detector, clock::now()))
     };
     (0..count).map(endpoint).collect()
 }
