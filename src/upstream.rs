@@ -11,17 +11,21 @@
 //! blocky, and it sends traffic to weight 0 when it falls back. Least request it does not have.
 
 mod alias;
+mod breaker;
 mod choice;
 pub mod cluster;
 pub mod dns;
 #[cfg(test)]
 mod fixture;
 mod health;
+mod line;
 mod membership;
 pub mod peer;
 pub mod pick;
+mod queue;
 mod schedule;
 pub mod serving;
+mod shared;
 mod snapshot;
 pub mod view;
 
@@ -31,4 +35,4 @@ pub use health::EndpointHealth;
 pub use peer::Wants;
 pub use pick::{Ask, Outcome, Pick, Refused};
 pub use serving::{Serving, Upstreams};
-pub use view::{ClusterView, DnsView, EndpointView};
+pub use view::{BreakerView, ClusterView, DnsView, EndpointView};

@@ -13,6 +13,7 @@ use crate::plan::Balance;
 use super::choice::Choice;
 use super::dns::Name;
 use super::membership::{Membership, Source};
+use super::shared::Shared;
 use super::{EndpointHealth, EndpointState};
 
 /// The members of a cluster, ready to be picked.
@@ -62,6 +63,7 @@ impl Snapshot {
                 None => Arc::new(EndpointState {
                     addr,
                     active: AtomicUsize::new(0),
+                    shared: Shared::default(),
                     health: EndpointHealth::default(),
                 }),
             };

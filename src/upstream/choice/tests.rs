@@ -10,6 +10,7 @@ fn endpoints(count: u16) -> Vec<Arc<EndpointState>> {
         Arc::new(EndpointState {
             addr,
             active: AtomicUsize::new(0),
+            shared: Default::default(),
             health: Default::default(),
         })
     };
