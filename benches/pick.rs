@@ -113,6 +113,8 @@ fn plan(balance: Balance) -> Plan {
         protocol: Protocol::Http1,
         balancing: balance.into(),
         pool: Default::default(),
+        outlier: None,
+        health_check: None,
         origin: None,
         policy_origin: None,
     };
@@ -130,6 +132,7 @@ fn table(count: u32, weight: fn(u32) -> u32) -> EndpointTable {
             Endpoint {
                 addr,
                 weight: weight(index),
+                place: Default::default(),
                 origin: None,
             }
         })

@@ -290,6 +290,8 @@ impl<'a> Registry<'a> {
             protocol: effective.protocol(port.speech, self.options),
             balancing: effective.balancing(),
             pool: effective.pool(),
+            outlier: effective.outlier(),
+            health_check: None,
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin

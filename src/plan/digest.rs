@@ -11,11 +11,11 @@ use std::hash::{Hash, Hasher};
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 
-use super::Cluster;
 use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
+use super::{Cluster, HealthCheck};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 /// A 128-bit fingerprint of meaning. Origins (files, lines) do not count.
@@ -332,11 +332,23 @@ fn cluster(item: &Cluster, to: &mut Lanes) {
         protocol,
         balancing,
         pool,
+        outlier,
+        health_check,
         origin: _,
         policy_origin: _,
     } = item;
     (name, host, port, subset, service_name, service_namespace).hash(to);
-    (protocol, balancing, pool).hash(to);
+    (protocol, balancing, pool, outlier).hash(to);
+    maybe(health_check.as_ref(), to, health_checked);
+}
+
+fn health_checked(item: &HealthCheck, to: &mut Lanes) {
+    let HealthCheck {
+        probe,
+        object,
+        origin: _,
+    } = item;
+    (probe, object).hash(to);
 }
 
 fn resolution(item: &Resolution, to: &mut Lanes) {
@@ -344,13 +356,13 @@ fn resolution(item: &Resolution, to: &mut Lanes) {
         Resolution::Static(endpoints) => {
             0_u8.hash(to);
             each(endpoints, to, |endpoint, to| {
-                (endpoint.addr, endpoint.weight).hash(to)
+                (endpoint.addr, endpoint.weight, &endpoint.place).hash(to)
             });
         }
         Resolution::Dns { names, single } => {
             (1_u8, single).hash(to);
             each(names, to, |name, to| {
-                (&name.name, name.port, name.weight).hash(to)
+                (&name.name, name.port, name.weight, &name.place).hash(to)
             });
         }
     }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::plan::Cluster;
+use crate::plan::endpoints::Place;
+use crate::plan::{Cluster, HealthCheck, Outlier};
 
+use super::health::HealthView;
 pub use super::membership::Source;
 use super::snapshot::Snapshot;
 
@@ -16,7 +18,9 @@ use super::snapshot::Snapshot;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
     pub name: Arc<str>,
-    /// Those that take traffic first, by address; then those of weight 0.
+    pub outlier: Option<Outlier>,
+    pub health_check: Option<HealthCheck>,
+    /// Those that take traffic first, by address; then the unhealthy and those of weight 0.
     pub endpoints: Vec<EndpointView>,
     pub breaker: BreakerView,
     /// The names it is resolved from.
@@ -41,9 +45,11 @@ pub struct BreakerView {
 pub struct EndpointView {
     pub addr: SocketAddr,
     pub weight: u32,
+    pub place: Place,
     /// Requests in flight.
     pub active: usize,
     pub source: Source,
+    pub health: HealthView,
 }
 
 /// A followed name at one moment.
@@ -65,8 +71,10 @@ impl ClusterView {
             .map(|(endpoint, role)| EndpointView {
                 addr: endpoint.addr,
                 weight: role.weight,
+                place: role.place.clone(),
                 active: endpoint.active.load(Ordering::Relaxed),
                 source: role.source.clone(),
+                health: endpoint.health.view(),
             })
             .collect();
         let dns = snapshot
@@ -84,6 +92,8 @@ impl ClusterView {
             .collect();
         Self {
             name: definition.name.clone(),
+            outlier: definition.outlier.clone(),
+            health_check: definition.health_check.clone(),
             endpoints,
             breaker,
             dns,

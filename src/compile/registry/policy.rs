@@ -13,11 +13,12 @@ use crate::model::istio::destination_rule::{
     ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, RetryBudget, TrafficPolicy,
 };
 use crate::model::{FieldPath, Object};
-use crate::plan::{Balancing, Fence, Pool, Protocol};
+use crate::plan::{Balancing, Fence, Outlier, Pool, Protocol};
 
 use super::port::Speech;
 
 mod balancing;
+mod outlier;
 mod pool;
 
 /// A traffic policy as written, and where.
@@ -33,6 +34,7 @@ pub(super) struct Layer<'a> {
 pub(super) struct Effective<'a> {
     load_balancer: Option<&'a LoadBalancer>,
     connection_pool: Option<&'a ConnectionPool>,
+    outlier_detection: Option<&'a OutlierDetection>,
     retry_budget: Option<&'a RetryBudget>,
     tls: Option<(&'a ClientTls, &'a Object, FieldPath)>,
     /// Where the policy that was laid on last is written.
@@ -71,6 +73,10 @@ impl<'a> Effective<'a> {
         }
     }
 
+    pub(super) fn outlier(&self) -> Option<Outlier> {
+        self.outlier_detection.map(outlier::read)
+    }
+
     /// What is spoken to endpoints of a port that speaks `speech`.
     pub(super) fn protocol(&self, speech: Speech, options: &Options) -> Protocol {
         let mesh = options.h2_upgrade && speech == Speech::Http1;
@@ -104,6 +110,7 @@ impl<'a> Effective<'a> {
         self.origin = Some(object.origin_of(path));
         self.load_balancer = policy.load_balancer.as_ref().or(self.load_balancer);
         self.connection_pool = policy.connection_pool.as_ref().or(self.connection_pool);
+        self.outlier_detection = policy.outlier_detection.as_ref().or(self.outlier_detection);
         // Not one of the blocks that port-level settings replace.
         self.retry_budget = policy.retry_budget.as_ref().or(self.retry_budget);
         if let Some(tls) = &policy.tls {
@@ -118,6 +125,7 @@ impl<'a> Effective<'a> {
             let path = path.field("portLevelSettings").index(index);
             self.load_balancer = settings.load_balancer.as_ref();
             self.connection_pool = settings.connection_pool.as_ref();
+            self.outlier_detection = settings.outlier_detection.as_ref();
             self.tls = settings
                 .tls
                 .as_ref()
@@ -183,8 +191,19 @@ impl<'a> Layer<'a> {
                 self.unsupported(&path.field("http2KeepAlive"), &fields, findings);
             }
         }
-        let detects = blocks.outlier_detection.is_some();
-        self.unsupported(path, &[("outlierDetection", detects)], findings);
+        if let Some(detection) = blocks.outlier_detection {
+            let path = path.field("outlierDetection");
+            for (name, why) in outlier::inert(detection) {
+                let path = path.field(name);
+                let message = format!("`{name}` has no effect: {why}");
+                findings.push(
+                    Finding::new(Code::INERT_FIELD, message)
+                        .at(&self.object.origin_of(&path))
+                        .of(&self.object.key)
+                        .path(path.to_string()),
+                );
+            }
+        }
         if let Some(mode) = blocks.tls.and_then(protecting_mode) {
             findings.push(self.unenforced(&path.field("tls"), mode, host, options));
         }

@@ -71,6 +71,8 @@ impl Site {
             protocol,
             balancing: Balance::RoundRobin.into(),
             pool: Pool::default(),
+            outlier: None,
+            health_check: None,
             origin: None,
             policy_origin: None,
         }));
@@ -99,6 +101,7 @@ impl Site {
                 .map(|addr| Endpoint {
                     addr: *addr,
                     weight: 1,
+                    place: Default::default(),
                     origin: None,
                 })
                 .collect();
