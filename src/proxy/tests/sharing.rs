@@ -74,7 +74,8 @@ async fn an_origin_that_allows_fewer_streams_gets_more_connections_and_no_reques
         let rig = rig.clone();
         async move { ask_at_once(&rig, 100).await }
     });
-    origin.until(|gauge| Gauge::get(&gauge.active) == 100).await;
+    // More than one connection can hold. What the origin does not allow yet may also wait in h2.
+    origin.until(|gauge| Gauge::get(&gauge.active) > 20).await;
     origin.open_gate();
     assert_eq!(burst.await.unwrap(), [200; 100]);
     let made = Gauge::get(&origin.gauge.made);
