@@ -24,6 +24,16 @@ pub(super) fn connect_failed(
     limits: &Limits,
     mut error: Box<Error>,
 ) -> Box<Error> {
+    let is_unsent = ctx
+        .pick
+        .as_mut()
+        .is_some_and(|pick| pick.dial_failed(&error));
+    if is_unsent {
+        // Another request makes the connection, so this was no attempt.
+        ctx.attempts = ctx.attempts.saturating_sub(1);
+        error.set_retry(true);
+        return error;
+    }
     let mut repeated = false;
     if ctx.is_late() {
         ctx.report(Outcome::TimedOut);
@@ -39,8 +49,16 @@ pub(super) fn connect_failed(
             policy.covers(Failure::Connect)
         });
     }
+    over(ctx, repeated);
     error.set_retry(repeated);
     error
+}
+
+/// Gives back what the attempt held, so that the next one does not wait for itself.
+fn over(ctx: &mut Context, repeated: bool) {
+    if repeated {
+        ctx.pick = None;
+    }
 }
 
 /// The origin answered.
@@ -81,6 +99,7 @@ pub(super) fn failed(
     let given_up = std::mem::take(&mut ctx.retrying.given_up);
     let repeated = given_up || breaks(session, ctx, limits, &error, reused);
     ctx.try_ends();
+    over(ctx, repeated);
     error.set_retry(repeated);
     error
 }

@@ -171,20 +171,8 @@ impl Context {
             }),
             None => Err(Refused::NoEndpoint),
         };
-        match picked {
-            Ok(pick) => {
-                self.pick = Some(pick);
-                Ok(())
-            }
-            Err(Refused::NoEndpoint) => Err(Refusal::new(
-                CauseKind::NoHealthyUpstream,
-                "the cluster has no usable endpoint",
-            )),
-            Err(Refused::Overflow) => Err(Refusal::new(
-                CauseKind::UpstreamOverflow,
-                "a limit of the cluster's connectionPool is reached",
-            )),
-        }
+        self.pick = Some(picked?);
+        Ok(())
     }
 
     /// Normalised path with query.
@@ -270,7 +258,7 @@ impl Context {
     }
 
     /// Has the client's side end the wait for the origin at the earlier deadline.
-    fn watch(&self) {
+    pub(super) fn watch(&self) {
         let both = [self.deadline, self.try_deadline];
         let next = both.into_iter().flatten().min();
         match (&self.alarm, &self.connection) {

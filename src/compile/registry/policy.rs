@@ -182,8 +182,6 @@ impl<'a> Layer<'a> {
             );
         }
         if let Some(pool) = blocks.connection_pool {
-            let fields = pool::unsupported(&pool::read(pool));
-            self.unsupported(&path.field("connectionPool"), &fields, findings);
             let fields = pool.http.as_deref().and_then(pool::unsupported_keep_alive);
             if let Some(fields) = fields {
                 let path = path.field("connectionPool").field("http");

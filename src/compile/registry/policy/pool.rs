@@ -97,20 +97,6 @@ pub(super) fn unsupported_keep_alive(http: &HttpPool) -> Option<[(&'static str, 
     Some([("timeout", timeout != PING_TIMEOUT)])
 }
 
-/// Fields that are read and not yet enforced.
-pub(super) fn unsupported(pool: &Pool) -> [(&'static str, bool); 5] {
-    [
-        ("tcp.maxConnections", pool.max_connections.is_some()),
-        ("tcp.maxConnectionDuration", pool.max_duration.is_some()),
-        ("http.http1MaxPendingRequests", pool.max_pending.is_some()),
-        ("http.http2MaxRequests", pool.max_requests.is_some()),
-        (
-            "http.maxRequestsPerConnection",
-            pool.max_requests_per_connection.is_some(),
-        ),
-    ]
-}
-
 fn limit(number: Option<i32>) -> Option<NonZeroU32> {
     number
         .and_then(|number| u32::try_from(number).ok())
