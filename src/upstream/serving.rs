@@ -21,7 +21,7 @@ use super::membership::{Membership, literal};
 pub struct Serving {
     pub plan: Arc<Plan>,
     /// Indexed by [`ClusterId`].
-    clusters: Vec<Arc<ClusterState>>,
+    clusters: Vec<Option<Arc<ClusterState>>>,
 }
 
 /// All live clusters by name, across plans. Dropping it ends the asking of names.
@@ -44,7 +44,7 @@ struct Live {
 
 impl Serving {
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<ClusterState>> {
-        self.clusters.get(id.0 as usize)
+        self.clusters.get(id.0 as usize)?.as_ref()
     }
 }
 
@@ -95,10 +95,11 @@ impl Upstreams {
         let mut live = lock(&self.live);
         let clusters: Vec<_> = plan
             .clusters
+            .slots()
             .iter()
-            .map(|definition| live.state(definition))
+            .map(|slot| slot.as_ref().map(|definition| live.state(definition)))
             .collect();
-        live.current.clone_from(&clusters);
+        live.current = clusters.iter().flatten().cloned().collect();
         live.states.retain(|_, state| state.strong_count() > 0);
         Arc::new(Serving { plan, clusters })
     }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pingress::compile::ledger::{Fate, account};
-use pingress::compile::{LastGood, Options, compile};
+use pingress::compile::{Memory, Options, compile};
 use pingress::model::Inventory;
 use pingress::source::{LoadOptions, Loader};
 use proptest::prelude::*;
@@ -133,7 +133,7 @@ proptest! {
     fn the_order_of_files_never_changes_the_plan(
         (ordered, shuffled) in documents().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
     ) {
-        let compile = |documents: &[String]| compile(&load(documents), &LastGood::default(), &Options::default());
+        let compile = |documents: &[String]| compile(&load(documents), &mut Memory::default(), &Options::default());
         let (a, b) = (compile(&ordered), compile(&shuffled));
         prop_assert_eq!(a.plan.digest, b.plan.digest);
         prop_assert_eq!(a.endpoints.digest, b.endpoints.digest);
@@ -143,7 +143,7 @@ proptest! {
     #[test]
     fn nothing_that_goes_in_is_lost(documents in documents()) {
         let inventory = load(&documents);
-        let compiled = compile(&inventory, &LastGood::default(), &Options::default());
+        let compiled = compile(&inventory, &mut Memory::default(), &Options::default());
         for entry in account(&inventory, &compiled) {
             prop_assert_ne!(entry.fate, Fate::Lost, "{}\n{}", entry, documents.join("---\n"));
         }
@@ -166,7 +166,7 @@ fn nothing_of_the_public_samples_is_lost() {
                 continue;
             }
             let inventory = Loader::new(vec![path.clone()], LoadOptions::default()).load();
-            let compiled = compile(&inventory, &LastGood::default(), &Options::default());
+            let compiled = compile(&inventory, &mut Memory::default(), &Options::default());
             let lost: Vec<String> = account(&inventory, &compiled)
                 .into_iter()
                 .filter(|entry| entry.fate == Fate::Lost)
