@@ -11,8 +11,8 @@ use proptest::prelude::*;
 
 use crate::support::{EDGE, service};
 
-const HOSTS: [&str; 6] = ["a.com", "x.a.com", "'*.a.com'", "'*'", "b.com", "reviews"];
-const GATEWAYS: [&str; 6] = ["edge", "edge, tls", "tls", "mesh", "gone", "foreign"];
+pub const HOSTS: [&str; 6] = ["a.com", "x.a.com", "'*.a.com'", "'*'", "b.com", "reviews"];
+pub const GATEWAYS: [&str; 6] = ["edge", "edge, tls", "tls", "mesh", "gone", "foreign"];
 const MATCHES: [&str; 14] = [
     "",
     "{uri: {prefix: /}}",
@@ -52,25 +52,25 @@ const SERVERS: [&str; 7] = [
     "{port: {number: 80, name: u, protocol: HTTP}, hosts: ['x.*']}",
     "{hosts: [a.com]}",
 ];
-const GUARDS: [&str; 5] = [
+pub const GUARDS: [&str; 5] = [
     "",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g, namespace: istio-system}\nspec: {rules: [{}]}\n",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g}\nspec: {rules: [{}]}\n",
     "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: g}\nspec: {}\n",
     "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: g, namespace: istio-system}\nspec: {configPatches: [{applyTo: HTTP_FILTER, patch: {value: {name: lua}}}]}\n",
 ];
-const RULE: &str = "
+pub const RULE: &str = "
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: rule}
 spec: {host: a.internal, subsets: [{name: v1, labels: {v: '1'}}, {name: v2}]}
 ";
 
-fn rules() -> impl Strategy<Value = Vec<(usize, usize)>> {
+pub fn rules() -> impl Strategy<Value = Vec<(usize, usize)>> {
     prop::collection::vec((0..MATCHES.len(), 0..ACTIONS.len()), 0..4)
 }
 
-fn show(rules: &[(usize, usize)]) -> String {
+pub fn show(rules: &[(usize, usize)]) -> String {
     let mut text = String::new();
     for (matched, action) in rules {
         let _ = match MATCHES[*matched] {
