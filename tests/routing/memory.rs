@@ -88,7 +88,7 @@ fn fixed() -> Vec<Vec<String>> {
 fn edit() -> impl Strategy<Value = Edit> {
     let fixed = fixed().len();
     prop_oneof![
-        3 => (0..fixed, any::<usize>()).prop_map(|(file, text)| Edit::Fixed(file, text)),
+        5 => (0..fixed, any::<usize>()).prop_map(|(file, text)| Edit::Fixed(file, text)),
         5 => (0..5_usize, 0..HOSTS.len(), 0..GATEWAYS.len(), rules(), any::<bool>()).prop_map(
             |(index, host, gateway, rules, old)| Edit::VirtualService { index, host, gateway, rules, old }
         ),
@@ -169,6 +169,13 @@ proptest! {
     ) {
         let (folder, texts) = (tempfile::tempdir().unwrap(), fixed());
         (0..texts.len()).for_each(|file| Edit::Fixed(file, 0).make(folder.path(), &texts));
+        // Destinations whose meaning the edits of other files change.
+        for (index, action) in [(0, 3), (1, 4), (2, 7)] {
+            let rules = vec![(index + 2, action), (0, 3)];
+            let (host, gateway, old) = (0, 0, false);
+            Edit::VirtualService { index, host, gateway, rules, old }.make(folder.path(), &texts);
+        }
+        Edit::Leaf(vec![(2, 4)]).make(folder.path(), &texts);
         let mut loader = Loader::new(vec![folder.path().to_owned()], LoadOptions::default());
         let (mut memory, options) = (Memory::default(), Options::default());
         let _ = compile(&loader.load(), &mut memory, &options);
