@@ -29,7 +29,7 @@ use bind::Services;
 use gateway::Gateways;
 use pattern::Patterns;
 use registry::Registry;
-use rule::Translator;
+use rule::{Given, Translator};
 
 pub use memory::Memory;
 pub use options::Options;
@@ -60,16 +60,14 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
     let services = Services::read(&versions, &mut kept, &gateways, options, &mut findings);
     let slots = std::mem::take(&mut memory.slots);
     let mut registry = Registry::build(&versions, options, slots, &mut findings);
-    let mut translator = Translator::new(
+    let given = Given {
         options,
-        &versions,
-        &gateways,
-        &services,
-        &patterns,
-        &mut registry,
-        &mut memory.words,
-        &mut findings,
-    );
+        versions: &versions,
+        gateways: &gateways,
+        services: &services,
+        patterns: &patterns,
+    };
+    let mut translator = Translator::new(given, &mut registry, &mut memory.words, &mut findings);
     let mut listeners = hosts::listeners(
         &sockets,
         &gateways,

@@ -28,7 +28,7 @@ use foldhash::{HashMap, HashSet};
 use crate::base::{Findings, ObjectKey, Origin};
 use crate::model::FieldPath;
 use crate::plan::{
-    Cluster, ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence, Protocol, Resolution,
+    Cluster, ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence, Resolution,
 };
 
 use super::Options;
@@ -381,12 +381,11 @@ impl<'a> Registry<'a> {
             subset: subset_name.map(Arc::from),
             service_name: service.name.clone(),
             service_namespace: service.namespace().clone(),
-            protocol: match effective.upgrades() {
-                true => Protocol::H2c,
-                false => port.speech.protocol(),
-            },
+            protocol: effective.protocol(port.speech, self.options),
             balancing: effective.balancing(),
             pool: effective.pool(),
+            outlier: effective.outlier(),
+            health_check: None,
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin

@@ -107,6 +107,16 @@ impl Branch {
     }
 }
 
+/// What the whole inventory says about each rule.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a, 'c> {
+    pub options: &'c Options,
+    pub versions: &'a Versions,
+    pub gateways: &'c Gateways<'a>,
+    pub services: &'c Services<'a>,
+    pub patterns: &'c Patterns,
+}
+
 /// Everything that rules are translated with.
 pub(crate) struct Translator<'a, 'c> {
     options: &'c Options,
@@ -141,15 +151,18 @@ struct Rule<'r> {
 
 impl<'a, 'c> Translator<'a, 'c> {
     pub(crate) fn new(
-        options: &'c Options,
-        versions: &'a Versions,
-        gateways: &'c Gateways<'a>,
-        services: &'c Services<'a>,
-        patterns: &'c Patterns,
+        given: Given<'a, 'c>,
         registry: &'c mut Registry<'a>,
         words: &'c mut Words,
         findings: &'c mut Findings,
     ) -> Self {
+        let Given {
+            options,
+            versions,
+            gateways,
+            services,
+            patterns,
+        } = given;
         let rule = FieldPath::spec().field("http").index(0);
         Self {
             options,

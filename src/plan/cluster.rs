@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::Origin;
 
-use super::{Balancing, Pool};
+use super::{Balancing, HealthCheck, Outlier, Pool};
 
 /// A cluster of a plan. As long as `compile` remembers, a name keeps its id from plan to plan, so
 /// that routes can be shared between plans.
@@ -32,6 +32,10 @@ pub struct Cluster {
     pub protocol: Protocol,
     pub balancing: Balancing,
     pub pool: Pool,
+    /// Passive ejection; `None` is off.
+    pub outlier: Option<Outlier>,
+    /// Active probing; `None` is off. The same for all subsets of a host.
+    pub health_check: Option<HealthCheck>,
     /// The Service or ServiceEntry.
     pub origin: Option<Origin>,
     /// The DestinationRule whose traffic policy holds.
@@ -100,4 +104,6 @@ pub enum Protocol {
     Http1,
     /// Prior-knowledge HTTP/2 without TLS.
     H2c,
+    /// HTTP/2 for requests that came over HTTP/2, HTTP/1.1 for others (`useClientProtocol`).
+    Client,
 }

@@ -77,3 +77,14 @@ pub enum Normalization {
 }
 
 impl Leaf for Normalization {}
+
+/// MeshConfig's `h2UpgradePolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum UpgradePolicy {
+    #[default]
+    DoNotUpgrade,
+    Upgrade,
+}
+
+impl Leaf for UpgradePolicy {}
