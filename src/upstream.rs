@@ -16,17 +16,21 @@ pub mod cluster;
 pub mod dns;
 #[cfg(test)]
 mod fixture;
+mod group;
 mod health;
+mod keys;
 mod membership;
 mod metrics;
 mod outlier;
 pub mod peer;
 pub mod pick;
+mod priority;
 mod schedule;
 pub mod serving;
 mod snapshot;
 mod sweep;
 pub mod view;
+mod warmup;
 
 pub use cluster::{ClusterState, EndpointState};
 pub use dns::{DnsOptions, IpFamily};
