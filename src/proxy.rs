@@ -12,6 +12,7 @@ mod body;
 mod context;
 mod finish;
 mod gateway;
+mod hash;
 mod known;
 mod limits;
 mod panics;

@@ -8,6 +8,7 @@ mod broken;
 mod discovery;
 mod entry;
 mod kubernetes;
+mod locality;
 mod missing;
 mod name;
 mod near;
@@ -26,11 +27,13 @@ use foldhash::{HashMap, HashSet};
 
 use crate::base::{Findings, ObjectKey, Origin};
 use crate::model::FieldPath;
+use crate::model::istio::destination_rule::LocalityLb;
 use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Fence, Resolution};
 
 use super::Options;
 use super::version::Versions;
 use discovery::Discovery;
+use locality::Placing;
 use missing::Missing;
 use near::Nearest;
 use policy::Effective;
@@ -51,7 +54,7 @@ pub(crate) struct Registry<'a> {
     /// The rule that holds for each service, by the service's index.
     rule_of: Vec<Option<usize>>,
     workloads: Workloads<'a>,
-    clusters: Vec<Planned>,
+    clusters: Vec<Planned<'a>>,
     /// What each service and port came to, by subset.
     outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
     nearest: Nearest,
@@ -98,9 +101,11 @@ enum Outcome {
 
 /// A cluster that was asked for.
 #[derive(Debug)]
-struct Planned {
+struct Planned<'a> {
     cluster: Arc<Cluster>,
     service: usize,
+    /// The locality setting that holds, and whether there is outlier detection.
+    locality: (Option<&'a LocalityLb>, bool),
 }
 
 impl<'a> Registry<'a> {
@@ -267,7 +272,7 @@ impl<'a> Registry<'a> {
         port: &Port,
         rule: Option<&Rule<'a>>,
         subset: Option<&Subset<'a>>,
-    ) -> Result<Planned, Arc<Fence>> {
+    ) -> Result<Planned<'a>, Arc<Fence>> {
         let broken = rule.and_then(|rule| rule.fence.as_ref());
         let broken = broken.or(subset.and_then(|subset| subset.fence.as_ref()));
         if let Some(fence) = broken {
@@ -280,6 +285,7 @@ impl<'a> Registry<'a> {
             return Err(fence);
         }
         let subset_name = subset.map(|subset| subset.spec.name.as_str());
+        let effective_locality = effective.locality();
         let cluster = Cluster {
             name: name::cluster_name(&service.host, u32::from(port.number), subset_name),
             host: service.host.clone(),
@@ -300,6 +306,7 @@ impl<'a> Registry<'a> {
         Ok(Planned {
             cluster: Arc::new(cluster),
             service: index,
+            locality: effective_locality,
         })
     }
 
@@ -308,13 +315,16 @@ impl<'a> Registry<'a> {
         let port = service.port(u32::from(planned.cluster.port))?;
         let labels = self.subset_of(planned).map(|subset| &subset.spec.labels);
         let workloads = &self.workloads;
-        Some(match service.backing {
+        let (setting, detects) = planned.locality;
+        let placing = &Placing::new(setting, detects, self.options);
+        let mut discovery = match service.backing {
             Backing::Kubernetes(spec) => kubernetes::Query {
                 service,
                 spec,
                 port,
                 labels,
                 workloads,
+                placing,
             }
             .answer(),
             Backing::Entry(spec) => entry::Query {
@@ -323,6 +333,7 @@ impl<'a> Registry<'a> {
                 port,
                 labels,
                 workloads,
+                placing,
             }
             .answer(),
             Backing::Alias(_) => Discovery {
@@ -330,7 +341,9 @@ impl<'a> Registry<'a> {
                 unlabelled: 0,
                 reached_as_whole: None,
             },
-        })
+        };
+        placing.settle(&mut discovery.resolution);
+        Some(discovery)
     }
 
     fn rule(&self, service: usize) -> Option<&Rule<'a>> {

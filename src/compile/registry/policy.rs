@@ -10,7 +10,8 @@ use std::sync::Arc;
 use crate::base::{Code, Finding, Findings, Origin};
 use crate::compile::Options;
 use crate::model::istio::destination_rule::{
-    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, RetryBudget, TrafficPolicy,
+    ClientTls, ConnectionPool, LoadBalancer, LocalityLb, OutlierDetection, RetryBudget,
+    TrafficPolicy,
 };
 use crate::model::{FieldPath, Object};
 use crate::plan::{Balancing, Fence, Outlier, Pool, Protocol};
@@ -64,6 +65,14 @@ impl<'a> Effective<'a> {
 
     pub(super) fn balancing(&self) -> Balancing {
         self.load_balancer.map(balancing::read).unwrap_or_default()
+    }
+
+    /// The locality setting that holds, and whether failures are detected.
+    pub(super) fn locality(&self) -> (Option<&'a LocalityLb>, bool) {
+        let setting = self
+            .load_balancer
+            .and_then(|block| block.locality_lb_setting.as_deref());
+        (setting, self.outlier_detection.is_some())
     }
 
     pub(super) fn pool(&self) -> Pool {
@@ -176,11 +185,9 @@ impl<'a> Layer<'a> {
         findings: &mut Findings,
     ) {
         if let Some(balancer) = blocks.load_balancer {
-            self.unsupported(
-                &path.field("loadBalancer"),
-                &balancing::unsupported(balancer),
-                findings,
-            );
+            let detects = blocks.outlier_detection.is_some();
+            let inert = balancing::inert(balancer, detects, &options.locality);
+            self.inert(&path.field("loadBalancer"), inert, findings);
         }
         if let Some(pool) = blocks.connection_pool {
             let fields = pool::unsupported(&pool::read(pool));
@@ -193,19 +200,31 @@ impl<'a> Layer<'a> {
         }
         if let Some(detection) = blocks.outlier_detection {
             let path = path.field("outlierDetection");
-            for (name, why) in outlier::inert(detection) {
-                let path = path.field(name);
-                let message = format!("`{name}` has no effect: {why}");
-                findings.push(
-                    Finding::new(Code::INERT_FIELD, message)
-                        .at(&self.object.origin_of(&path))
-                        .of(&self.object.key)
-                        .path(path.to_string()),
-                );
-            }
+            self.inert(&path, outlier::inert(detection), findings);
         }
         if let Some(mode) = blocks.tls.and_then(protecting_mode) {
             findings.push(self.unenforced(&path.field("tls"), mode, host, options));
+        }
+    }
+
+    /// `fields` have dots between their steps.
+    fn inert<'f>(
+        &self,
+        path: &FieldPath,
+        fields: impl IntoIterator<Item = (&'f str, &'f str)>,
+        findings: &mut Findings,
+    ) {
+        for (name, why) in fields {
+            let path = name
+                .split('.')
+                .fold(path.clone(), |path, step| path.field(step));
+            let message = format!("`{name}` has no effect: {why}");
+            findings.push(
+                Finding::new(Code::INERT_FIELD, message)
+                    .at(&self.object.origin_of(&path))
+                    .of(&self.object.key)
+                    .path(path.to_string()),
+            );
         }
     }
 
