@@ -125,6 +125,7 @@ impl Context {
             .get(chosen.virtual_host)?
             .routes
             .get(chosen.route)
+            .map(|route| &**route)
     }
 
     pub(super) fn forward(&self) -> Option<&Forward> {
@@ -159,20 +160,8 @@ impl Context {
             }),
             None => Err(Refused::NoEndpoint),
         };
-        match picked {
-            Ok(pick) => {
-                self.pick = Some(pick);
-                Ok(())
-            }
-            Err(Refused::NoEndpoint) => Err(Refusal::new(
-                CauseKind::NoHealthyUpstream,
-                "the cluster has no usable endpoint",
-            )),
-            Err(Refused::Overflow) => Err(Refusal::new(
-                CauseKind::UpstreamOverflow,
-                "a limit of the cluster's connectionPool is reached",
-            )),
-        }
+        self.pick = Some(picked?);
+        Ok(())
     }
 
     /// Normalised path with query.

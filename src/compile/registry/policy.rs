@@ -48,6 +48,8 @@ struct Blocks<'a> {
     connection_pool: Option<&'a ConnectionPool>,
     outlier_detection: Option<&'a OutlierDetection>,
     tls: Option<&'a ClientTls>,
+    /// Whether outlier detection may hold together with them.
+    detects: bool,
 }
 
 impl<'a> Effective<'a> {
@@ -146,13 +148,22 @@ impl<'a> Effective<'a> {
 
 impl<'a> Layer<'a> {
     /// Reports every field that is set and not honoured, and every protection not enforced.
-    pub(super) fn report(&self, host: &str, options: &Options, findings: &mut Findings) {
+    /// `detects` says whether a policy that this one is laid on, or that is laid on this one,
+    /// brings outlier detection.
+    pub(super) fn report(
+        &self,
+        host: &str,
+        detects: bool,
+        options: &Options,
+        findings: &mut Findings,
+    ) {
         let policy = self.policy;
         let blocks = Blocks {
             load_balancer: policy.load_balancer.as_ref(),
             connection_pool: policy.connection_pool.as_ref(),
             outlier_detection: policy.outlier_detection.as_ref(),
             tls: policy.tls.as_ref(),
+            detects: detects || policy.outlier_detection.is_some(),
         };
         self.report_blocks(&blocks, &self.path, host, options, findings);
         let others = [
@@ -170,6 +181,7 @@ impl<'a> Layer<'a> {
                 connection_pool: settings.connection_pool.as_ref(),
                 outlier_detection: settings.outlier_detection.as_ref(),
                 tls: settings.tls.as_ref(),
+                detects: settings.outlier_detection.is_some(),
             };
             let path = self.path.field("portLevelSettings").index(index);
             self.report_blocks(&blocks, &path, host, options, findings);
@@ -185,8 +197,7 @@ impl<'a> Layer<'a> {
         findings: &mut Findings,
     ) {
         if let Some(balancer) = blocks.load_balancer {
-            let detects = blocks.outlier_detection.is_some();
-            let inert = balancing::inert(balancer, detects, &options.locality);
+            let inert = balancing::inert(balancer, blocks.detects, &options.locality);
             self.inert(&path.field("loadBalancer"), inert, findings);
         }
         if let Some(pool) = blocks.connection_pool {

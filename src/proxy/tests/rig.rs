@@ -80,6 +80,13 @@ impl Site {
         self
     }
 
+    /// Gives the last cluster a connection pool.
+    pub fn pool(mut self, pool: Pool) -> Self {
+        let cluster = self.clusters.last_mut().expect("there is a cluster");
+        Arc::make_mut(cluster).pool = pool;
+        self
+    }
+
     pub async fn serve(self) -> Rig {
         // The key of a listener is the address asked for, so port 0 is one.
         let key = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -111,13 +118,13 @@ impl Site {
             addr: key,
             declared_port: 80,
             origins: vec![origin()],
-            hosts: index,
-            virtual_hosts: self.hosts,
+            hosts: index.into(),
+            virtual_hosts: self.hosts.into_iter().map(Arc::new).collect(),
             fence: None,
         };
         let plan = Plan {
             listeners: vec![listener],
-            clusters: self.clusters,
+            clusters: self.clusters.into_iter().collect(),
             http: self.http,
             ..Plan::default()
         };
@@ -166,7 +173,7 @@ pub struct Rig {
     pub records: Arc<Records>,
     pub serving: Arc<ArcSwap<Serving>>,
     _upstreams: Arc<Upstreams>,
-    _listeners: Box<dyn std::any::Any + Send>,
+    _listeners: Box<dyn std::any::Any + Send + Sync>,
 }
 
 impl Rig {
@@ -420,7 +427,7 @@ pub fn host(pattern: &str, routes: Vec<Route>) -> VirtualHost {
         name: format!("{pattern}:80").into(),
         host: HostPattern::parse(pattern).unwrap(),
         paths: PathIndex::build(routes.iter().map(|route| &route.uri)),
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
         https_redirect: None,
         fence: None,
     }

@@ -115,8 +115,8 @@ fn warm_up(block: &LoadBalancer) -> Option<WarmUp> {
     })
 }
 
-/// Fields of a block that have no effect, with the reason. `detects` says whether the same
-/// policy has outlier detection.
+/// Fields of a block that have no effect, with the reason. `detects` says whether outlier
+/// detection may hold with it.
 pub(super) fn inert(
     block: &LoadBalancer,
     detects: bool,
@@ -171,7 +171,7 @@ pub(super) fn inert(
         } else if !detects {
             inert.push((
                 *name,
-                "failover needs outlierDetection in the same policy, or nothing ever fails",
+                "failover needs outlierDetection, or nothing ever fails",
             ));
         } else if locality.is_empty() && name.ends_with("failover") {
             inert.push((

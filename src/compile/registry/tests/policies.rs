@@ -117,14 +117,7 @@ fn every_field_that_is_not_honoured_is_reported_with_its_line_and_traffic_is_ser
         .iter()
         .map(|finding| finding.path.strip_prefix("spec.trafficPolicy.").unwrap())
         .collect();
-    assert_eq!(
-        paths,
-        [
-            "connectionPool.tcp.maxConnections",
-            "connectionPool.http.http1MaxPendingRequests",
-            "proxyProtocol",
-        ]
-    );
+    assert_eq!(paths, ["proxyProtocol",]);
     let lines: Vec<_> = found
         .iter()
         .filter_map(|finding| Some(finding.origin.as_ref()?.position.line))
@@ -444,5 +437,21 @@ fn what_has_no_effect_in_a_load_balancer_is_said() {
             answers.cluster(0).name.as_ref(),
             "outbound|80||reviews.default.svc.cluster.local"
         );
+    }
+}
+
+#[test]
+fn outlier_detection_for_a_failover_may_come_from_the_rule_or_the_subset() {
+    let failover = "loadBalancer: {localityLbSetting: {failoverPriority: [a]}}";
+    let detection = "outlierDetection: {interval: 1s}";
+    for (of_rule, of_subset) in [(failover, detection), (detection, failover)] {
+        let yaml = with_rule(&format!(
+            "  host: reviews
+  trafficPolicy: {{{of_rule}}}
+  subsets:
+  - {{name: v1, labels: {{version: v1}}, trafficPolicy: {{{of_subset}}}}}"
+        ));
+        let answers = answer(&yaml, &[ask("reviews").subset("v1")]);
+        assert_eq!(answers.with("PGR0202").len(), 0, "{of_rule}");
     }
 }
