@@ -150,10 +150,10 @@ fn twenty_endpoints_that_come_and_go_fifty_times_under_load_fail_no_request() {
                 .each_ref()
                 .map(|count| count.load(Ordering::SeqCst));
             await_until("the requests in flight are answered", || {
-                let pairs = answered.iter().zip(seen);
+                let mut pairs = answered.iter().zip(seen);
                 let later =
                     |(count, seen): (&AtomicUsize, usize)| count.load(Ordering::SeqCst) >= seen + 2;
-                pairs.map(later).all(|later| later).then_some(())
+                pairs.all(later).then_some(())
             });
             for pod in std::mem::replace(&mut serving, next) {
                 pod.stop();
