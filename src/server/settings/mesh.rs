@@ -30,8 +30,18 @@ section! { "camelCase",
         pub default_service_export_to: Vec<String> = everyone(),
         /// Retries of rules that have no `retries`.
         pub default_http_retry_policy: HttpRetry = HttpRetry::default(),
+        /// Which endpoints are preferred where no DestinationRule says it.
+        pub locality_lb_setting: LocalityLb = LocalityLb::default(),
         /// Istio's ProxyConfig.
         pub default_config: ProxyConfig = ProxyConfig::default(),
+    }
+}
+
+section! { "camelCase",
+    /// Which endpoints are preferred where no DestinationRule says it.
+    pub struct LocalityLb {
+        /// With outlier detection, prefer endpoints near `gateway.locality`.
+        pub enabled: bool = true,
     }
 }
 
