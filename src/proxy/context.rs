@@ -175,7 +175,7 @@ impl Context {
         let picked = match self.cluster_state() {
             Some(cluster) => cluster.pick(&Ask {
                 hash: self.hash,
-                tried: &self.retrying.tried,
+                ..self.retrying.ask(self.retry_policy())
             }),
             None => Err(Refused::NoEndpoint),
         };

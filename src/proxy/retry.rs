@@ -14,7 +14,7 @@ use super::context::Context;
 use super::limits::Limits;
 use crate::base::clock;
 use crate::plan::RetryPolicy;
-use crate::upstream::RetryPermit;
+use crate::upstream::{Ask, RetryPermit};
 
 /// How often a request that met a closing connection is sent again without the policy knowing.
 /// The last time goes over a connection of its own, so that it cannot meet another one.
@@ -37,6 +37,24 @@ pub(super) struct Retrying {
     pub refused: Option<RetryRefused>,
     wait: Duration,
     permit: Option<RetryPermit>,
+}
+
+impl Retrying {
+    /// What the choice of the next endpoint is to know of the earlier ones.
+    pub fn ask(&self, policy: Option<&RetryPolicy>) -> Ask<'_> {
+        let mut ask = Ask::default();
+        if let Some(policy) = policy {
+            if policy.avoid_previous {
+                ask.tried = &self.tried;
+            }
+            if policy.remote_localities {
+                // Every second one, as Istio sets Envoy's `previous_priorities`.
+                let count = self.tried.len() / 2 * 2;
+                ask.beyond = self.tried.get(..count).unwrap_or_default();
+            }
+        }
+        ask
+    }
 }
 
 /// What stood against a retry.
@@ -70,8 +88,7 @@ pub(super) fn again(
     ctx.retrying.permit = None;
     ctx.retrying.refused = None;
     let policy = ctx.retry_policy().filter(|policy| covers(policy));
-    let Some((attempts, avoid)) = policy.map(|policy| (policy.retries, policy.avoid_previous))
-    else {
+    let Some(attempts) = policy.map(|policy| policy.retries) else {
         return false;
     };
     if ctx.is_late() || !is_repeatable(session, ctx, limits) {
@@ -92,7 +109,7 @@ pub(super) fn again(
         .retry_policy()
         .map(|policy| policy.wait(number, fastrand::u64(..)));
     ctx.retrying.wait = wait.unwrap_or_default();
-    if let Some(pick) = ctx.pick.as_ref().filter(|_| avoid) {
+    if let Some(pick) = &ctx.pick {
         let addr = pick.addr();
         ctx.retrying.tried.push(addr);
     }
@@ -135,6 +152,37 @@ pub(super) async fn back_off(session: &mut Session, ctx: &mut Context) -> Result
         () = sleep(wait) => Ok(()),
         left = session.as_downstream_mut().read_body_or_idle(true) => {
             left.map(drop).map_err(Error::into_down)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_second_retry_looks_further_where_the_policy_says_so_and_none_elsewhere() {
+        let tried: Vec<_> = (1..=5)
+            .map(|port| SocketAddr::from(([10, 0, 0, 1], port)))
+            .collect();
+        let policy = |avoid_previous, remote_localities| RetryPolicy {
+            avoid_previous,
+            remote_localities,
+            ..RetryPolicy::default()
+        };
+        for (count, beyond) in [(0, 0), (1, 0), (2, 2), (3, 2), (4, 4), (5, 4)] {
+            let retrying = Retrying {
+                tried: tried[..count].to_vec(),
+                ..Retrying::default()
+            };
+            let ask = |avoid, remote| {
+                let policy = policy(avoid, remote);
+                let ask = retrying.ask(Some(&policy));
+                (ask.tried.len(), ask.beyond.len())
+            };
+            assert_eq!(ask(true, true), (count, beyond));
+            assert_eq!(ask(false, true), (0, beyond));
+            assert_eq!(ask(true, false), (count, 0));
         }
     }
 }

@@ -22,8 +22,21 @@ pub(super) struct Group {
     cursor: Cursor,
     /// Of the cluster's traffic, in relation to the other groups.
     pub(super) load: u64,
+    /// Its priority's place among those of the cluster.
+    pub(super) rank: usize,
+    /// Of its priority's traffic, in relation to the other groups there.
+    pub(super) part: u64,
     /// Health does not count here.
     panics: bool,
+}
+
+/// What a group has of its cluster's traffic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Share {
+    pub(super) load: u64,
+    pub(super) rank: usize,
+    pub(super) part: u64,
+    pub(super) panics: bool,
 }
 
 /// How many turns a round robin made. On a cache line of its own: all threads write it, and
@@ -38,16 +51,17 @@ impl Group {
         balance: Balance,
         endpoints: Vec<Arc<EndpointState>>,
         weights: &[f64],
-        load: u64,
-        panics: bool,
+        share: Share,
     ) -> Self {
         Self {
             choice: Choice::new(balance, &endpoints, weights),
             endpoints: endpoints.into(),
             // Anywhere, so that gateways that start together do not walk in step.
             cursor: Cursor(AtomicUsize::new(fastrand::usize(..=usize::MAX >> 1))),
-            load,
-            panics,
+            load: share.load,
+            rank: share.rank,
+            part: share.part,
+            panics: share.panics,
         }
     }
 

@@ -21,6 +21,9 @@ pub struct Ask<'a> {
     pub hash: Option<u64>,
     /// Endpoints that failed this request before; chosen again only if there is no other.
     pub tried: &'a [SocketAddr],
+    /// Endpoints that failed this request before, whose priorities are left out while another
+    /// one has somebody fit (`retryRemoteLocalities`).
+    pub beyond: &'a [SocketAddr],
 }
 
 /// Why there is no endpoint for a request.

@@ -77,6 +77,23 @@ pub(super) fn loads(priorities: &[Fitness], panic_threshold: u32) -> Vec<Load> {
     loads
 }
 
+/// The loads if some priorities get nothing, by their rank. `None` if the others cannot take it.
+pub(super) fn loads_without(
+    priorities: &[Fitness],
+    left_out: impl Fn(usize) -> bool,
+) -> Option<Vec<Load>> {
+    let rest = priorities.iter().enumerate().map(|(rank, fitness)| {
+        let is_left_out = left_out(rank);
+        if is_left_out {
+            Fitness::default()
+        } else {
+            *fitness
+        }
+    });
+    let loads = loads(&rest.collect::<Vec<_>>(), 0);
+    loads.iter().any(|load| load.percent > 0).then_some(loads)
+}
+
 /// Traffic by the number of endpoints, whatever their health.
 fn in_total_panic(priorities: &[Fitness]) -> Vec<Load> {
     let all: usize = priorities.iter().map(|fitness| fitness.total).sum();
@@ -139,6 +156,19 @@ mod tests {
         let none = Load::default();
         assert_eq!(loaded(&[(0, 5), (0, 3)], 0), [none, none]);
         assert_eq!(loaded(&[], 0), []);
+    }
+
+    #[test]
+    fn what_is_left_out_gives_its_traffic_to_the_rest_if_that_is_fit() {
+        let priorities = [(2, 2), (1, 4), (3, 3)].map(|(usable, total)| Fitness { usable, total });
+        let without = |ranks: &[usize]| {
+            let loads = loads_without(&priorities, |rank| ranks.contains(&rank))?;
+            Some(loads.iter().map(|load| load.percent).collect::<Vec<_>>())
+        };
+        assert_eq!(without(&[]), Some(vec![100, 0, 0]));
+        assert_eq!(without(&[0]), Some(vec![0, 35, 65]));
+        assert_eq!(without(&[0, 2]), Some(vec![0, 100, 0]));
+        assert_eq!(without(&[0, 1, 2]), None);
     }
 
     #[test]

@@ -15,11 +15,11 @@ use crate::plan::{Balance, Balancing};
 
 use super::EndpointState;
 use super::dns::Name;
-use super::group::Group;
+use super::group::{Group, Share};
 use super::membership::{Membership, Source};
 use super::outlier::Detector;
 use super::pick::Ask;
-use super::priority::{Fitness, Load, loads};
+use super::priority::{Fitness, Load, loads, loads_without};
 use super::warmup::{factor, is_cold};
 
 /// Envoy looks five times more for an endpoint that was not tried yet.
@@ -35,6 +35,8 @@ pub(super) struct Snapshot {
     members: Arc<[Member]>,
     /// Most wanted first; none has no endpoints.
     groups: Box<[Group]>,
+    /// The priorities, most wanted first.
+    levels: Box<[(u32, Fitness)]>,
     /// The sum of their loads.
     total: u64,
     keyed: bool,
@@ -74,6 +76,7 @@ impl Snapshot {
         Self {
             members: Arc::default(),
             groups: Box::default(),
+            levels: Box::default(),
             total: 0,
             keyed: false,
             warming: false,
@@ -118,7 +121,7 @@ impl Snapshot {
     }
 
     fn build(members: Arc<[Member]>, names: Arc<[Arc<Name>]>, terms: &Terms<'_>) -> Self {
-        let groups = groups(&members, terms);
+        let (levels, groups) = groups(&members, terms);
         let is_cold = |member: &Member| {
             let warm_up = terms.balancing.warm_up.as_ref();
             warm_up.is_some_and(|warm_up| is_cold(warm_up, member.endpoint.created, terms.now))
@@ -126,6 +129,7 @@ impl Snapshot {
         Self {
             total: groups.iter().map(|group| group.load).sum(),
             groups: groups.into(),
+            levels: levels.into(),
             keyed: matches!(terms.balancing.policy, Balance::Hash(_)),
             warming: members.iter().any(is_cold),
             members,
@@ -139,6 +143,9 @@ impl Snapshot {
         ask: &Ask<'_>,
         mut random: impl FnMut() -> u64,
     ) -> Option<&Arc<EndpointState>> {
+        if let Some(found) = self.beyond(ask, &mut random) {
+            return Some(found);
+        }
         let found = if self.keyed {
             // Tried or not: the key's endpoint is the only right one, as in Istio.
             let key = ask.hash.unwrap_or_else(&mut random);
@@ -166,6 +173,48 @@ impl Snapshot {
         group.next(random).filter(|endpoint| group.admits(endpoint))
     }
 
+    /// The endpoint of a retry that leaves out the priorities of earlier attempts. `None` if it
+    /// leaves out none, or the others have nobody fit.
+    fn beyond(
+        &self,
+        ask: &Ask<'_>,
+        mut random: impl FnMut() -> u64,
+    ) -> Option<&Arc<EndpointState>> {
+        if ask.beyond.is_empty() || self.levels.len() < 2 {
+            return None;
+        }
+        let tried = self.members();
+        let tried = tried.filter(|(endpoint, _)| ask.beyond.contains(&endpoint.addr));
+        let tried: Vec<u32> = tried.map(|(_, role)| role.place.priority).collect();
+        let fitness: Vec<Fitness> = self.levels.iter().map(|(_, fitness)| *fitness).collect();
+        let loads = loads_without(&fitness, |rank| {
+            let level = self.levels.get(rank);
+            level.is_some_and(|(priority, _)| tried.contains(priority))
+        })?;
+        let load = |group: &Group| {
+            let percent = loads.get(group.rank).map_or(0, |load| load.percent);
+            group.part * u64::from(percent)
+        };
+        let total: u64 = self.groups.iter().map(load).sum();
+        let key = ask.hash.filter(|_| self.keyed).unwrap_or_else(&mut random);
+        let mut point = key % total.max(1);
+        let group = self.groups.iter().find(|group| {
+            let load = load(group);
+            let here = point < load;
+            point = point.saturating_sub(load);
+            here
+        })?;
+        if self.keyed {
+            return group.of_key(key);
+        }
+        let untried = |endpoint: &EndpointState| !ask.tried.contains(&endpoint.addr);
+        let mut draws = (0..DRAWS).filter_map(|_| group.next(&mut random));
+        draws
+            .find(|endpoint| group.admits(endpoint) && untried(endpoint))
+            .or_else(|| group.any(random(), untried))
+            .or_else(|| group.any(random(), |_| true))
+    }
+
     /// The group at a point of the total load.
     fn group(&self, mut point: u64) -> Option<&Group> {
         self.groups.iter().find(|group| {
@@ -190,8 +239,8 @@ impl Snapshot {
     }
 }
 
-/// The groups of all members that take traffic.
-fn groups(members: &[Member], terms: &Terms<'_>) -> Vec<Group> {
+/// The priorities and the groups of all members that take traffic.
+fn groups(members: &[Member], terms: &Terms<'_>) -> (Vec<(u32, Fitness)>, Vec<Group>) {
     let mut priorities: BTreeMap<u32, Vec<&Member>> = BTreeMap::new();
     for member in members.iter().filter(|member| member.role.weight > 0) {
         let priority = member.role.place.priority;
@@ -199,10 +248,10 @@ fn groups(members: &[Member], terms: &Terms<'_>) -> Vec<Group> {
     }
     let fitness: Vec<Fitness> = priorities.values().map(|all| fitness(all)).collect();
     let loads = loads(&fitness, terms.panic_threshold);
-    let levels = priorities.into_values().zip(loads);
-    levels
-        .flat_map(|(members, load)| level(members, load, terms))
-        .collect()
+    let levels = priorities.keys().copied().zip(fitness).collect();
+    let groups = priorities.into_values().zip(loads).enumerate();
+    let groups = groups.flat_map(|(rank, (members, load))| level(members, rank, load, terms));
+    (levels, groups.collect())
 }
 
 fn fitness(members: &[&Member]) -> Fitness {
@@ -214,10 +263,10 @@ fn fitness(members: &[&Member]) -> Fitness {
 }
 
 /// The groups of one priority.
-fn level(mut members: Vec<&Member>, load: Load, terms: &Terms<'_>) -> Vec<Group> {
-    let Load { percent, panics } = load;
-    if panics {
-        return vec![group(members, |_| 1.0, f64::from(percent), true, terms)];
+fn level(mut members: Vec<&Member>, rank: usize, load: Load, terms: &Terms<'_>) -> Vec<Group> {
+    let group = |members, part: f64| group(members, |_| 1.0, share(rank, load, part, terms), terms);
+    if load.panics {
+        return vec![group(members, 1.0)];
     }
     let shared = members
         .iter()
@@ -227,7 +276,7 @@ fn level(mut members: Vec<&Member>, load: Load, terms: &Terms<'_>) -> Vec<Group>
         if members.is_empty() {
             return Vec::new();
         }
-        return vec![group(members, |_| 1.0, f64::from(percent), false, terms)];
+        return vec![group(members, 1.0)];
     }
     let mut localities: BTreeMap<&str, Vec<&Member>> = BTreeMap::new();
     for member in members {
@@ -237,14 +286,14 @@ fn level(mut members: Vec<&Member>, load: Load, terms: &Terms<'_>) -> Vec<Group>
     let localities: Vec<Locality<'_>> =
         localities.into_values().filter_map(Locality::new).collect();
     if let Balance::Hash(_) = terms.balancing.policy {
-        return in_one(localities, percent, terms);
+        return in_one(localities, share(rank, load, 1.0, terms), terms);
     }
     let sum: f64 = localities.iter().map(|locality| locality.effective).sum();
     localities
         .into_iter()
         .map(|locality| {
-            let part = f64::from(percent) * locality.effective / sum;
-            group(locality.members, |_| 1.0, part, false, terms)
+            let part = locality.effective / sum;
+            group(locality.members, part)
         })
         .collect()
 }
@@ -274,7 +323,7 @@ impl<'m> Locality<'m> {
 
 /// Envoy's consistent hashing does not choose a locality first: shares make the places of its
 /// table.
-fn in_one(localities: Vec<Locality<'_>>, percent: u32, terms: &Terms<'_>) -> Vec<Group> {
+fn in_one(localities: Vec<Locality<'_>>, share: Share, terms: &Terms<'_>) -> Vec<Group> {
     let mut parts: HashMap<SocketAddr, f64> = HashMap::new();
     let mut members = Vec::new();
     for locality in localities {
@@ -289,14 +338,13 @@ fn in_one(localities: Vec<Locality<'_>>, percent: u32, terms: &Terms<'_>) -> Vec
         return Vec::new();
     }
     let part = |member: &Member| parts.get(&member.endpoint.addr).copied().unwrap_or(1.0);
-    vec![group(members, part, f64::from(percent), false, terms)]
+    vec![group(members, part, share, terms)]
 }
 
 fn group(
     members: Vec<&Member>,
     part: impl Fn(&Member) -> f64,
-    percent: f64,
-    panics: bool,
+    share: Share,
     terms: &Terms<'_>,
 ) -> Group {
     let weights: Vec<f64> = members
@@ -304,19 +352,22 @@ fn group(
         .map(|member| member.weight(terms) * part(member))
         .collect();
     let endpoints = members.iter().map(|member| member.endpoint.clone());
+    Group::new(terms.balancing.policy, endpoints.collect(), &weights, share)
+}
+
+/// What a part of a priority has of its cluster's traffic.
+fn share(rank: usize, load: Load, part: f64, terms: &Terms<'_>) -> Share {
     // By percent where a key chooses, so that it does as in Envoy: `key % 100`.
     let unit = match terms.balancing.policy {
         Balance::Hash(_) => 1.0,
         _ => PERCENT,
     };
-    let load = (percent * unit).round() as u64;
-    Group::new(
-        terms.balancing.policy,
-        endpoints.collect(),
-        &weights,
-        load,
-        panics,
-    )
+    Share {
+        load: (f64::from(load.percent) * part * unit).round() as u64,
+        rank,
+        part: (part * unit).round() as u64,
+        panics: load.panics,
+    }
 }
 
 impl Member {

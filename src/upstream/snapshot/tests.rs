@@ -1,6 +1,7 @@
 //! Who is picked of several localities and priorities, and after failed attempts.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::base::clock;
@@ -131,6 +132,32 @@ fn a_retry_does_not_leave_its_priority_for_an_untried_endpoint() {
 }
 
 #[test]
+fn a_retry_that_looks_further_leaves_out_the_priorities_it_tried_while_others_are_fit() {
+    let members = [
+        placed(1, "a", 0, None),
+        placed(2, "a", 0, None),
+        placed(3, "b", 1, None),
+        placed(4, "c", 2, None),
+    ];
+    let beyond = |tried: &[SocketAddr], balance: Balance| {
+        let snapshot = snapshot(&members, &balance.into());
+        let ask = Ask {
+            tried,
+            beyond: tried,
+            ..Ask::default()
+        };
+        let picked = counts(&snapshot, &ask, 200);
+        picked.into_keys().collect::<Vec<_>>()
+    };
+    for balance in ALL {
+        assert_eq!(beyond(&[addr(1), addr(2)], balance), [3]);
+        assert_eq!(beyond(&[addr(1), addr(3)], balance), [4]);
+        // All were tried: it starts again.
+        assert!(beyond(&[addr(1), addr(3), addr(4)], balance)[0] < 3);
+    }
+}
+
+#[test]
 fn a_key_keeps_its_endpoint_even_if_it_was_tried() {
     let members = [plain(1), plain(2), plain(3)];
     for balance in [RING, MAGLEV] {
@@ -138,13 +165,17 @@ fn a_key_keeps_its_endpoint_even_if_it_was_tried() {
         let mut met = BTreeMap::new();
         for key in 0..50_u64 {
             let hash = Some(key.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            let ask = Ask { hash, tried: &[] };
+            let ask = Ask {
+                hash,
+                ..Ask::default()
+            };
             let first = counts(&snapshot, &ask, 5);
             assert_eq!(first.len(), 1, "one endpoint for one key");
             let tried = [addr(*first.keys().next().expect("a pick"))];
             let again = Ask {
                 hash,
                 tried: &tried,
+                ..Ask::default()
             };
             assert_eq!(counts(&snapshot, &again, 5), first);
             met.extend(first);
