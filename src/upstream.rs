@@ -38,6 +38,8 @@ pub mod view;
 mod warmup;
 
 pub use cluster::{ClusterState, EndpointState};
+#[cfg(test)]
+pub(crate) use dns::tests::server as dns_server;
 pub use dns::{DnsOptions, IpFamily};
 pub use health::{EjectionView, EndpointHealth, HealthView};
 pub use outlier::{EjectionCounts, Reason};

@@ -1,11 +1,13 @@
 //! The request path over real sockets: a gateway on loopback between raw clients and origins.
 
+mod flags;
 mod forwarding;
 mod gauge;
 mod heads;
 mod identity;
 mod limits;
 mod local_replies;
+mod misbehaving;
 mod origins;
 mod protocols;
 mod retries;
@@ -14,3 +16,4 @@ mod routing;
 mod script;
 mod sharing;
 mod timeouts;
+mod vanishing;

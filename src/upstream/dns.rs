@@ -69,4 +69,4 @@ impl Default for DnsOptions {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

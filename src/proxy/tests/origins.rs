@@ -5,6 +5,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -72,6 +73,79 @@ pub async fn http2(handler: Handler) -> SocketAddr {
         }
     })
     .await
+}
+
+/// An HTTP/2 origin that resets so many streams with a reason, and answers `ok` from then on.
+/// The count is of the streams.
+pub async fn h2c_resetting(times: usize, reason: h2::Reason) -> (SocketAddr, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counts = count.clone();
+    let address = raw(move |stream| {
+        let count = counts.clone();
+        async move {
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while let Some(Ok((request, mut respond))) = connection.accept().await {
+                let is_reset = count.fetch_add(1, Ordering::SeqCst) < times;
+                tokio::spawn(async move {
+                    let mut received = request.into_body();
+                    // Whoever still writes a kept body would not learn the reason.
+                    while let Some(Ok(_)) = received.data().await {}
+                    if is_reset {
+                        respond.send_reset(reason);
+                        return;
+                    }
+                    let mut body = respond.send_response(Response::new(()), false).unwrap();
+                    body.send_data("ok".into(), true).unwrap();
+                });
+            }
+        }
+    })
+    .await;
+    (address, count)
+}
+
+/// An HTTP/2 origin whose first connections each end in good order (`GOAWAY`) when a request
+/// comes, without having looked at it; the others echo. The count is of the connections.
+pub async fn h2c_going_away(times: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    const PREFACE: usize = 24;
+    const DATA: u8 = 0;
+    const HEADERS: u8 = 1;
+    const END_STREAM: u8 = 1;
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    // The last stream is 0, and the reason is NO_ERROR.
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let count = Arc::new(AtomicUsize::new(0));
+    let counts = count.clone();
+    let address = raw(move |mut stream| {
+        let number = counts.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if number >= times {
+                let service =
+                    service_fn(|request| async { Ok::<_, Infallible>(echoed(request).await) });
+                let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+                return;
+            }
+            stream.write_all(&SETTINGS).await.unwrap();
+            stream.read_exact(&mut [0; PREFACE]).await.unwrap();
+            let mut head = [0; 9];
+            while stream.read_exact(&mut head).await.is_ok() {
+                let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                let mut payload = vec![0; length as usize];
+                if stream.read_exact(&mut payload).await.is_err() {
+                    return;
+                }
+                // The end of the request: whoever still writes a kept body would not learn why
+                // the stream ended.
+                if matches!(head[3], DATA | HEADERS) && head[4] & END_STREAM != 0 {
+                    stream.write_all(&GOAWAY).await.unwrap();
+                }
+            }
+        }
+    })
+    .await;
+    (address, count)
 }
 
 /// An origin on bytes: each connection is handed to `serve`.

@@ -36,6 +36,7 @@ pub async fn within<T>(future: impl Future<Output = T>) -> T {
 pub struct Site {
     pub http: HttpOptions,
     pub limits: Limits,
+    pub dns: DnsOptions,
     pub hosts: Vec<VirtualHost>,
     clusters: Vec<Arc<Cluster>>,
     endpoints: Vec<Vec<SocketAddr>>,
@@ -52,6 +53,7 @@ impl Site {
         Self {
             http: HttpOptions::default(),
             limits: Limits::default(),
+            dns: DnsOptions::default(),
             hosts: vec![host("a.com", routes)],
             clusters: Vec::new(),
             endpoints: Vec::new(),
@@ -128,7 +130,7 @@ impl Site {
             http: self.http,
             ..Plan::default()
         };
-        let upstreams = Upstreams::new(DnsOptions::default(), tokio::runtime::Handle::current());
+        let upstreams = Upstreams::new(self.dns, tokio::runtime::Handle::current());
         upstreams.publish(&table);
         let serving = Arc::new(ArcSwap::new(upstreams.serve(Arc::new(plan))));
 
@@ -158,7 +160,7 @@ impl Site {
             address,
             records,
             serving,
-            _upstreams: upstreams,
+            upstreams,
             _listeners: Box::new(listeners),
         }
     }
@@ -172,7 +174,7 @@ pub struct Rig {
     pub address: SocketAddr,
     pub records: Arc<Records>,
     pub serving: Arc<ArcSwap<Serving>>,
-    _upstreams: Arc<Upstreams>,
+    pub upstreams: Arc<Upstreams>,
     _listeners: Box<dyn std::any::Any + Send + Sync>,
 }
 

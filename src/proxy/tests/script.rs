@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -41,6 +42,14 @@ impl Script {
         Self { addr, seen }
     }
 
+    /// Answers everything, and closes a connection when it is idle for so long after an answer.
+    pub async fn closing(idle: Duration) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = seen.clone();
+        let addr = raw(move |stream| answer_until_idle(stream, idle, log.clone())).await;
+        Self { addr, seen }
+    }
+
     /// Heads and bodies of the requests that came completely.
     pub fn seen(&self) -> Vec<String> {
         self.seen.lock().unwrap().clone()
@@ -53,22 +62,12 @@ impl Script {
 
 async fn play(mut stream: TcpStream, acts: Vec<Act>, seen: Arc<Mutex<Vec<String>>>) {
     loop {
-        let head = read_head(&mut stream).await;
-        if head.is_empty() {
+        let Some(request) = read_request(&mut stream).await else {
             return;
-        }
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.trim().parse::<usize>().unwrap())
-        });
-        let mut body = vec![0; length.unwrap_or(0)];
-        if stream.read_exact(&mut body).await.is_err() {
-            return;
-        }
+        };
         let number = {
             let mut seen = seen.lock().unwrap();
-            seen.push(head + &String::from_utf8_lossy(&body));
+            seen.push(request);
             seen.len() - 1
         };
         match acts[number.min(acts.len() - 1)] {
@@ -89,4 +88,33 @@ async fn play(mut stream: TcpStream, acts: Vec<Act>, seen: Arc<Mutex<Vec<String>
             }
         }
     }
+}
+
+async fn answer_until_idle(mut stream: TcpStream, idle: Duration, seen: Arc<Mutex<Vec<String>>>) {
+    while let Some(request) = read_request(&mut stream).await {
+        seen.lock().unwrap().push(request);
+        if let Act::Say(text) = OK {
+            let _ = stream.write_all(text.as_bytes()).await;
+        }
+        // Closing with a request unread resets the connection, as with real origins.
+        if tokio::time::timeout(idle, stream.readable()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// The head and the body of a request, if it comes completely.
+async fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let head = read_head(stream).await;
+    if !head.ends_with("\r\n\r\n") {
+        return None;
+    }
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().unwrap())
+    });
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(head + &String::from_utf8_lossy(&body))
 }

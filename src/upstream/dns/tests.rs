@@ -1,6 +1,6 @@
 //! Names against a real server on loopback.
 
-mod server;
+pub(crate) mod server;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
