@@ -7,6 +7,7 @@
 mod broken;
 mod discovery;
 mod entry;
+mod health;
 mod kubernetes;
 mod missing;
 mod name;
@@ -31,6 +32,7 @@ use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Fence, Re
 use super::Options;
 use super::version::Versions;
 use discovery::Discovery;
+use health::HealthChecks;
 use missing::Missing;
 use near::Nearest;
 use policy::Effective;
@@ -51,6 +53,7 @@ pub(crate) struct Registry<'a> {
     /// The rule that holds for each service, by the service's index.
     rule_of: Vec<Option<usize>>,
     workloads: Workloads<'a>,
+    health_checks: HealthChecks<'a>,
     clusters: Vec<Planned>,
     /// What each service and port came to, by subset.
     outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
@@ -117,8 +120,10 @@ impl<'a> Registry<'a> {
             .iter()
             .map(|service| rules.find(&service.host, service.namespace(), options))
             .collect();
+        let health_checks = HealthChecks::index(versions, &services, options, findings);
         let registry = Self {
             options,
+            health_checks,
             services,
             rules,
             rule_of,
@@ -184,6 +189,8 @@ impl<'a> Registry<'a> {
         }
         table.seal();
         self.report_unused(findings);
+        let clusters = self.clusters.iter().map(|planned| &*planned.cluster);
+        self.health_checks.report_unused(clusters, findings);
         (
             self.clusters
                 .into_iter()
@@ -280,6 +287,7 @@ impl<'a> Registry<'a> {
             return Err(fence);
         }
         let subset_name = subset.map(|subset| subset.spec.name.as_str());
+        let protocol = effective.protocol(port.speech, self.options);
         let cluster = Cluster {
             name: name::cluster_name(&service.host, u32::from(port.number), subset_name),
             host: service.host.clone(),
@@ -287,11 +295,13 @@ impl<'a> Registry<'a> {
             subset: subset_name.map(Arc::from),
             service_name: service.name.clone(),
             service_namespace: service.namespace().clone(),
-            protocol: effective.protocol(port.speech, self.options),
+            protocol,
             balancing: effective.balancing(),
             pool: effective.pool(),
             outlier: effective.outlier(),
-            health_check: None,
+            health_check: self
+                .health_checks
+                .find(&service.host, port.number, protocol),
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin
