@@ -22,6 +22,7 @@ mod metrics;
 mod outlier;
 pub mod peer;
 pub mod pick;
+mod probe;
 mod schedule;
 pub mod serving;
 mod snapshot;

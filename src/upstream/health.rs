@@ -231,6 +231,27 @@ impl EndpointHealth {
         true
     }
 
+    /// Notes that probes fail, and why, or that they pass. `true` if that is news.
+    pub(super) fn set_failure(&self, failure: Option<Arc<String>>) -> bool {
+        let failing = failure.is_some();
+        self.failure.store(failure);
+        let turn = |state: u8| {
+            let turns = (state & FAILING != 0) != failing && state & GONE == 0;
+            turns.then_some(state ^ FAILING)
+        };
+        let Some(before) = self.change(turn) else {
+            return false;
+        };
+        self.detector
+            .turned(before & UNFIT, (before ^ FAILING) & UNFIT);
+        true
+    }
+
+    /// Whether probes keep the endpoint from traffic.
+    pub(super) fn is_failing(&self) -> bool {
+        self.state.load(Ordering::Acquire) & FAILING != 0
+    }
+
     /// Whether the sweep has something to do here at its next turn.
     pub(super) fn is_recovering(&self) -> bool {
         self.state.load(Ordering::Acquire) & EJECTED != 0 || self.streak.load(Ordering::Relaxed) > 0

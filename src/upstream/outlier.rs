@@ -16,6 +16,8 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::base::clock;
 use crate::plan::Outlier;
 
+use super::sweep::Event;
+
 /// Why an endpoint was ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -65,7 +67,7 @@ pub(super) struct Detector {
     /// What the interval is counted from.
     born: Instant,
     /// Has at most one entry for each ejected endpoint.
-    events: UnboundedSender<Ejected>,
+    events: UnboundedSender<Event>,
 }
 
 impl Reason {
@@ -90,7 +92,7 @@ impl Detector {
     pub(super) fn new(
         cluster: Arc<str>,
         rules: Option<&Outlier>,
-        events: UnboundedSender<Ejected>,
+        events: UnboundedSender<Event>,
     ) -> Arc<Self> {
         Arc::new(Self {
             cluster,
@@ -161,7 +163,7 @@ impl Detector {
             total.fetch_add(1, Ordering::Relaxed);
         }
         // An error means that the process ends.
-        let _ = self.events.send(event);
+        let _ = self.events.send(Event::Ejected(event));
     }
 
     pub(super) fn counts(&self) -> EjectionCounts {

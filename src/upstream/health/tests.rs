@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::*;
 use crate::upstream::Outcome::{Answered, ConnectFailed, Reset, TimedOut};
 use crate::upstream::outlier::EjectionCounts;
+use crate::upstream::sweep::Event;
 
 impl Default for EndpointHealth {
     /// Of no cluster that ejects anybody.
@@ -19,7 +20,7 @@ impl Default for EndpointHealth {
 struct Rig {
     detector: Arc<Detector>,
     hosts: Vec<EndpointHealth>,
-    events: UnboundedReceiver<Ejected>,
+    events: UnboundedReceiver<Event>,
 }
 
 fn rules() -> Outlier {
@@ -277,7 +278,9 @@ fn gotcha_34_without_a_minimum_all_may_be_out() {
 fn the_event_says_who_why_and_for_how_long() {
     let mut rig = rig(1, &rules());
     rig.hosts[0].note_all([Answered(500); 5]);
-    let event = rig.events.try_recv().unwrap();
+    let Event::Ejected(event) = rig.events.try_recv().unwrap() else {
+        panic!("an ejection");
+    };
     assert_eq!(event.reason, Reason::ServerErrors);
     assert_eq!((&*event.cluster, event.addr), ("c", rig.hosts[0].addr));
     // The base time, and at most one interval until the sweep comes by.
@@ -350,4 +353,23 @@ fn no_race_ejects_more_than_the_limit_or_loses_count() {
         }
         assert_eq!(told, total);
     }
+}
+
+#[test]
+fn probes_and_ejections_keep_an_endpoint_out_each_on_its_own() {
+    let rig = rig(2, &rules());
+    let host = &rig.hosts[0];
+    let why = || Some(Arc::new("answered 500".to_owned()));
+    assert!(host.set_failure(why()));
+    assert!(!host.set_failure(why()), "no news");
+    assert!(!host.is_usable());
+    host.note_all([Answered(500); 5]);
+    assert_eq!(host.view().failing, why());
+    assert!(host.set_failure(None));
+    assert!(!host.is_usable(), "it is still ejected");
+    assert!(host.end_ejection());
+    assert!(host.is_usable());
+    assert!(host.view().is_healthy());
+    host.retire();
+    assert!(!host.set_failure(why()), "it has left");
 }
