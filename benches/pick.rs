@@ -132,6 +132,7 @@ fn table(count: u32, weight: fn(u32) -> u32) -> EndpointTable {
             Endpoint {
                 addr,
                 weight: weight(index),
+                place: Default::default(),
                 origin: None,
             }
         })

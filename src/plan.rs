@@ -21,7 +21,7 @@ pub mod route;
 pub mod table;
 pub mod why;
 
-pub use balance::{Balance, Balancing};
+pub use balance::{Balance, Balancing, HashKey, HashTable};
 pub use cluster::{Cluster, ClusterId, Protocol};
 pub use decide::{Decision, Request};
 pub use digest::Digest;

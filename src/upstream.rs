@@ -16,18 +16,22 @@ pub mod cluster;
 pub mod dns;
 #[cfg(test)]
 mod fixture;
+mod group;
 mod health;
+mod keys;
 mod membership;
 mod metrics;
 mod outlier;
 pub mod peer;
 pub mod pick;
+mod priority;
 mod probe;
 mod schedule;
 pub mod serving;
 mod snapshot;
 mod sweep;
 pub mod view;
+mod warmup;
 
 pub use cluster::{ClusterState, EndpointState};
 pub use dns::{DnsOptions, IpFamily};

@@ -356,13 +356,13 @@ fn resolution(item: &Resolution, to: &mut Lanes) {
         Resolution::Static(endpoints) => {
             0_u8.hash(to);
             each(endpoints, to, |endpoint, to| {
-                (endpoint.addr, endpoint.weight).hash(to)
+                (endpoint.addr, endpoint.weight, &endpoint.place).hash(to)
             });
         }
         Resolution::Dns { names, single } => {
             (1_u8, single).hash(to);
             each(names, to, |name, to| {
-                (&name.name, name.port, name.weight).hash(to)
+                (&name.name, name.port, name.weight, &name.place).hash(to)
             });
         }
     }

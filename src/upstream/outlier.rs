@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -59,9 +59,6 @@ pub(super) struct Detector {
     hosts: AtomicUsize,
     /// How many are ejected, or just being so.
     ejected: AtomicUsize,
-    /// How many are ejected or fail their probe. Signed, because a change that overtakes
-    /// another may be counted first.
-    unfit: AtomicIsize,
     totals: [AtomicU64; Reason::ALL.len()],
     overflows: AtomicU64,
     /// What the interval is counted from.
@@ -99,7 +96,6 @@ impl Detector {
             rules: ArcSwapOption::new(rules.cloned().map(Arc::new)),
             hosts: AtomicUsize::new(0),
             ejected: AtomicUsize::new(0),
-            unfit: AtomicIsize::new(0),
             totals: Default::default(),
             overflows: AtomicU64::new(0),
             born: clock::now(),
@@ -119,16 +115,6 @@ impl Detector {
         self.hosts.store(hosts, Ordering::Relaxed);
     }
 
-    /// Whether so few endpoints are healthy that the ill ones take traffic as well.
-    pub(super) fn panics(&self) -> bool {
-        let rules = self.rules.load();
-        let unfit = usize::try_from(self.unfit.load(Ordering::Relaxed)).unwrap_or(0);
-        let hosts = self.hosts.load(Ordering::Relaxed);
-        rules
-            .as_deref()
-            .is_some_and(|rules| rules.panics(unfit, hosts))
-    }
-
     /// Takes one of the places for ejected endpoints, if there is one.
     pub(super) fn reserve(&self, rules: &Outlier) -> bool {
         let hosts = self.hosts.load(Ordering::Relaxed);
@@ -146,15 +132,6 @@ impl Detector {
     /// Gives a place back.
     pub(super) fn release(&self) {
         self.ejected.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// An endpoint's marks of being unfit became others; 0 is none.
-    pub(super) fn turned(&self, before: u8, after: u8) {
-        match (before != 0, after != 0) {
-            (false, true) => self.unfit.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.unfit.fetch_sub(1, Ordering::Relaxed),
-            _ => return,
-        };
     }
 
     /// Counts an ejection and tells it to the sweep.

@@ -18,6 +18,7 @@ use super::dns::{DnsOptions, Names};
 use super::membership::{Membership, literal};
 use super::probe::{Probes, Target, Totals};
 use super::sweep::{Event, sweep};
+use super::warmup;
 
 /// A plan with the live state of each of its clusters. A request pins one and keeps it.
 #[derive(Debug, Default)]
@@ -46,6 +47,7 @@ pub(super) struct Live {
     probes: Probes,
     /// Given to each new cluster.
     events: UnboundedSender<Event>,
+    runtime: Handle,
 }
 
 impl Serving {
@@ -62,7 +64,7 @@ impl Upstreams {
             runtime.spawn(sweep(this.clone(), ejected));
             let this = this.clone();
             let probes = Probes::new(runtime.clone(), events.clone());
-            let names = Names::new(dns, runtime, move |name| {
+            let names = Names::new(dns, runtime.clone(), move |name| {
                 if let Some(live) = this.upgrade() {
                     lock(&live).answered(name);
                 }
@@ -74,6 +76,7 @@ impl Upstreams {
                 names,
                 probes,
                 events,
+                runtime: runtime.clone(),
             })
         });
         Arc::new(Self { live })
@@ -150,6 +153,7 @@ impl Live {
         if let Some(state) = self.cluster(&definition.name) {
             state.define(definition);
             self.probe(&state);
+            warmup::drive(&state, &self.runtime);
             return state;
         }
         let state = Arc::new(ClusterState::new(definition.clone(), self.events.clone()));
@@ -202,6 +206,7 @@ impl Live {
         if let (Some(state), Some(endpoints)) = (state, self.table.get(cluster)) {
             state.publish(Membership::new(endpoints, |name| self.names.get(name)));
             self.probe(&state);
+            warmup::drive(&state, &self.runtime);
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::plan::endpoints::Place;
 use crate::plan::{Cluster, HealthCheck, Outlier};
 
 use super::health::HealthView;
@@ -30,6 +31,7 @@ pub struct ClusterView {
 pub struct EndpointView {
     pub addr: SocketAddr,
     pub weight: u32,
+    pub place: Place,
     /// Requests in flight.
     pub active: usize,
     pub source: Source,
@@ -55,6 +57,7 @@ impl ClusterView {
             .map(|(endpoint, role)| EndpointView {
                 addr: endpoint.addr,
                 weight: role.weight,
+                place: role.place.clone(),
                 active: endpoint.active.load(Ordering::Relaxed),
                 source: role.source.clone(),
                 health: endpoint.health.view(),

@@ -94,6 +94,7 @@ impl Site {
                 .map(|addr| Endpoint {
                     addr: *addr,
                     weight: 1,
+                    place: Default::default(),
                     origin: None,
                 })
                 .collect();

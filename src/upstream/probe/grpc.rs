@@ -31,9 +31,7 @@ pub(super) async fn serves(addr: SocketAddr, service: &str) -> Result<(), String
             std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
             kind => kind.to_string(),
         })?;
-    let (client, connection) = h2::client::handshake(stream)
-        .await
-        .map_err(words)?;
+    let (client, connection) = h2::client::handshake(stream).await.map_err(words)?;
     let mut asked = pin!(ask(client, addr, service));
     tokio::select! {
         biased;
