@@ -60,7 +60,7 @@ fn peer(bencher: Bencher) {
             let Ok(pick) = cluster.pick(&Ask::default()) else {
                 return;
             };
-            bencher.bench_local(|| cluster.peer(black_box(pick.endpoint()), Wants::Http1));
+            bencher.bench_local(|| cluster.peer(black_box(&pick), Wants::Http1));
         },
     );
 }

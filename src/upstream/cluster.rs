@@ -14,14 +14,17 @@ use crate::base::clock;
 use crate::plan::Cluster;
 use crate::plan::balance::WarmUp;
 
+use super::breaker::Breaker;
 use super::health::EndpointHealth;
 use super::membership::Membership;
 use super::outlier::{Detector, EjectionCounts};
-use super::peer::{PeerTemplate, Wants};
-use super::pick::{Ask, Pick, Refused};
+use super::peer::{PeerTemplate, Wants, Way};
+use super::pick::{Ask, Lease, Pick, Refused};
+use super::queue::{Full, Queue};
+use super::shared::Shared;
 use super::snapshot::{Snapshot, Terms};
 use super::sweep::Event;
-use super::view::ClusterView;
+use super::view::{BreakerView, ClusterView};
 
 /// The run-time side of a [`Cluster`]; lives as long as any plan names the cluster.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct ClusterState {
     pub definition: ArcSwap<Cluster>,
     endpoints: ArcSwap<Snapshot>,
     template: ArcSwap<PeerTemplate>,
+    breaker: Arc<Breaker>,
+    queue: Arc<Queue>,
     /// Held by whoever replaces the snapshot; no pick waits for it.
     building: Mutex<()>,
     /// Whether a task builds it again and again because endpoints warm up.
@@ -46,6 +51,8 @@ pub struct EndpointState {
     pub created: Instant,
     /// Requests in flight; the holder of a pick counts itself.
     pub active: AtomicUsize,
+    /// Its HTTP/2 connections.
+    pub(super) shared: Shared,
     pub health: EndpointHealth,
 }
 
@@ -55,6 +62,7 @@ impl EndpointState {
             addr,
             created: now,
             active: AtomicUsize::new(0),
+            shared: Shared::default(),
             health: EndpointHealth::new(addr, detector),
         }
     }
@@ -68,6 +76,8 @@ impl ClusterState {
             detector,
             endpoints: ArcSwap::from_pointee(Snapshot::empty()),
             template: ArcSwap::from_pointee(PeerTemplate::new(&definition)),
+            breaker: Breaker::new(&definition.pool),
+            queue: Queue::new(&definition.pool),
             definition: ArcSwap::new(definition),
             building: Mutex::default(),
             warming: AtomicBool::new(false),
@@ -82,17 +92,69 @@ impl ClusterState {
         let snapshot = self.endpoints.load();
         let endpoint = snapshot.next(ask, || fastrand::u64(..));
         let endpoint = endpoint.ok_or(Refused::NoEndpoint)?;
-        Ok(Pick::new(endpoint.clone()))
+        let permit = match self.breaker.waits_for_connection() {
+            true => None,
+            false => Some(self.breaker.enter().ok_or(Refused::Overflow)?),
+        };
+        Ok(Pick::new(endpoint.clone(), permit))
     }
 
-    /// How Pingora reaches an endpoint of this cluster.
-    pub fn peer(&self, endpoint: &EndpointState, wants: Wants) -> HttpPeer {
-        self.template.load().peer(endpoint.addr, wants)
+    /// Waits until there is a connection for the request, or room to make one, where the
+    /// cluster counts its connections or shares them. Before every attempt.
+    ///
+    /// # Errors
+    /// A limit is reached.
+    pub async fn admit(&self, pick: &mut Pick, wants: Wants) -> Result<(), Refused> {
+        if !matches!(pick.lease, Lease::None) {
+            return Ok(());
+        }
+        let way = self.template.load().way(wants);
+        match way {
+            Way::Pooled => {}
+            Way::Shared(terms) => {
+                let endpoint = pick.endpoint();
+                let seat = endpoint.shared.seat(endpoint.addr, terms).await;
+                pick.lease = Lease::Shared(seat);
+            }
+            Way::Counted(terms) => {
+                let fresh = wants == Wants::Upgrade;
+                let hold = self.queue.hold(pick.addr(), terms, fresh).await;
+                let hold = hold.map_err(|Full| {
+                    self.breaker.overflow();
+                    Refused::Overflow
+                })?;
+                pick.lease = Lease::Own(hold);
+            }
+        }
+        if pick.permit.is_none() {
+            let permit = self.breaker.enter().ok_or(Refused::Overflow)?;
+            pick.permit = Some(permit);
+        }
+        Ok(())
+    }
+
+    /// How Pingora reaches the endpoint of an admitted pick.
+    pub fn peer(&self, pick: &Pick, wants: Wants) -> HttpPeer {
+        let mut peer = self.template.load().peer(pick.addr(), wants);
+        match &pick.lease {
+            // An address that left and came back may be another origin.
+            Lease::None => peer.group_key ^= pick.endpoint().shared.key(),
+            Lease::Shared(seat) => seat.prepare(&mut peer),
+            Lease::Own(hold) => hold.prepare(&mut peer),
+        }
+        peer
     }
 
     /// What the operator sees.
     pub fn view(&self) -> ClusterView {
-        ClusterView::new(&self.definition.load(), &self.endpoints.load())
+        let (connections, pending) = self.queue.load();
+        let breaker = BreakerView {
+            requests: self.breaker.requests(),
+            connections,
+            pending,
+            overflows: self.breaker.overflows(),
+        };
+        ClusterView::new(&self.definition.load(), &self.endpoints.load(), breaker)
     }
 
     /// Takes a new plan's definition. Called by one thread at a time, as `publish`.
@@ -106,6 +168,10 @@ impl ClusterState {
         let unwatched = known.outlier.is_some() && definition.outlier.is_none();
         self.detector.set_rules(definition.outlier.as_ref());
         self.template.store(Arc::new(PeerTemplate::new(definition)));
+        if known.pool != definition.pool {
+            self.breaker.define(&definition.pool);
+            self.queue.define(&definition.pool);
+        }
         self.definition.store(definition.clone());
         if unwatched {
             for (endpoint, _) in self.endpoints.load().members() {
@@ -125,6 +191,7 @@ impl ClusterState {
             next
         });
         let stay: HashSet<SocketAddr> = next.members().map(|(member, _)| member.addr).collect();
+        self.queue.keep_only(|addr| stay.contains(addr));
         for (gone, _) in known
             .members()
             .filter(|(member, _)| !stay.contains(&member.addr))
