@@ -91,7 +91,7 @@ fn host(pattern: &str, routes: Vec<Route>) -> VirtualHost {
         name: format!("{pattern}:80").into(),
         host: HostPattern::parse(pattern).unwrap(),
         paths: PathIndex::build(routes.iter().map(|route| &route.uri)),
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
         https_redirect: None,
         fence: None,
     }
@@ -209,11 +209,11 @@ pub(in crate::admin) fn plan() -> (Plan, EndpointTable) {
         addr: "0.0.0.0:8080".parse().unwrap(),
         declared_port: 80,
         origins: vec![origin(5)],
-        hosts,
-        virtual_hosts,
+        hosts: hosts.into(),
+        virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
         fence: None,
     };
-    let clusters = vec![cluster(None), cluster(Some("v2"))];
+    let clusters = [cluster(None), cluster(Some("v2"))];
     let endpoints = |endpoints| {
         Arc::new(ClusterEndpoints {
             resolution: Resolution::Static(endpoints),
@@ -237,7 +237,7 @@ pub(in crate::admin) fn plan() -> (Plan, EndpointTable) {
     (
         Plan {
             listeners: vec![listener],
-            clusters,
+            clusters: clusters.into_iter().collect(),
             ..Plan::default()
         },
         table,

@@ -49,7 +49,7 @@ impl<'a> HealthChecks<'a> {
         let mut checks = Self::default();
         let sound = |object: &&Arc<Object>| versions.damage(&object.key).is_none();
         let mut by_object: Option<HashMap<&ObjectKey, Vec<&Service<'_>>>> = None;
-        for object in versions.objects.iter().filter(sound) {
+        for object in versions.others().filter(sound) {
             let Spec::HealthCheckPolicy(spec) = &object.spec else {
                 continue;
             };

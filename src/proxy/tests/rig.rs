@@ -118,13 +118,13 @@ impl Site {
             addr: key,
             declared_port: 80,
             origins: vec![origin()],
-            hosts: index,
-            virtual_hosts: self.hosts,
+            hosts: index.into(),
+            virtual_hosts: self.hosts.into_iter().map(Arc::new).collect(),
             fence: None,
         };
         let plan = Plan {
             listeners: vec![listener],
-            clusters: self.clusters,
+            clusters: self.clusters.into_iter().collect(),
             http: self.http,
             ..Plan::default()
         };
@@ -427,7 +427,7 @@ pub fn host(pattern: &str, routes: Vec<Route>) -> VirtualHost {
         name: format!("{pattern}:80").into(),
         host: HostPattern::parse(pattern).unwrap(),
         paths: PathIndex::build(routes.iter().map(|route| &route.uri)),
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
         https_redirect: None,
         fence: None,
     }

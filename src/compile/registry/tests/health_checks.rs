@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::compile::compile;
+use crate::compile::{Memory, compile};
 use crate::plan::{HttpProbe, Probe, ProbeKind};
 
 use super::*;
@@ -28,7 +28,7 @@ fn faults(yaml: &str) -> Vec<(&'static str, String)> {
     let file = folder.path().join("manifest.yaml");
     std::fs::write(&file, yaml).unwrap();
     let inventory = Loader::new(vec![file], LoadOptions::default()).load();
-    let compiled = compile(&inventory, &LastGood::default(), &Options::default());
+    let compiled = compile(&inventory, &mut Memory::default(), &Options::default());
     let findings = compiled.findings.into_iter();
     let about = findings.filter(|finding| {
         let object = finding.object.as_ref();
