@@ -9,6 +9,7 @@ mod discovery;
 mod entry;
 mod health;
 mod kubernetes;
+mod locality;
 mod missing;
 mod name;
 mod near;
@@ -28,6 +29,7 @@ use foldhash::{HashMap, HashSet};
 
 use crate::base::{Findings, ObjectKey, Origin};
 use crate::model::FieldPath;
+use crate::model::istio::destination_rule::LocalityLb;
 use crate::plan::{
     Cluster, ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence, Resolution,
 };
@@ -36,6 +38,7 @@ use super::Options;
 use super::version::Versions;
 use discovery::Discovery;
 use health::HealthChecks;
+use locality::Placing;
 use missing::Missing;
 use near::Nearest;
 use policy::Effective;
@@ -58,7 +61,7 @@ pub(crate) struct Registry<'a> {
     rule_of: Vec<Option<usize>>,
     workloads: Workloads<'a>,
     health_checks: HealthChecks<'a>,
-    clusters: Vec<Planned>,
+    clusters: Vec<Planned<'a>>,
     /// What each service and port came to, by subset.
     outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
     nearest: Nearest,
@@ -130,9 +133,11 @@ enum Outcome {
 
 /// A cluster that was asked for.
 #[derive(Debug)]
-struct Planned {
+struct Planned<'a> {
     cluster: Arc<Cluster>,
     service: usize,
+    /// The locality setting that holds, and whether there is outlier detection.
+    locality: (Option<&'a LocalityLb>, bool),
 }
 
 impl Asked {
@@ -368,7 +373,7 @@ impl<'a> Registry<'a> {
         port: &Port,
         rule: Option<&Rule<'a>>,
         subset: Option<&Subset<'a>>,
-    ) -> Result<Planned, Arc<Fence>> {
+    ) -> Result<Planned<'a>, Arc<Fence>> {
         let broken = rule.and_then(|rule| rule.fence.as_ref());
         let broken = broken.or(subset.and_then(|subset| subset.fence.as_ref()));
         if let Some(fence) = broken {
@@ -382,6 +387,7 @@ impl<'a> Registry<'a> {
         }
         let subset_name = subset.map(|subset| subset.spec.name.as_str());
         let protocol = effective.protocol(port.speech, self.options);
+        let effective_locality = effective.locality();
         let cluster = Cluster {
             name: name::cluster_name(&service.host, u32::from(port.number), subset_name),
             host: service.host.clone(),
@@ -404,6 +410,7 @@ impl<'a> Registry<'a> {
         Ok(Planned {
             cluster: Arc::new(cluster),
             service: index,
+            locality: effective_locality,
         })
     }
 
@@ -412,13 +419,16 @@ impl<'a> Registry<'a> {
         let port = service.port(u32::from(planned.cluster.port))?;
         let labels = self.subset_of(planned).map(|subset| &subset.spec.labels);
         let workloads = &self.workloads;
-        Some(match service.backing {
+        let (setting, detects) = planned.locality;
+        let placing = &Placing::new(setting, detects, self.options);
+        let mut discovery = match service.backing {
             Backing::Kubernetes(spec) => kubernetes::Query {
                 service,
                 spec,
                 port,
                 labels,
                 workloads,
+                placing,
             }
             .answer(),
             Backing::Entry(spec) => entry::Query {
@@ -427,6 +437,7 @@ impl<'a> Registry<'a> {
                 port,
                 labels,
                 workloads,
+                placing,
             }
             .answer(),
             Backing::Alias(_) => Discovery {
@@ -434,7 +445,9 @@ impl<'a> Registry<'a> {
                 unlabelled: 0,
                 reached_as_whole: None,
             },
-        })
+        };
+        placing.settle(&mut discovery.resolution);
+        Some(discovery)
     }
 
     fn rule(&self, service: usize) -> Option<&Rule<'a>> {

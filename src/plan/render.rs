@@ -10,7 +10,7 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{HttpOptions, Listener, Plan, VirtualHost};
-use super::{Balance, Cluster, HashTable, HealthCheck, Protocol};
+use super::{Cluster, HealthCheck, Protocol};
 
 impl Plan {
     /// The whole plan. Digests and indexes are left out: they follow from the rest.
@@ -245,13 +245,7 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
         Protocol::H2c => "h2c",
         Protocol::Client => "the client's protocol",
     };
-    let balance = match cluster.balancing.policy {
-        Balance::LeastRequest => "least request",
-        Balance::RoundRobin => "round robin",
-        Balance::Random => "random",
-        Balance::Hash(HashTable::Ring { .. }) => "ring hash",
-        Balance::Hash(HashTable::Maglev { .. }) => "maglev",
-    };
+    let balance = &cluster.balancing;
     write!(
         out,
         "  {} ({protocol}, {balance}, connect within {:?})",

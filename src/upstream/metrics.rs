@@ -1,26 +1,28 @@
 //! What is counted per cluster, as metrics. Written when it is asked for.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::observe::Exposition;
 
-use super::{ClusterState, Upstreams};
+use super::{BreakerView, ClusterState, Upstreams};
 
 impl Upstreams {
     /// The clusters' metrics in the Prometheus text format. A cluster without outlier
-    /// detection and health check has none.
+    /// detection, health check and limits has none.
     pub fn metrics(&self) -> String {
         let mut clusters = self.clusters();
         clusters.sort_by(|a, b| a.detector.cluster.cmp(&b.detector.cluster));
         let mut out = Exposition::default();
+        limits(&clusters, &mut out);
         ejections(&clusters, &mut out);
         self.probes(&clusters, &mut out);
         out.into_text()
     }
 
-    fn probes(&self, clusters: &[impl AsRef<ClusterState>], out: &mut Exposition) {
-        let clusters = clusters.iter().map(AsRef::as_ref);
+    fn probes(&self, clusters: &[Arc<ClusterState>], out: &mut Exposition) {
         let mut clusters = clusters
+            .iter()
             .filter(|cluster| cluster.definition.load().health_check.is_some())
             .peekable();
         if clusters.peek().is_none() {
@@ -47,10 +49,9 @@ impl Upstreams {
     }
 }
 
-fn ejections(clusters: &[impl AsRef<ClusterState>], out: &mut Exposition) {
+fn ejections(clusters: &[Arc<ClusterState>], out: &mut Exposition) {
     let counts: Vec<_> = clusters
         .iter()
-        .map(AsRef::as_ref)
         .map(|cluster| (&*cluster.detector.cluster, cluster.ejections()))
         .filter(|(_, counts)| counts.on)
         .collect();
@@ -83,5 +84,49 @@ fn ejections(clusters: &[impl AsRef<ClusterState>], out: &mut Exposition) {
     );
     for (cluster, counts) in &counts {
         out.sample(&[("cluster", *cluster)], counts.ejected);
+    }
+}
+
+/// What the limits of connection pools do.
+fn limits(clusters: &[Arc<ClusterState>], out: &mut Exposition) {
+    type Read = fn(&BreakerView) -> u64;
+    let limited: Vec<_> = clusters
+        .iter()
+        .filter_map(|cluster| Some((&*cluster.detector.cluster, cluster.limits()?)))
+        .collect();
+    if limited.is_empty() {
+        return;
+    }
+    let families: [(&str, &str, &str, Read); 4] = [
+        (
+            "pingress_upstream_overflows_total",
+            "counter",
+            "Requests refused because a limit of the connection pool was reached.",
+            |limits| limits.overflows,
+        ),
+        (
+            "pingress_upstream_pending_requests",
+            "gauge",
+            "Requests that wait for a connection.",
+            |limits| limits.pending as u64,
+        ),
+        (
+            "pingress_upstream_connections",
+            "gauge",
+            "HTTP/1.1 connections, where their number is limited.",
+            |limits| limits.connections as u64,
+        ),
+        (
+            "pingress_upstream_limited_requests",
+            "gauge",
+            "Requests that count against http2MaxRequests.",
+            |limits| limits.requests as u64,
+        ),
+    ];
+    for (name, kind, help, read) in families {
+        out.family(name, kind, help);
+        for (cluster, limits) in &limited {
+            out.sample(&[("cluster", *cluster)], read(limits));
+        }
     }
 }
