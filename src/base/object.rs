@@ -18,6 +18,7 @@ pub enum Kind {
     AuthorizationPolicy,
     RequestAuthentication,
     EnvoyFilter,
+    HealthCheckPolicy,
     Other(Arc<str>),
 }
 
@@ -36,6 +37,7 @@ impl Kind {
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::RequestAuthentication => "RequestAuthentication",
             Kind::EnvoyFilter => "EnvoyFilter",
+            Kind::HealthCheckPolicy => "HealthCheckPolicy",
             Kind::Other(name) => name,
         }
     }

@@ -372,7 +372,7 @@ fn share(rank: usize, load: Load, part: f64, terms: &Terms<'_>) -> Share {
 
 impl Member {
     fn is_fit(&self) -> bool {
-        self.endpoint.health.is_fit()
+        self.endpoint.health.is_usable()
     }
 
     /// What is written, or the part of it that a new endpoint has.
