@@ -13,6 +13,16 @@ use crate::plan::{Action, Condition, Conditions, Pool, Protocol, RetryPolicy, Ta
 /// What Envoy's texts of failed connections begin with.
 const RESET: &str = "upstream connect error or disconnect/reset before headers. ";
 
+/// Path, status, flags, details, body, cause.
+type Row = (
+    &'static str,
+    u16,
+    &'static str,
+    &'static str,
+    String,
+    Option<CauseKind>,
+);
+
 /// Each failure's status, flags, details, body and cause (the metric's label), as Envoy has them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_failure_has_its_flag_details_body_and_cause() {
@@ -66,7 +76,7 @@ async fn every_failure_has_its_flag_details_body_and_cause() {
     .await;
     let refused = "reset reason: remote connection failure, transport failure reason: delayed \
                    connect error: Connection refused";
-    let table: [(&str, u16, &str, &str, String, Option<CauseKind>); 10] = [
+    let table: [Row; 10] = [
         (
             "/nc",
             503,
