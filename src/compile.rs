@@ -67,14 +67,16 @@ pub fn compile(inventory: &Inventory, last_good: &LastGood, options: &Options) -
         &mut registry,
         &mut findings,
     );
-    let mut listeners = hosts::listeners(&sockets, &gateways, &services, &mut translator);
+    let mut listeners = hosts::listeners(&sockets.http, &gateways, &services, &mut translator);
     let delegates = std::mem::take(&mut translator.delegates);
     services.report(&delegates, &mut findings);
+    let tls = gateway::tls::sockets(&sockets, &gateways, &versions, options, &mut findings);
     protect::fence(&versions, options, &mut listeners, &mut findings);
     let (clusters, endpoints) = registry.finish(&mut findings);
     let http = options.http.clone();
     let mut plan = Plan {
         listeners,
+        tls,
         clusters,
         http,
         ..Plan::default()

@@ -17,6 +17,7 @@ pub mod predicate;
 pub mod render;
 pub mod route;
 pub mod table;
+pub mod tls;
 pub mod why;
 
 pub use balance::{Balance, Balancing};
@@ -27,4 +28,8 @@ pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 pub use pool::Pool;
 pub use predicate::{Predicate, StringMatch, UriMatch};
 pub use route::{Action, Destination, Fence, Forward, Route, Target};
-pub use table::{HttpOptions, Listener, PathNormalization, Plan, VirtualHost};
+pub use table::{ForwardClientCert, HttpOptions, Listener, PathNormalization, Plan, VirtualHost};
+pub use tls::{
+    ClientCertificates, ClientRules, Misdirected, TlsServer, TlsService, TlsSocket, TlsTerms,
+    TlsVersion,
+};

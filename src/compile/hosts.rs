@@ -97,6 +97,7 @@ pub(crate) fn listeners<'a>(
         listeners.push(Listener {
             addr: socket.addr,
             declared_port,
+            is_tls: socket.is_tls,
             origins: origins.map(|server| server.origin.clone()).collect(),
             hosts,
             virtual_hosts,

@@ -16,6 +16,7 @@ use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
+use super::tls::{TlsServer, TlsService, TlsSocket};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 /// A 128-bit fingerprint of meaning. Origins (files, lines) do not count.
@@ -41,11 +42,13 @@ impl Digest {
         Self::of(|to| {
             let Plan {
                 listeners,
+                tls,
                 clusters,
                 http,
                 digest: _,
             } = plan;
             each(listeners, to, listener);
+            each(tls, to, tls_socket);
             each(clusters, to, |item, to| cluster(item, to));
             http.hash(to);
         })
@@ -179,14 +182,33 @@ fn listener(item: &Listener, to: &mut Lanes) {
     let Listener {
         addr,
         declared_port,
+        is_tls,
         origins: _,
         hosts: _,
         virtual_hosts,
         fence,
     } = item;
-    (addr, declared_port).hash(to);
+    (addr, declared_port, is_tls).hash(to);
     each(virtual_hosts, to, virtual_host);
     maybe(fence.as_deref(), to, fenced);
+}
+
+fn tls_socket(item: &TlsSocket, to: &mut Lanes) {
+    // `names` is built from the hosts of the servers, which their listeners do not hold all.
+    let TlsSocket {
+        addr,
+        names,
+        servers,
+        has_client_rules: _,
+    } = item;
+    (addr, names).hash(to);
+    each(servers, to, |server, to| {
+        let TlsServer { origin: _, service } = server;
+        match service {
+            TlsService::Http { listener, terms } => (0_u8, listener, terms).hash(to),
+            TlsService::Unsupported => 1_u8.hash(to),
+        }
+    });
 }
 
 fn virtual_host(item: &VirtualHost, to: &mut Lanes) {

@@ -57,6 +57,8 @@ pub struct State {
     compiled: Findings,
     /// Listeners that could not be opened, with the reason.
     failed: Vec<(SocketAddr, String)>,
+    /// TLS servers whose handshakes fail, with the reason.
+    unterminated: Vec<String>,
     /// Plans that requests may still hold; freed here so that no request pays for it.
     retired: Vec<Arc<Serving>>,
 }
@@ -125,6 +127,10 @@ impl Config {
     fn go_live(&mut self, plan: Plan) {
         self.state.plan = Some(plan.digest);
         let plan = Arc::new(plan);
+        // Before its ports open and its routes hold: a new server's handshakes succeed at once.
+        if let Some(listeners) = self.life.listeners.get() {
+            self.state.unterminated = listeners.terminate(&plan.tls);
+        }
         let live = self.upstreams.serve(plan.clone());
         self.state.retired.push(self.serving.swap(live));
         self.free_retired();
@@ -142,14 +148,7 @@ impl Config {
         let Some(listeners) = self.life.listeners.get() else {
             return;
         };
-        let wanted: Vec<SocketAddr> = self
-            .serving
-            .load()
-            .plan
-            .listeners
-            .iter()
-            .map(|listener| listener.addr)
-            .collect();
+        let wanted: Vec<SocketAddr> = self.serving.load().plan.addresses().collect();
         let mut failed = Vec::new();
         for outcome in listeners.apply(&wanted).await {
             match outcome {
@@ -173,6 +172,10 @@ impl Config {
                 format!("cannot listen on {addr}: {reason}"),
             )
             .hint("the attempt is repeated every second; the other listeners serve")
+        }));
+        findings.extend(self.state.unterminated.iter().map(|reason| {
+            Finding::new(Code::LISTENER_FAILED, reason)
+                .hint("mend the server's `tls`; its handshakes fail until then")
         }));
         let before = self.findings.load();
         let known: HashSet<String> = before.iter().map(ToString::to_string).collect();

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use crate::base::tls_material::Credential;
 use crate::base::{Finding, Findings};
 use crate::model::kube::{EndpointSlice, Endpoints, Service};
 use crate::model::{FieldPath, Object};
@@ -69,6 +70,21 @@ pub(super) fn check_endpoints(object: &Object, record: &Endpoints, findings: &mu
                 findings.push(not_an_address(object, &path, ip));
             }
         }
+    }
+}
+
+/// Checks what a Secret holds for TLS. Anything else in it is not looked at.
+pub(super) fn check_secret(object: &Object, credential: &Credential, findings: &mut Findings) {
+    let pair = credential
+        .pair
+        .iter()
+        .filter_map(|pair| pair.as_ref().err());
+    let authorities = credential.authorities.iter();
+    let problems = pair.chain(authorities.filter_map(|read| read.as_ref().err()));
+    for problem in problems {
+        let path = FieldPath::default().field("data");
+        let hint = "put a matching pair of certificate and key into the Secret";
+        findings.push(fault(object, &path, problem.to_string(), hint));
     }
 }
 

@@ -8,11 +8,11 @@ use pingora_core::server::configuration::ServerConf;
 use crate::compile::Options;
 use crate::listener::ListenerLimits;
 use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
-use crate::plan::{HttpOptions, PathNormalization};
+use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization};
 use crate::proxy::Limits;
 use crate::upstream::DnsOptions;
 
-use super::value::{Encoding, Normalization};
+use super::value::{ClientCertDetails, Encoding, Normalization};
 use super::{Profile, Settings};
 
 impl Settings {
@@ -82,6 +82,13 @@ impl Settings {
                 Normalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
             },
             trusted_proxies: config.gateway_topology.num_trusted_proxies,
+            client_cert: match config.gateway_topology.forward_client_cert_details {
+                ClientCertDetails::Sanitize => ForwardClientCert::Sanitize,
+                ClientCertDetails::ForwardOnly => ForwardClientCert::ForwardOnly,
+                ClientCertDetails::AppendForward => ForwardClientCert::AppendForward,
+                ClientCertDetails::SanitizeSet => ForwardClientCert::SanitizeSet,
+                ClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
+            },
             http10: self.gateway.http10,
             server_header: (!headers.server.disabled).then(|| headers.server.value.as_str().into()),
             request_id: !headers.request_id.disabled,

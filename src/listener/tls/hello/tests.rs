@@ -1,0 +1,1 @@
+//! ClientHellos whole, torn and wrong.
