@@ -9,6 +9,7 @@ pub mod istio;
 pub mod kube;
 pub mod node;
 pub mod object;
+pub mod tls_files;
 
 pub use decode::{At, Slot};
 pub use inventory::Inventory;

@@ -16,6 +16,8 @@ pub enum Kind {
     EndpointSlice,
     Pod,
     Secret,
+    /// Files that a Gateway names for TLS; not a kind anybody writes.
+    TlsFiles,
     AuthorizationPolicy,
     RequestAuthentication,
     EnvoyFilter,
@@ -35,6 +37,7 @@ impl Kind {
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Pod => "Pod",
             Kind::Secret => "Secret",
+            Kind::TlsFiles => "TlsFiles",
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::RequestAuthentication => "RequestAuthentication",
             Kind::EnvoyFilter => "EnvoyFilter",
@@ -59,6 +62,9 @@ pub struct ObjectKey {
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        match self.namespace.is_empty() {
+            true => write!(f, "{} {}", self.kind, self.name),
+            false => write!(f, "{} {}/{}", self.kind, self.namespace, self.name),
+        }
     }
 }

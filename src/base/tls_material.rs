@@ -3,6 +3,8 @@
 //! Pure: no file is opened and no clock is asked. `source` makes [`Credential`]s of what it reads,
 //! the plan carries them, `listener` and `upstream` give them to BoringSSL.
 
+mod revocation;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -13,18 +15,20 @@ use boring::pkey::{Id, PKey, Private};
 use boring::x509::{X509, X509Ref};
 use thiserror::Error;
 
+pub use revocation::Revocations;
+
 /// SHA-256 of a certificate's DER.
 pub type Fingerprint = [u8; 32];
 
 /// What one Secret, or one set of files, brings for TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Credential {
     /// Certificate chain and key; `None` if neither is there.
     pub pair: Option<Result<Arc<KeyPair>, MaterialError>>,
     /// Whom the other side's certificates must come from.
     pub authorities: Option<Result<Arc<Authorities>, MaterialError>>,
-    /// A certificate revocation list, as PEM or DER.
-    pub revocations: Option<Arc<[u8]>>,
+    /// Which of them are revoked.
+    pub revocations: Option<Result<Arc<Revocations>, MaterialError>>,
 }
 
 /// A certificate with its chain and private key, which belong together.
@@ -63,7 +67,7 @@ pub struct Validity {
 }
 
 /// Why something cannot be used for TLS. Never quotes key material.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
 pub enum MaterialError {
     #[error(
         "there is no certificate in `{0}`; it must be PEM, beginning with -----BEGIN CERTIFICATE-----"
@@ -73,6 +77,14 @@ pub enum MaterialError {
     BadCertificate(&'static str),
     #[error("there is no `{0}`")]
     Missing(&'static str),
+    #[error("`{path}`, named as `{name}`, cannot be read: {reason}")]
+    Unreadable {
+        name: &'static str,
+        path: Box<str>,
+        reason: Box<str>,
+    },
+    #[error("the revocation list in `{0}` cannot be read; it must be PEM or DER")]
+    BadRevocations(&'static str),
     #[error("the key in `{0}` is encrypted; write it without a passphrase")]
     EncryptedKey(&'static str),
     #[error("the key in `{0}` cannot be read; it must be an unencrypted PEM private key")]

@@ -8,7 +8,6 @@
 mod acceptor;
 mod client;
 mod hello;
-mod revocation;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -119,6 +119,7 @@ pub fn listener(virtual_hosts: Vec<VirtualHost>) -> Listener {
     Listener {
         addr: "0.0.0.0:8080".parse().unwrap(),
         declared_port: 80,
+        is_tls: false,
         origins: vec![origin(5)],
         hosts,
         virtual_hosts,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::base::Origin;
-use crate::base::tls_material::{Authorities, Fingerprint, KeyPair};
+use crate::base::tls_material::{Authorities, Fingerprint, KeyPair, Revocations};
 
 use super::hosts::HostIndex;
 
@@ -86,8 +86,8 @@ pub enum ClientCertificates {
 pub struct ClientRules {
     /// Whom they must come from. `None` if that could not be had: no certificate is accepted.
     pub authorities: Option<Arc<Authorities>>,
-    /// Certificate revocation lists, PEM or DER.
-    pub revocations: Option<Arc<[u8]>>,
+    /// With lists, a certificate whose issuer has none is not accepted.
+    pub revocations: Option<Arc<Revocations>>,
     /// If not empty: one of these must be among the certificate's alternative names, exactly.
     pub names: Vec<Arc<str>>,
     /// SHA-256 of public keys and of certificates; if any are given, one must fit.

@@ -21,7 +21,7 @@ use crate::compile::{LastGood, Options, compile};
 use crate::listener::ListenerOutcome;
 use crate::observe::Observe;
 use crate::plan::{Digest, Plan};
-use crate::source::Loader;
+use crate::source::{Loader, Watcher};
 use crate::upstream::{Serving, Upstreams};
 
 use super::life::Life;
@@ -36,6 +36,7 @@ const WARM: Duration = Duration::from_secs(1);
 /// Everything the loop needs.
 pub struct Config {
     pub loader: Loader,
+    pub watcher: Watcher,
     pub options: Options,
     pub start_partial: bool,
     pub serving: Arc<ArcSwap<Serving>>,
@@ -57,6 +58,8 @@ pub struct State {
     compiled: Findings,
     /// Listeners that could not be opened, with the reason.
     failed: Vec<(SocketAddr, String)>,
+    /// What the Gateways name and the watcher follows.
+    certificate_files: Vec<PathBuf>,
     /// TLS servers whose handshakes fail, with the reason.
     unterminated: Vec<String>,
     /// Plans that requests may still hold; freed here so that no request pays for it.
@@ -105,6 +108,11 @@ impl Config {
             None | Some([]) => self.loader.load(),
             Some(paths) => self.loader.reload(paths),
         };
+        let files = self.loader.certificate_files();
+        if files != self.state.certificate_files {
+            self.watcher.also_follow(files.clone());
+            self.state.certificate_files = files;
+        }
         if inventory.incomplete && self.state.plan.is_none() && !self.start_partial {
             self.state.compiled = inventory.findings.clone();
             error!(

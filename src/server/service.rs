@@ -105,6 +105,7 @@ impl Service for GatewayService {
         ));
         let config = Config {
             loader,
+            watcher,
             options: self.options.clone(),
             start_partial: self.start_partial,
             serving: self.serving.clone(),
@@ -131,7 +132,6 @@ impl Service for GatewayService {
         }
         // An error means that the server is gone, which ends the service as well.
         let _ = shutdown.wait_for(|stop| *stop).await;
-        drop(watcher);
     }
 
     fn name(&self) -> &str {

@@ -206,6 +206,7 @@ pub(in crate::admin) fn plan() -> (Plan, EndpointTable) {
     let listener = Listener {
         addr: "0.0.0.0:8080".parse().unwrap(),
         declared_port: 80,
+        is_tls: false,
         origins: vec![origin(5)],
         hosts,
         virtual_hosts,

@@ -4,6 +4,8 @@
 //! Certificates come parsed, with Secrets. What cannot be had fails the handshakes of its own
 //! server and nothing else.
 
+mod credentials;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -11,14 +13,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use foldhash::{HashMap, HashMapExt};
 
-use crate::base::tls_material::{Authorities, Credential, Fingerprint, KeyPair};
+use crate::base::tls_material::{Fingerprint, KeyPair};
 use crate::base::{Code, Finding, Findings};
 use crate::model::istio::gateway::ServerTls;
-use crate::model::{FieldPath, Object, Spec};
+use crate::model::{FieldPath, Object};
 use crate::plan::hosts::HostIndex;
 use crate::plan::{
     ClientCertificates, ClientRules, TlsServer, TlsService, TlsSocket, TlsTerms, TlsVersion,
 };
+
+use credentials::{Credentials, Missing, Trust};
 
 use super::listen::Sockets;
 use super::{Gateways, Options, Server, Versions};
@@ -56,8 +60,7 @@ pub(crate) fn sockets(
         return Vec::new();
     }
     let mut reader = Reader {
-        secrets: secrets(versions, options),
-        options,
+        credentials: Credentials::index(versions, options),
         findings,
         terms: HashMap::new(),
     };
@@ -100,24 +103,8 @@ fn listener_of(sockets: &Sockets, addr: SocketAddr, server: usize) -> Option<usi
     all.position(|socket| socket.is_tls && socket.addr == addr && socket.servers == [server])
 }
 
-/// The Secrets in the gateway's own namespace, where Istio looks for credentials.
-fn secrets<'a>(
-    versions: &'a Versions,
-    options: &Options,
-) -> HashMap<&'a str, (&'a Object, &'a Credential)> {
-    let all = versions.objects.iter().filter_map(|object| {
-        let Spec::Secret(credential) = &object.spec else {
-            return None;
-        };
-        let is_ours = object.key.namespace == options.namespace;
-        is_ours.then_some((&*object.key.name, (&**object, credential)))
-    });
-    all.collect()
-}
-
 struct Reader<'r> {
-    secrets: HashMap<&'r str, (&'r Object, &'r Credential)>,
-    options: &'r Options,
+    credentials: Credentials<'r>,
     findings: &'r mut Findings,
     /// By server: one that listens on several addresses has the same terms on all.
     terms: HashMap<usize, Arc<TlsTerms>>,
@@ -154,81 +141,39 @@ impl Reader<'_> {
 
     /// One pair of each kind of key; what cannot be had is reported.
     fn pairs(&mut self, tls: &ServerTls, at: &Place<'_>) -> Vec<Arc<KeyPair>> {
-        let single = tls
-            .credential_name
-            .as_deref()
-            .filter(|name| !name.is_empty());
-        let named: Vec<(&str, FieldPath)> = match single {
-            Some(name) => vec![(name, at.path.field("credentialName"))],
-            None => {
-                let path = at.path.field("credentialNames");
-                let names = tls.credential_names.iter().enumerate();
-                names
-                    .map(|(index, name)| (name.as_str(), path.index(index)))
-                    .collect()
-            }
-        };
         let mut pairs: Vec<Arc<KeyPair>> = Vec::new();
-        for (name, path) in named {
-            let Some(pair) = self.pair(name, at, &path) else {
-                continue;
-            };
-            if pairs.iter().any(|known| known.kind() == pair.kind()) {
-                let message = format!(
-                    "`{name}` has the same kind of key as the credential before it; it is not used"
-                );
-                self.report(
-                    Code::INERT_FIELD,
-                    at,
-                    &path,
-                    message,
-                    "name one RSA and one ECDSA credential",
-                );
-                continue;
+        for found in self.credentials.pairs(tls, &at.path) {
+            match found {
+                Ok(pair) if pairs.iter().any(|known| known.kind() == pair.kind()) => {
+                    let message =
+                        "two certificates have the same kind of key; only the first is used";
+                    let hint = "name one RSA and one ECDSA certificate";
+                    self.report(Code::INERT_FIELD, at, &at.path, message.to_owned(), hint);
+                }
+                Ok(pair) => pairs.push(pair),
+                Err(missing) => self.missing(at, &missing, "TLS handshakes for this server fail"),
             }
-            pairs.push(pair);
         }
         pairs
     }
 
-    fn pair(&mut self, name: &str, at: &Place<'_>, path: &FieldPath) -> Option<Arc<KeyPair>> {
-        let Some((object, credential)) = self.secret(name) else {
-            let message = format!(
-                "there is no Secret `{}` in the namespace `{}`; TLS handshakes for this server fail",
-                secret_name(name),
-                self.options.namespace
-            );
-            let hint =
-                "add it to the manifests, in the gateway's own namespace (gateway.namespace)";
-            self.report(Code::REFERENCED_RESOURCE_NOT_FOUND, at, path, message, hint);
-            return None;
-        };
-        let problem = match &credential.pair {
-            Some(Ok(pair)) => return Some(pair.clone()),
-            Some(Err(error)) => error.to_string(),
-            None => "it holds no certificate (`tls.crt` and `tls.key`, or `cert` and `key`)".into(),
-        };
-        let message = format!(
-            "{} cannot be used: {problem}; TLS handshakes for this server fail",
-            object.key
-        );
-        self.report(Code::INVALID_VALUE, at, path, message, "mend the Secret");
-        None
-    }
-
-    /// What Istio looks up as `credentialName`; the scheme is optional.
-    fn secret(&self, name: &str) -> Option<(&Object, &Credential)> {
-        let (object, credential) = self.secrets.get(secret_name(name))?;
-        Some((object, credential))
-    }
-
     fn rules(&mut self, tls: &ServerTls, at: &Place<'_>) -> Arc<ClientRules> {
-        let (authorities, revocations) = self.authorities(tls, at);
-        let texts = |list: &[String]| list.iter().map(|text| text.as_str().into()).collect();
+        let skip_verification = tls.insecure_skip_verify == Some(true);
+        let trust = self
+            .credentials
+            .trust(tls, &at.path)
+            .unwrap_or_else(|missing| {
+                if !skip_verification {
+                    let so = "no client certificate is accepted for this server";
+                    self.missing(at, &missing, so);
+                }
+                Trust::default()
+            });
+        let names = tls.subject_alt_names.iter();
         Arc::new(ClientRules {
-            authorities,
-            revocations,
-            names: texts(&tls.subject_alt_names),
+            authorities: trust.authorities,
+            revocations: trust.revocations,
+            names: names.map(|name| name.as_str().into()).collect(),
             keys: self.fingerprints(
                 &tls.verify_certificate_spki,
                 "verifyCertificateSpki",
@@ -241,64 +186,20 @@ impl Reader<'_> {
                 at,
                 from_hex,
             ),
-            skip_verification: tls.insecure_skip_verify == Some(true),
+            skip_verification,
         })
     }
 
-    /// The CA: `caCertCredentialName`, else the `-cacert` companion, else the credential itself.
-    fn authorities(
-        &mut self,
-        tls: &ServerTls,
-        at: &Place<'_>,
-    ) -> (Option<Arc<Authorities>>, Option<Arc<[u8]>>) {
-        let of_pair = tls
-            .credential_name
-            .as_deref()
-            .or(tls.credential_names.first().map(String::as_str))
-            .filter(|name| !name.is_empty());
-        let named = tls
-            .ca_cert_credential_name
-            .as_deref()
-            .filter(|name| !name.is_empty());
-        let places = match (named, of_pair) {
-            (Some(named), _) => vec![named.to_owned()],
-            (None, Some(name)) => vec![format!("{}-cacert", secret_name(name)), name.to_owned()],
-            (None, None) => Vec::new(),
+    fn missing(&mut self, at: &Place<'_>, missing: &Missing, so: &str) {
+        let (code, hint) = match missing.is_unknown {
+            true => (
+                Code::REFERENCED_RESOURCE_NOT_FOUND,
+                "add the Secret to the manifests, in the gateway's own namespace (gateway.namespace)",
+            ),
+            false => (Code::INVALID_VALUE, "mend what is named here"),
         };
-        let mut problem = format!(
-            "none of the Secrets {} in the namespace `{}` holds a CA (`cacert` or `ca.crt`)",
-            places
-                .iter()
-                .map(|name| format!("`{}`", secret_name(name)))
-                .collect::<Vec<_>>()
-                .join(", "),
-            self.options.namespace
-        );
-        for name in &places {
-            let Some((object, credential)) = self.secret(name) else {
-                continue;
-            };
-            match &credential.authorities {
-                Some(Ok(authorities)) => {
-                    return (Some(authorities.clone()), credential.revocations.clone());
-                }
-                Some(Err(error)) => {
-                    problem = format!("{} cannot be used: {error}", object.key);
-                    break;
-                }
-                None => {}
-            }
-        }
-        let message = format!("{problem}; no client certificate is accepted for this server");
-        let hint = "add a Secret with the CA that clients' certificates come from";
-        self.report(
-            Code::REFERENCED_RESOURCE_NOT_FOUND,
-            at,
-            &at.path,
-            message,
-            hint,
-        );
-        (None, None)
+        let message = format!("{}; {so}", missing.message);
+        self.report(code, at, &missing.path, message, hint);
     }
 
     fn fingerprints(
@@ -371,10 +272,6 @@ impl Reader<'_> {
 struct Place<'a> {
     object: &'a Object,
     path: FieldPath,
-}
-
-fn secret_name(written: &str) -> &str {
-    written.strip_prefix("kubernetes://").unwrap_or(written)
 }
 
 fn version(name: Option<&str>) -> Option<TlsVersion> {

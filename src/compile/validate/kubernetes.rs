@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use crate::base::tls_material::Credential;
-use crate::base::{Finding, Findings};
+use crate::base::{Finding, Findings, Kind};
 use crate::model::kube::{EndpointSlice, Endpoints, Service};
 use crate::model::{FieldPath, Object};
 
@@ -80,10 +80,18 @@ pub(super) fn check_secret(object: &Object, credential: &Credential, findings: &
         .iter()
         .filter_map(|pair| pair.as_ref().err());
     let authorities = credential.authorities.iter();
-    let problems = pair.chain(authorities.filter_map(|read| read.as_ref().err()));
+    let revocations = credential.revocations.iter();
+    let problems = pair
+        .chain(authorities.filter_map(|read| read.as_ref().err()))
+        .chain(revocations.filter_map(|read| read.as_ref().err()));
     for problem in problems {
-        let path = FieldPath::default().field("data");
-        let hint = "put a matching pair of certificate and key into the Secret";
+        let (path, hint) = match object.key.kind {
+            Kind::TlsFiles => (
+                FieldPath::default(),
+                "mend the file; it is read again at once",
+            ),
+            _ => (FieldPath::default().field("data"), "mend the Secret"),
+        };
         findings.push(fault(object, &path, problem.to_string(), hint));
     }
 }

@@ -14,7 +14,6 @@ use crate::base::tls_material::{KeyKind, KeyPair};
 use crate::plan::{ClientCertificates, ClientRules, TlsTerms, TlsVersion};
 
 use super::client::is_accepted;
-use super::revocation::{RevocationError, Revocations};
 
 /// Always offered, as by Istio.
 const PROTOCOLS: &[u8] = b"\x02h2\x08http/1.1";
@@ -39,8 +38,6 @@ pub(super) struct Acceptors {
 pub(super) enum AcceptorError {
     #[error("BoringSSL refuses it: {0}")]
     Library(#[from] ErrorStack),
-    #[error(transparent)]
-    Revocations(#[from] RevocationError),
 }
 
 impl Acceptors {
@@ -120,14 +117,9 @@ fn verify(
         context.add_client_ca(authority)?;
     }
     context.set_cert_store_builder(store);
-    let revocations = match &rules.revocations {
-        Some(lists) => Some(Revocations::read(lists)?),
-        None => None,
-    };
     let rules = rules.clone();
     context.set_verify_callback(mode, move |is_valid, verifying| {
-        rules.skip_verification
-            || (is_valid && is_accepted(&rules, revocations.as_ref(), verifying))
+        rules.skip_verification || (is_valid && is_accepted(&rules, verifying))
     });
     Ok(())
 }

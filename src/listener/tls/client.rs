@@ -10,10 +10,9 @@ use boring::ssl::SslRef;
 use boring::x509::{GeneralNameRef, X509Ref, X509StoreContextRef};
 use http::HeaderValue;
 
+use crate::base::clock;
 use crate::base::tls_material::certificate_hash;
 use crate::plan::{ClientRules, TlsTerms};
-
-use super::revocation::Revocations;
 
 /// What a TLS connection agreed on.
 #[derive(Debug)]
@@ -106,19 +105,15 @@ const RFC2253: i32 = 0x0111_0317;
 
 /// Whether the certificate that is being verified may pass, beyond its chain of trust. Called
 /// once for each certificate of the chain, the client's own last.
-pub(super) fn is_accepted(
-    rules: &ClientRules,
-    revocations: Option<&Revocations>,
-    verifying: &X509StoreContextRef,
-) -> bool {
+pub(super) fn is_accepted(rules: &ClientRules, verifying: &X509StoreContextRef) -> bool {
     let Some(certificate) = verifying.current_cert() else {
         return false;
     };
-    if let Some(revocations) = revocations
+    if let Some(revocations) = &rules.revocations
         && !is_root(certificate)
         && !certificate
             .to_der()
-            .is_ok_and(|der| revocations.allow(&der))
+            .is_ok_and(|der| revocations.allow(&der, clock::since_epoch()))
     {
         return false;
     }

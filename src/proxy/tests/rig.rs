@@ -107,6 +107,7 @@ impl Site {
         let listener = Listener {
             addr: key,
             declared_port: 80,
+            is_tls: false,
             origins: vec![origin()],
             hosts: index,
             virtual_hosts: self.hosts,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::base::tls_material::{Authorities, Credential, KeyPair, MaterialError};
+use crate::base::tls_material::{Authorities, Credential, KeyPair, MaterialError, Revocations};
 use crate::model::Node;
 use crate::model::kube::Secret;
 use crate::model::object::{FieldPath, Issue, IssueKind};
@@ -41,7 +41,9 @@ pub(super) fn read(secret: &Secret, node: &Node, issues: &mut Vec<Issue>) -> Cre
         authorities: values
             .first(AUTHORITIES)
             .map(|(name, bundle)| Authorities::from_pem(&bundle, name).map(Arc::new)),
-        revocations: values.first(REVOCATIONS).map(|(_, list)| Arc::from(&*list)),
+        revocations: values
+            .first(REVOCATIONS)
+            .map(|(name, list)| Revocations::read(&list, name).map(Arc::new)),
     }
 }
 

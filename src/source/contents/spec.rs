@@ -32,7 +32,7 @@ pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
             let document: kube::Secret = kube_document(node, issues);
             Spec::Secret(secret::read(&document, node, issues))
         }
-        Kind::Other(_) => Spec::Unsupported,
+        Kind::TlsFiles | Kind::Other(_) => Spec::Unsupported,
     }
 }
 
