@@ -11,7 +11,7 @@ use pingress::plan::{
     Balance, Cluster, ClusterEndpoints, ClusterId, Digest, EndpointTable, Plan, Protocol,
     Resolution,
 };
-use pingress::upstream::{Ask, DnsOptions, Serving, Upstreams};
+use pingress::upstream::{Ask, DnsOptions, Serving, Upstreams, Wants};
 
 const ENDPOINTS: [u32; 2] = [3, 5000];
 
@@ -60,7 +60,7 @@ fn peer(bencher: Bencher) {
             let Ok(pick) = cluster.pick(&Ask::default()) else {
                 return;
             };
-            bencher.bench_local(|| cluster.peer(black_box(pick.endpoint()), false));
+            bencher.bench_local(|| cluster.peer(black_box(pick.endpoint()), Wants::Http1));
         },
     );
 }
@@ -113,6 +113,8 @@ fn plan(balance: Balance) -> Plan {
         protocol: Protocol::Http1,
         balancing: balance.into(),
         pool: Default::default(),
+        outlier: None,
+        health_check: None,
         origin: None,
         policy_origin: None,
     };

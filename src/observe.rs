@@ -5,6 +5,7 @@
 
 mod access_log;
 mod counters;
+mod exposition;
 mod field;
 mod format;
 mod histogram;
@@ -15,6 +16,7 @@ pub mod record;
 mod requests;
 
 pub use access_log::AccessLogOptions;
+pub use exposition::Exposition;
 pub use format::{FormatError, LogEncoding, LogFormat};
 pub use observer::{Observe, ObserveError, ObserveOptions};
 pub use record::{EarlyRefusal, Record};

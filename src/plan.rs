@@ -10,7 +10,9 @@ pub mod digest;
 pub mod endpoints;
 #[cfg(test)]
 mod fixture;
+pub mod health_check;
 pub mod hosts;
+pub mod outlier;
 pub mod paths;
 pub mod pool;
 pub mod predicate;
@@ -25,6 +27,8 @@ pub use cluster::{Cluster, ClusterId, Protocol};
 pub use decide::{Decision, Request};
 pub use digest::Digest;
 pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};
+pub use health_check::{HealthCheck, HttpProbe, Probe, ProbeKind};
+pub use outlier::Outlier;
 pub use pool::Pool;
 pub use predicate::{Predicate, StringMatch, UriMatch};
 pub use route::{Action, Destination, Fence, Forward, Route, Target};

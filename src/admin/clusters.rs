@@ -1,11 +1,13 @@
 //! The clusters page: destinations with their endpoints as they are now.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::plan::{HealthCheck, Outlier};
 use crate::upstream::view::Source;
-use crate::upstream::{ClusterView, Upstreams};
+use crate::upstream::{ClusterView, HealthView, Upstreams};
 
 /// One cluster at this moment.
 #[derive(Debug, Serialize)]
@@ -18,6 +20,10 @@ pub(super) struct ClusterShown {
 /// Who takes a cluster's traffic.
 #[derive(Debug, Default, Serialize)]
 pub struct Members {
+    /// When endpoints are ejected; absent if never.
+    pub outliers: Option<String>,
+    /// How they are probed, and who asks for it.
+    pub probe: Option<String>,
     pub endpoints: Vec<Member>,
     /// Names it is resolved from.
     pub names: Vec<Name>,
@@ -32,6 +38,20 @@ pub struct Member {
     pub active: Option<usize>,
     /// The name of DNS or the object it comes from.
     pub source: Option<String>,
+    /// Absent when no gateway runs.
+    pub health: Option<Health>,
+}
+
+/// Whether an address is fit for traffic.
+#[derive(Debug, Serialize)]
+pub struct Health {
+    pub healthy: bool,
+    /// Why outlier detection has it out of traffic: Envoy's name of the count.
+    pub ejected_because: Option<&'static str>,
+    /// When it comes back (RFC 3339).
+    pub ejected_until: Option<String>,
+    /// Why its last probe failed, if that keeps it from traffic.
+    pub failing_because: Option<String>,
 }
 
 /// One name of DNS.
@@ -58,6 +78,7 @@ impl Members {
                         Source::Static => None,
                         Source::Dns(name) => Some(name.to_string()),
                     },
+                    health: Some(Health::of(&endpoint.health)),
                 })
                 .collect(),
             names: view
@@ -69,11 +90,28 @@ impl Members {
                     error: dns.last_error.as_ref().map(ToString::to_string),
                 })
                 .collect(),
+            ..Self::rules(view.outlier.as_ref(), view.health_check.as_ref())
         }
     }
 
-    /// Appends one line per endpoint and name.
+    /// Nobody yet, with what decides about their health.
+    pub(super) fn rules(outlier: Option<&Outlier>, check: Option<&HealthCheck>) -> Self {
+        Self {
+            outliers: outlier.map(ToString::to_string),
+            probe: check
+                .map(|check| format!("{} from {} at {}", check.probe, check.object, check.origin)),
+            ..Self::default()
+        }
+    }
+
+    /// Appends one line per rule, endpoint and name.
     pub(super) fn write(&self, text: &mut String, indent: &str) {
+        let rules = [("outliers", &self.outliers), ("probe", &self.probe)];
+        for (what, rule) in rules {
+            if let Some(rule) = rule {
+                let _ = writeln!(text, "{indent}{what}: {rule}");
+            }
+        }
         for member in &self.endpoints {
             // Writing to a string cannot fail.
             let _ = write!(text, "{indent}{}", member.address);
@@ -85,6 +123,9 @@ impl Members {
             }
             if let Some(source) = &member.source {
                 let _ = write!(text, " from {source}");
+            }
+            if let Some(health) = &member.health {
+                let _ = write!(text, " {health}");
             }
             text.push('\n');
         }
@@ -105,6 +146,42 @@ impl Members {
             let _ = writeln!(text, "{indent}no endpoint");
         }
     }
+}
+
+impl Health {
+    fn of(view: &HealthView) -> Self {
+        let ejection = view.ejection.as_ref();
+        Self {
+            healthy: view.is_healthy(),
+            ejected_because: ejection.map(|ejection| ejection.reason.code()),
+            ejected_until: ejection.map(|ejection| time(ejection.until)),
+            failing_because: view.failing.as_deref().cloned(),
+        }
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.healthy {
+            return f.write_str("healthy");
+        }
+        let mut separator = "";
+        if let (Some(reason), Some(until)) = (self.ejected_because, &self.ejected_until) {
+            write!(f, "ejected because of {reason} until {until}")?;
+            separator = ", ";
+        }
+        match &self.failing_because {
+            Some(reason) => write!(f, "{separator}failing its probe: {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// To the second.
+fn time(since_epoch: Duration) -> String {
+    let seconds = i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX);
+    let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+    time.to_string()
 }
 
 pub(super) fn shown(upstreams: &Upstreams) -> Vec<ClusterShown> {

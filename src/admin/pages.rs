@@ -56,7 +56,9 @@ pub(super) fn answer(page: Page, state: &State, request: &Parts) -> Answer {
     match (page, path) {
         (_, "/healthz/ready") | (Page::Admin, "/ready") => ready(state),
         (Page::Metrics | Page::Admin, "/stats/prometheus" | "/metrics") => {
-            Answer::metrics(state.observe.metrics())
+            let upstreams = state.upstreams.clone();
+            let of_clusters = std::iter::once_with(move || upstreams.metrics());
+            Answer::metrics(state.observe.metrics().chain(of_clusters.map(Into::into)))
         }
         (Page::Admin, _) => operator(state, request, path),
         _ => Answer::text(404, "there is no such page\n"),

@@ -29,6 +29,8 @@ pub struct Options {
     pub virtual_service_export_to: Vec<String>,
     pub destination_rule_export_to: Vec<String>,
     pub service_export_to: Vec<String>,
+    /// `meshConfig.h2UpgradePolicy` is UPGRADE: ports that say HTTP are asked in HTTP/2 (no).
+    pub h2_upgrade: bool,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             virtual_service_export_to: all(),
             destination_rule_export_to: all(),
             service_export_to: all(),
+            h2_upgrade: false,
         }
     }
 }

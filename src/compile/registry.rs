@@ -26,9 +26,7 @@ use foldhash::{HashMap, HashSet};
 
 use crate::base::{Findings, ObjectKey, Origin};
 use crate::model::FieldPath;
-use crate::plan::{
-    Cluster, ClusterEndpoints, ClusterId, EndpointTable, Fence, Protocol, Resolution,
-};
+use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Fence, Resolution};
 
 use super::Options;
 use super::version::Versions;
@@ -289,12 +287,11 @@ impl<'a> Registry<'a> {
             subset: subset_name.map(Arc::from),
             service_name: service.name.clone(),
             service_namespace: service.namespace().clone(),
-            protocol: match effective.upgrades() {
-                true => Protocol::H2c,
-                false => port.speech.protocol(),
-            },
+            protocol: effective.protocol(port.speech, self.options),
             balancing: effective.balancing(),
             pool: effective.pool(),
+            outlier: effective.outlier(),
+            health_check: None,
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin

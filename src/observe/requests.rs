@@ -349,7 +349,7 @@ impl Series {
 }
 
 /// Appends `,name="value"`, escaped as the text format asks.
-fn push_label(labels: &mut String, name: &str, value: &str) {
+pub(super) fn push_label(labels: &mut String, name: &str, value: &str) {
     let _ = write!(labels, ",{name}=\"");
     for c in value.chars() {
         match c {

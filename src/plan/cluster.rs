@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::Origin;
 
-use super::{Balancing, Pool};
+use super::{Balancing, HealthCheck, Outlier, Pool};
 
 /// Index of a cluster in its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,10 @@ pub struct Cluster {
     pub protocol: Protocol,
     pub balancing: Balancing,
     pub pool: Pool,
+    /// Passive ejection; `None` is off.
+    pub outlier: Option<Outlier>,
+    /// Active probing; `None` is off. The same for all subsets of a host.
+    pub health_check: Option<HealthCheck>,
     /// The Service or ServiceEntry.
     pub origin: Option<Origin>,
     /// The DestinationRule whose traffic policy holds.
@@ -37,4 +41,6 @@ pub enum Protocol {
     Http1,
     /// Prior-knowledge HTTP/2 without TLS.
     H2c,
+    /// HTTP/2 for requests that came over HTTP/2, HTTP/1.1 for others (`useClientProtocol`).
+    Client,
 }

@@ -11,12 +11,12 @@ use std::hash::{Hash, Hasher};
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 
-use super::Cluster;
 use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
 use super::tls::{TlsServer, TlsService, TlsSocket};
+use super::{Cluster, HealthCheck};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 /// A 128-bit fingerprint of meaning. Origins (files, lines) do not count.
@@ -354,11 +354,23 @@ fn cluster(item: &Cluster, to: &mut Lanes) {
         protocol,
         balancing,
         pool,
+        outlier,
+        health_check,
         origin: _,
         policy_origin: _,
     } = item;
     (name, host, port, subset, service_name, service_namespace).hash(to);
-    (protocol, balancing, pool).hash(to);
+    (protocol, balancing, pool, outlier).hash(to);
+    maybe(health_check.as_ref(), to, health_checked);
+}
+
+fn health_checked(item: &HealthCheck, to: &mut Lanes) {
+    let HealthCheck {
+        probe,
+        object,
+        origin: _,
+    } = item;
+    (probe, object).hash(to);
 }
 
 fn resolution(item: &Resolution, to: &mut Lanes) {

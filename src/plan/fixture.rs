@@ -138,6 +138,8 @@ pub fn cluster(name: &str) -> Arc<Cluster> {
         protocol: Protocol::Http1,
         balancing: Balance::LeastRequest.into(),
         pool: Pool::default(),
+        outlier: None,
+        health_check: None,
         origin: Some(origin(40)),
         policy_origin: None,
     })

@@ -10,9 +10,9 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
-mod tls;
+use super::{Balance, Cluster, HealthCheck, Protocol};
 
-use super::{Balance, Cluster, Protocol};
+mod tls;
 
 impl Plan {
     /// The whole plan. Digests and indexes are left out: they follow from the rest.
@@ -251,6 +251,7 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
     let protocol = match cluster.protocol {
         Protocol::Http1 => "http/1.1",
         Protocol::H2c => "h2c",
+        Protocol::Client => "the client's protocol",
     };
     let balance = match cluster.balancing.policy {
         Balance::LeastRequest => "least request",
@@ -268,7 +269,19 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
     };
     place("at", cluster.origin.as_ref())?;
     place("policy", cluster.policy_origin.as_ref())?;
-    writeln!(out)
+    writeln!(out)?;
+    if let Some(outlier) = &cluster.outlier {
+        writeln!(out, "    outliers: {outlier}")?;
+    }
+    if let Some(HealthCheck {
+        probe,
+        object,
+        origin,
+    }) = &cluster.health_check
+    {
+        writeln!(out, "    probe: {probe} from {object} at {origin}")?;
+    }
+    Ok(())
 }
 
 fn http_text(out: &mut String, http: &HttpOptions) -> fmt::Result {

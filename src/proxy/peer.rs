@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::Version;
 use pingora::Result;
 use pingora::protocols::Digest;
 use pingora::proxy::Session;
@@ -10,6 +11,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::context::Context;
 use super::{timed, tunnel};
 use crate::base::{CauseKind, clock};
+use crate::upstream::Wants;
 
 /// How much later than ours Pingora's read timeout fires.
 const LENIENCE: Duration = Duration::from_millis(250);
@@ -42,10 +44,11 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
     if session.is_body_done() {
         ctx.request_complete();
     }
+    let wants = wants(session, ctx);
     let peer = ctx
         .cluster_state()
         .zip(ctx.pick.as_ref())
-        .map(|(cluster, pick)| cluster.peer(pick.endpoint(), ctx.upgrade));
+        .map(|(cluster, pick)| cluster.peer(pick.endpoint(), wants));
     let Some(mut peer) = peer else {
         return Err(ctx.fail(
             CauseKind::NoHealthyUpstream,
@@ -70,6 +73,15 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
     let own = peer.options.total_connection_timeout;
     peer.options.total_connection_timeout = Some(own.map_or(left, |own| own.min(left)));
     Ok(peer)
+}
+
+/// How the client asks.
+fn wants(session: &Session, ctx: &Context) -> Wants {
+    match session.req_header().version {
+        _ if ctx.upgrade => Wants::Upgrade,
+        Version::HTTP_2 => Wants::Http2,
+        _ => Wants::Http1,
+    }
 }
 
 /// Notes the connection that carries the attempt.

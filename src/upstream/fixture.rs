@@ -22,6 +22,8 @@ pub fn cluster(name: &str) -> Cluster {
         protocol: Protocol::Http1,
         balancing: Balance::RoundRobin.into(),
         pool: Pool::default(),
+        outlier: None,
+        health_check: None,
         origin: None,
         policy_origin: None,
     }

@@ -11,11 +11,8 @@ use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 
+use crate::plan::pool::Keepalive;
 use crate::plan::{Cluster, Protocol};
-
-/// Istio's default (`connectionPool.http.idleTimeout`). Pingora watches idle connections, so
-/// that one the origin closes earlier is not used again.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Finds origins that vanished without a word, within two minutes.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -26,78 +23,115 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive {
     user_timeout: Duration::ZERO,
 };
 
+/// Linux's own, for what `tcpKeepalive` leaves unset.
+const SYSTEM_KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(7200),
+    interval: Duration::from_secs(75),
+    count: 9,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::ZERO,
+};
+
 /// Requests on one HTTP/2 connection; what RFC 9113 recommends a server to allow at least.
-const STREAMS: usize = 100;
+const STREAMS: u32 = 100;
 
 /// Pingora's default of 8 MiB per stream would let 100 slow clients hold 800 MiB of an
 /// origin's answers. These are the edge values, with a stream that fills a fast local link.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// How a client asks, as far as it decides what its request's origin is asked in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wants {
+    /// Over HTTP/1.1.
+    Http1,
+    /// Over HTTP/2.
+    Http2,
+    /// For a WebSocket, which only HTTP/1.1 can give.
+    Upgrade,
+}
+
 /// The peers of a cluster, but for the address.
 #[derive(Debug)]
 pub struct PeerTemplate {
-    /// As the cluster's protocol says.
-    usual: HttpPeer,
-    /// HTTP/1.1, for upgrades; set where `usual` speaks something else.
-    upgrade: Option<HttpPeer>,
+    protocol: Protocol,
+    http1: HttpPeer,
+    h2c: HttpPeer,
 }
 
 impl PeerTemplate {
     pub fn new(cluster: &Cluster) -> Self {
-        match cluster.protocol {
-            Protocol::Http1 => Self {
-                usual: http1(cluster),
-                upgrade: None,
-            },
-            Protocol::H2c => Self {
-                usual: h2c(cluster),
-                upgrade: Some(http1(cluster)),
-            },
+        Self {
+            protocol: cluster.protocol,
+            http1: http1(cluster),
+            h2c: h2c(cluster),
         }
     }
 
-    /// The peer at `addr`; for an `upgrade` one that speaks HTTP/1.1.
-    pub fn peer(&self, addr: SocketAddr, upgrade: bool) -> HttpPeer {
-        let template = self
-            .upgrade
-            .as_ref()
-            .filter(|_| upgrade)
-            .unwrap_or(&self.usual);
-        let mut peer = template.clone();
+    /// The peer at `addr`.
+    pub fn peer(&self, addr: SocketAddr, wants: Wants) -> HttpPeer {
+        let mut peer = match self.speaks_http2(wants) {
+            true => self.h2c.clone(),
+            false => self.http1.clone(),
+        };
         peer._address = PeerAddr::Inet(addr);
         peer
+    }
+
+    /// Whether such a request goes out over HTTP/2.
+    pub fn speaks_http2(&self, wants: Wants) -> bool {
+        match (self.protocol, wants) {
+            (_, Wants::Upgrade) | (Protocol::Http1, _) | (Protocol::Client, Wants::Http1) => false,
+            (Protocol::H2c, _) | (Protocol::Client, Wants::Http2) => true,
+        }
     }
 }
 
 fn http1(cluster: &Cluster) -> HttpPeer {
+    let pool = &cluster.pool;
     // Replaced by `peer`; an address is never resolved.
     let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
     let mut peer = HttpPeer::new(nowhere, false, String::new());
-    peer.group_key = group_key(cluster);
-    peer.options.connection_timeout = Some(cluster.pool.connect_timeout);
-    peer.options.total_connection_timeout = Some(cluster.pool.connect_timeout);
-    peer.options.idle_timeout = Some(IDLE_TIMEOUT);
-    peer.options.tcp_keepalive = Some(KEEPALIVE);
+    peer.group_key = group_key(cluster, 1);
+    peer.options.connection_timeout = Some(pool.connect_timeout);
+    peer.options.total_connection_timeout = Some(pool.connect_timeout);
+    // Pingora watches idle connections, so that one the origin closes earlier is not used again.
+    peer.options.idle_timeout = pool.idle_timeout;
+    peer.options.tcp_keepalive = Some(pool.keepalive.as_ref().map_or(KEEPALIVE, keepalive));
     peer.options.set_http_version(1, 1);
     peer
 }
 
 fn h2c(cluster: &Cluster) -> HttpPeer {
     let mut peer = http1(cluster);
+    peer.group_key = group_key(cluster, 2);
     peer.options.set_http_version(2, 2);
-    peer.options.max_h2_streams = STREAMS;
+    let streams = cluster.pool.max_streams.map_or(STREAMS, u32::from);
+    peer.options.max_h2_streams = usize::try_from(streams).unwrap_or(usize::MAX);
+    peer.options.h2_ping_interval = cluster.pool.ping_interval;
     peer.options.h2_stream_window_size = Some(STREAM_WINDOW);
     peer.options.h2_connection_window_size = Some(CONNECTION_WINDOW);
     peer
 }
 
+fn keepalive(asked: &Keepalive) -> TcpKeepalive {
+    let count = asked.probes.and_then(|probes| usize::try_from(probes).ok());
+    TcpKeepalive {
+        idle: asked.time.unwrap_or(SYSTEM_KEEPALIVE.idle),
+        interval: asked.interval.unwrap_or(SYSTEM_KEEPALIVE.interval),
+        count: count.unwrap_or(SYSTEM_KEEPALIVE.count),
+        ..SYSTEM_KEEPALIVE
+    }
+}
+
 /// Connections are shared inside a cluster only, as in Envoy: two subsets of one host may come
-/// to differ in anything a connection depends on.
-fn group_key(cluster: &Cluster) -> u64 {
+/// to differ in anything a connection depends on. One that was made under other settings is
+/// not used again.
+fn group_key(cluster: &Cluster, version: u8) -> u64 {
     let mut hasher = DefaultHasher::new();
     cluster.name.hash(&mut hasher);
-    cluster.protocol.hash(&mut hasher);
+    cluster.pool.hash(&mut hasher);
+    version.hash(&mut hasher);
     hasher.finish()
 }
 
@@ -117,12 +151,12 @@ mod tests {
     #[test]
     fn connections_are_shared_inside_a_cluster_and_address_only() {
         let one = PeerTemplate::new(&cluster("one"));
-        let hash = one.peer(addr(1), false).reuse_hash();
-        assert_eq!(one.peer(addr(1), false).reuse_hash(), hash);
-        assert_ne!(one.peer(addr(2), false).reuse_hash(), hash);
+        let hash = one.peer(addr(1), Wants::Http1).reuse_hash();
+        assert_eq!(one.peer(addr(1), Wants::Http1).reuse_hash(), hash);
+        assert_ne!(one.peer(addr(2), Wants::Http1).reuse_hash(), hash);
         assert_ne!(
             PeerTemplate::new(&cluster("two"))
-                .peer(addr(1), false)
+                .peer(addr(1), Wants::Http1)
                 .reuse_hash(),
             hash
         );
@@ -134,10 +168,10 @@ mod tests {
             protocol: Protocol::H2c,
             ..cluster("one")
         });
-        let peer = template.peer(addr(1), false);
+        let peer = template.peer(addr(1), Wants::Http1);
         assert_eq!(peer.options.alpn, ALPN::H2);
         assert!(peer.options.max_h2_streams > 1);
-        let upgrade = template.peer(addr(1), true);
+        let upgrade = template.peer(addr(1), Wants::Upgrade);
         assert_eq!(upgrade.options.alpn, ALPN::H1);
         assert_ne!(upgrade.reuse_hash(), peer.reuse_hash());
         assert_eq!(upgrade._address, PeerAddr::Inet(addr(1)));
@@ -147,11 +181,58 @@ mod tests {
     fn the_cluster_says_how_long_a_connection_may_take() {
         let connect_timeout = Duration::from_millis(250);
         let peer = PeerTemplate::new(&Cluster {
-            pool: Pool { connect_timeout },
+            pool: Pool {
+                connect_timeout,
+                ..Pool::default()
+            },
             ..cluster("one")
         })
-        .peer(addr(1), false);
+        .peer(addr(1), Wants::Http1);
         assert_eq!(peer.options.connection_timeout, Some(connect_timeout));
         assert_eq!(peer.options.total_connection_timeout, Some(connect_timeout));
+    }
+
+    #[test]
+    fn useclientprotocol_asks_the_origin_as_the_client_asks() {
+        let template = PeerTemplate::new(&Cluster {
+            protocol: Protocol::Client,
+            ..cluster("one")
+        });
+        for (wants, alpn) in [
+            (Wants::Http1, ALPN::H1),
+            (Wants::Http2, ALPN::H2),
+            (Wants::Upgrade, ALPN::H1),
+        ] {
+            assert_eq!(
+                template.peer(addr(1), wants).options.alpn,
+                alpn,
+                "{wants:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_connection_lives_by_is_the_clusters() {
+        let secs = Duration::from_secs;
+        let mut asked = cluster("one");
+        asked.protocol = Protocol::H2c;
+        asked.pool.idle_timeout = Some(secs(7));
+        asked.pool.ping_interval = Some(secs(8));
+        asked.pool.max_streams = std::num::NonZeroU32::new(9);
+        asked.pool.keepalive = Some(Keepalive {
+            probes: Some(2),
+            time: Some(secs(3)),
+            interval: None,
+        });
+        let peer = PeerTemplate::new(&asked).peer(addr(1), Wants::Http1);
+        let options = &peer.options;
+        assert_eq!(options.idle_timeout, Some(secs(7)));
+        assert_eq!(options.h2_ping_interval, Some(secs(8)));
+        assert_eq!(options.max_h2_streams, 9);
+        let keepalive = options.tcp_keepalive.as_ref().unwrap();
+        assert_eq!(
+            (keepalive.count, keepalive.idle, keepalive.interval),
+            (2, secs(3), secs(75))
+        );
     }
 }

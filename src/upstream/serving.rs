@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Plan, Resolution};
 
 use super::ClusterState;
 use super::dns::{DnsOptions, Names};
 use super::membership::{Membership, literal};
+use super::outlier::Ejected;
+use super::sweep::sweep;
 
 /// A plan with the live state of each of its clusters. A request pins one and keeps it.
 #[derive(Debug, Default)]
@@ -32,7 +35,7 @@ pub struct Upstreams {
 
 /// Touched by the slow flow alone: a request never waits for this lock.
 #[derive(Debug)]
-struct Live {
+pub(super) struct Live {
     /// Every cluster that the last plan names or that a request still holds.
     states: HashMap<Arc<str>, Weak<ClusterState>>,
     /// Those of the last plan.
@@ -40,6 +43,8 @@ struct Live {
     /// The last table, kept because it may run ahead of the plan.
     table: HashMap<Arc<str>, Arc<ClusterEndpoints>>,
     names: Names,
+    /// Given to each new cluster.
+    events: UnboundedSender<Ejected>,
 }
 
 impl Serving {
@@ -49,9 +54,11 @@ impl Serving {
 }
 
 impl Upstreams {
-    /// Names are asked on `runtime`.
+    /// Names are asked, and the ejected given back to traffic, on `runtime`.
     pub fn new(dns: DnsOptions, runtime: Handle) -> Arc<Self> {
+        let (events, ejected) = unbounded_channel();
         let live = Arc::new_cyclic(|this: &Weak<Mutex<Live>>| {
+            runtime.spawn(sweep(this.clone(), ejected));
             let this = this.clone();
             let names = Names::new(dns, runtime, move |name| {
                 if let Some(live) = this.upgrade() {
@@ -63,6 +70,7 @@ impl Upstreams {
                 current: Vec::new(),
                 table: HashMap::new(),
                 names,
+                events,
             })
         });
         Arc::new(Self { live })
@@ -123,12 +131,17 @@ impl Upstreams {
 }
 
 impl Live {
+    /// A cluster that a plan or a request holds.
+    pub(super) fn cluster(&self, name: &str) -> Option<Arc<ClusterState>> {
+        self.states.get(name).and_then(Weak::upgrade)
+    }
+
     fn state(&mut self, definition: &Arc<Cluster>) -> Arc<ClusterState> {
-        if let Some(state) = self.states.get(&definition.name).and_then(Weak::upgrade) {
+        if let Some(state) = self.cluster(&definition.name) {
             state.define(definition);
             return state;
         }
-        let state = Arc::new(ClusterState::new(definition.clone()));
+        let state = Arc::new(ClusterState::new(definition.clone(), self.events.clone()));
         self.states
             .insert(definition.name.clone(), Arc::downgrade(&state));
         self.refresh(&definition.name);
@@ -174,7 +187,7 @@ impl Live {
 
     /// Publishes to a cluster, if it lives, who belongs to it now.
     fn refresh(&self, cluster: &str) {
-        let state = self.states.get(cluster).and_then(Weak::upgrade);
+        let state = self.cluster(cluster);
         if let (Some(state), Some(endpoints)) = (state, self.table.get(cluster)) {
             state.publish(Membership::new(endpoints, |name| self.names.get(name)));
         }
@@ -194,7 +207,7 @@ fn names(endpoints: &ClusterEndpoints) -> HashSet<Arc<str>> {
 }
 
 /// A panic under the lock leaves every map whole: each step replaces one entry.
-fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
+pub(super) fn lock(live: &Mutex<Live>) -> MutexGuard<'_, Live> {
     live.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -13,12 +13,13 @@ use crate::plan::Balance;
 use super::choice::Choice;
 use super::dns::Name;
 use super::membership::{Membership, Source};
+use super::outlier::Detector;
 use super::{EndpointHealth, EndpointState};
 
 /// The members of a cluster, ready to be picked.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// Those that take traffic first, by address; then those of weight 0. Nothing but pointers,
+    /// Those that take traffic first, by address; then the unhealthy and those of weight 0. Nothing but pointers,
     /// so that a pick among thousands finds them in the cache.
     endpoints: Arc<[Arc<EndpointState>]>,
     /// The part of each of them.
@@ -31,7 +32,7 @@ pub(super) struct Snapshot {
 }
 
 /// What an address is to this cluster.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Role {
     pub(super) weight: u32,
     pub(super) source: Source,
@@ -50,7 +51,12 @@ impl Snapshot {
     }
 
     /// What `membership` says, with the endpoint states of `self` for addresses that stay.
-    pub(super) fn succeeded_by(&self, membership: Membership, balance: Balance) -> Self {
+    pub(super) fn succeeded_by(
+        &self,
+        membership: Membership,
+        balance: Balance,
+        detector: &Arc<Detector>,
+    ) -> Self {
         let known: HashMap<SocketAddr, &Arc<EndpointState>> = self
             .endpoints
             .iter()
@@ -62,12 +68,35 @@ impl Snapshot {
                 None => Arc::new(EndpointState {
                     addr,
                     active: AtomicUsize::new(0),
-                    health: EndpointHealth::default(),
+                    health: EndpointHealth::new(addr, detector),
                 }),
             };
             (endpoint, Role { weight, source })
         });
-        let (mut members, idle): (Vec<_>, Vec<_>) = members.partition(|(_, role)| role.weight > 0);
+        Self::of(members, membership.names.clone(), balance)
+    }
+
+    /// The same members as their health and the balance are now.
+    pub(super) fn rebuilt(&self, balance: Balance) -> Self {
+        let mut members: Vec<_> = self
+            .endpoints
+            .iter()
+            .cloned()
+            .zip(self.roles.iter().cloned())
+            .collect();
+        members.sort_by_key(|(endpoint, _)| endpoint.addr);
+        Self::of(members, self.names.clone(), balance)
+    }
+
+    fn of(
+        members: impl IntoIterator<Item = (Arc<EndpointState>, Role)>,
+        names: Vec<Arc<Name>>,
+        balance: Balance,
+    ) -> Self {
+        let takes = |(endpoint, role): &(Arc<EndpointState>, Role)| {
+            role.weight > 0 && endpoint.health.is_usable()
+        };
+        let (mut members, idle): (Vec<_>, Vec<_>) = members.into_iter().partition(takes);
         let weights: Vec<u32> = members.iter().map(|(_, role)| role.weight).collect();
         members.extend(idle);
         let (endpoints, roles): (Vec<_>, Vec<_>) = members.into_iter().unzip();
@@ -76,20 +105,7 @@ impl Snapshot {
             roles: roles.into(),
             taking: weights.len(),
             choice: Choice::new(balance, &weights),
-            names: membership.names,
-        }
-    }
-
-    /// The same members under another balance.
-    pub(super) fn rebalanced(&self, balance: Balance) -> Self {
-        let taking = self.roles.iter().take(self.taking);
-        let weights: Vec<u32> = taking.map(|role| role.weight).collect();
-        Self {
-            endpoints: self.endpoints.clone(),
-            roles: self.roles.clone(),
-            taking: self.taking,
-            choice: Choice::new(balance, &weights),
-            names: self.names.clone(),
+            names,
         }
     }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::plan::Cluster;
+use crate::plan::{Cluster, HealthCheck, Outlier};
 
+use super::health::HealthView;
 pub use super::membership::Source;
 use super::snapshot::Snapshot;
 
@@ -16,7 +17,9 @@ use super::snapshot::Snapshot;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
     pub name: Arc<str>,
-    /// Those that take traffic first, by address; then those of weight 0.
+    pub outlier: Option<Outlier>,
+    pub health_check: Option<HealthCheck>,
+    /// Those that take traffic first, by address; then the unhealthy and those of weight 0.
     pub endpoints: Vec<EndpointView>,
     /// The names it is resolved from.
     pub dns: Vec<DnsView>,
@@ -30,6 +33,7 @@ pub struct EndpointView {
     /// Requests in flight.
     pub active: usize,
     pub source: Source,
+    pub health: HealthView,
 }
 
 /// A followed name at one moment.
@@ -53,6 +57,7 @@ impl ClusterView {
                 weight: role.weight,
                 active: endpoint.active.load(Ordering::Relaxed),
                 source: role.source.clone(),
+                health: endpoint.health.view(),
             })
             .collect();
         let dns = snapshot
@@ -70,6 +75,8 @@ impl ClusterView {
             .collect();
         Self {
             name: definition.name.clone(),
+            outlier: definition.outlier.clone(),
+            health_check: definition.health_check.clone(),
             endpoints,
             dns,
         }

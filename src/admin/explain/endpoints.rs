@@ -22,8 +22,9 @@ impl EndpointSource for Serving {
 /// As they are written; names are not asked.
 impl EndpointSource for EndpointTable {
     fn members(&self, _id: ClusterId, cluster: &Cluster) -> Members {
+        let rules = Members::rules(cluster.outlier.as_ref(), cluster.health_check.as_ref());
         let Some(entry) = self.clusters.get(&cluster.name) else {
-            return Members::default();
+            return rules;
         };
         match &entry.resolution {
             Resolution::Static(endpoints) => Members {
@@ -34,12 +35,12 @@ impl EndpointSource for EndpointTable {
                         weight: endpoint.weight,
                         active: None,
                         source: endpoint.origin.as_ref().map(ToString::to_string),
+                        health: None,
                     })
                     .collect(),
-                names: Vec::new(),
+                ..rules
             },
             Resolution::Dns { names, .. } => Members {
-                endpoints: Vec::new(),
                 names: names
                     .iter()
                     .map(|entry| Name {
@@ -48,6 +49,7 @@ impl EndpointSource for EndpointTable {
                         error: None,
                     })
                     .collect(),
+                ..rules
             },
         }
     }

@@ -79,6 +79,8 @@ fn cluster(subset: Option<&str>) -> Arc<Cluster> {
         protocol: Protocol::Http1,
         balancing: Balance::LeastRequest.into(),
         pool: Pool::default(),
+        outlier: None,
+        health_check: None,
         origin: Some(origin(90)),
         policy_origin: subset.map(|_| origin(95)),
     })
@@ -333,7 +335,7 @@ fn the_json_form_has_stable_keys() {
                 "host": "shop.example.com", "target": "/cart",
                 "request_headers": {"set": [], "removed": []},
                 "response_headers": {"set": [], "removed": []},
-                "endpoints": [], "names": [],
+                "outliers": null, "probe": null, "endpoints": [], "names": [],
                 "problem": {
                     "status": 503, "flags": "UH", "cause": "no_healthy_upstream",
                     "reason": "the cluster has no usable endpoint",

@@ -161,7 +161,7 @@ fn the_admin_pages_show_what_is_served() {
         ("/routes", "uri.prefix \"/cart\""),
         (
             "/clusters",
-            "outbound|80||cart.default.svc.cluster.local\n  10.0.0.1:8080 active 0\n",
+            "outbound|80||cart.default.svc.cluster.local\n  10.0.0.1:8080 active 0 healthy\n",
         ),
         ("/endpoints", "10.0.0.1:8080"),
         ("/explain?url=http://shop.example.com/tea", "answers 418"),

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use crate::base::{Code, Finding, Findings, Origin};
 use crate::compile::Options;
 use crate::model::istio::destination_rule::{
-    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, TrafficPolicy,
+    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, RetryBudget, TrafficPolicy,
 };
 use crate::model::{FieldPath, Object};
-use crate::plan::{Balancing, Fence, Pool};
+use crate::plan::{Balancing, Fence, Outlier, Pool, Protocol};
+
+use super::port::Speech;
 
 mod balancing;
+mod outlier;
 mod pool;
 
 /// A traffic policy as written, and where.
@@ -31,6 +34,8 @@ pub(super) struct Layer<'a> {
 pub(super) struct Effective<'a> {
     load_balancer: Option<&'a LoadBalancer>,
     connection_pool: Option<&'a ConnectionPool>,
+    outlier_detection: Option<&'a OutlierDetection>,
+    retry_budget: Option<&'a RetryBudget>,
     tls: Option<(&'a ClientTls, &'a Object, FieldPath)>,
     /// Where the policy that was laid on last is written.
     pub origin: Option<Origin>,
@@ -62,14 +67,20 @@ impl<'a> Effective<'a> {
     }
 
     pub(super) fn pool(&self) -> Pool {
-        self.connection_pool.map(pool::read).unwrap_or_default()
+        Pool {
+            retry_budget: self.retry_budget.map(pool::budget),
+            ..self.connection_pool.map(pool::read).unwrap_or_default()
+        }
     }
 
-    /// Whether HTTP/2 is spoken whatever the port says.
-    pub(super) fn upgrades(&self) -> bool {
-        self.connection_pool
-            .and_then(|pool| pool.http.as_ref()?.h2_upgrade_policy.as_deref())
-            .is_some_and(|policy| policy == "UPGRADE")
+    pub(super) fn outlier(&self) -> Option<Outlier> {
+        self.outlier_detection.map(outlier::read)
+    }
+
+    /// What is spoken to endpoints of a port that speaks `speech`.
+    pub(super) fn protocol(&self, speech: Speech, options: &Options) -> Protocol {
+        let mesh = options.h2_upgrade && speech == Speech::Http1;
+        pool::protocol(self.connection_pool, speech.protocol(), mesh)
     }
 
     /// The fence that stands for TLS to the origin, unless it was accepted to go without.
@@ -99,6 +110,9 @@ impl<'a> Effective<'a> {
         self.origin = Some(object.origin_of(path));
         self.load_balancer = policy.load_balancer.as_ref().or(self.load_balancer);
         self.connection_pool = policy.connection_pool.as_ref().or(self.connection_pool);
+        self.outlier_detection = policy.outlier_detection.as_ref().or(self.outlier_detection);
+        // Not one of the blocks that port-level settings replace.
+        self.retry_budget = policy.retry_budget.as_ref().or(self.retry_budget);
         if let Some(tls) = &policy.tls {
             self.tls = Some((tls, object, path.field("tls")));
         }
@@ -111,6 +125,7 @@ impl<'a> Effective<'a> {
             let path = path.field("portLevelSettings").index(index);
             self.load_balancer = settings.load_balancer.as_ref();
             self.connection_pool = settings.connection_pool.as_ref();
+            self.outlier_detection = settings.outlier_detection.as_ref();
             self.tls = settings
                 .tls
                 .as_ref()
@@ -168,16 +183,27 @@ impl<'a> Layer<'a> {
             );
         }
         if let Some(pool) = blocks.connection_pool {
-            let path = path.field("connectionPool");
-            if let Some(tcp) = &pool.tcp {
-                self.unsupported(&path.field("tcp"), &pool::unsupported_tcp(tcp), findings);
-            }
-            if let Some(http) = &pool.http {
-                self.unsupported(&path.field("http"), &pool::unsupported_http(http), findings);
+            let fields = pool::unsupported(&pool::read(pool));
+            self.unsupported(&path.field("connectionPool"), &fields, findings);
+            let fields = pool.http.as_deref().and_then(pool::unsupported_keep_alive);
+            if let Some(fields) = fields {
+                let path = path.field("connectionPool").field("http");
+                self.unsupported(&path.field("http2KeepAlive"), &fields, findings);
             }
         }
-        let detects = blocks.outlier_detection.is_some();
-        self.unsupported(path, &[("outlierDetection", detects)], findings);
+        if let Some(detection) = blocks.outlier_detection {
+            let path = path.field("outlierDetection");
+            for (name, why) in outlier::inert(detection) {
+                let path = path.field(name);
+                let message = format!("`{name}` has no effect: {why}");
+                findings.push(
+                    Finding::new(Code::INERT_FIELD, message)
+                        .at(&self.object.origin_of(&path))
+                        .of(&self.object.key)
+                        .path(path.to_string()),
+                );
+            }
+        }
         if let Some(mode) = blocks.tls.and_then(protecting_mode) {
             findings.push(self.unenforced(&path.field("tls"), mode, host, options));
         }
@@ -185,7 +211,9 @@ impl<'a> Layer<'a> {
 
     fn unsupported(&self, path: &FieldPath, fields: &[(&str, bool)], findings: &mut Findings) {
         for (name, _) in fields.iter().filter(|(_, is_set)| *is_set) {
-            let path = path.field(name);
+            let path = name
+                .split('.')
+                .fold(path.clone(), |path, part| path.field(part));
             let message = format!("`{name}` is not supported yet; traffic is served without it");
             findings.push(
                 Finding::new(Code::UNSUPPORTED, message)

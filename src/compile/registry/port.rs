@@ -40,7 +40,10 @@ impl TargetPort {
 /// What a port speaks, as far as the gateway cares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Speech {
+    /// It says HTTP.
     Http1,
+    /// It says nothing, or another protocol; routed to, it is asked in HTTP/1.1.
+    Unsaid,
     Http2,
     /// Not a stream of bytes: there is no cluster for it.
     Datagram,
@@ -58,6 +61,7 @@ impl Speech {
         }
         match app_protocol {
             Some("kubernetes.io/h2c") => Self::Http2,
+            Some("kubernetes.io/ws") => Self::Http1,
             Some(protocol) => Self::of_protocol(protocol),
             None => Self::of_port_name(name),
         }
@@ -70,8 +74,10 @@ impl Speech {
             Self::Http2
         } else if is("udp") {
             Self::Datagram
-        } else {
+        } else if is("http") {
             Self::Http1
+        } else {
+            Self::Unsaid
         }
     }
 
@@ -90,7 +96,7 @@ impl Speech {
     pub(super) fn protocol(self) -> Protocol {
         match self {
             Self::Http2 => Protocol::H2c,
-            Self::Http1 | Self::Datagram => Protocol::Http1,
+            Self::Http1 | Self::Unsaid | Self::Datagram => Protocol::Http1,
         }
     }
 }
@@ -102,22 +108,22 @@ mod tests {
     #[test]
     fn gotcha_37_a_port_speaks_what_its_app_protocol_or_name_says_and_http_1_otherwise() {
         for (app, name, expected) in [
-            (None, "", Speech::Http1),
+            (None, "", Speech::Unsaid),
             (None, "http", Speech::Http1),
             (None, "http-web", Speech::Http1),
             (None, "http2", Speech::Http2),
             (None, "http2-api", Speech::Http2),
-            (None, "http2api", Speech::Http1),
+            (None, "http2api", Speech::Unsaid),
             (None, "grpc", Speech::Http2),
             (None, "GRPC-web", Speech::Http2),
             (None, "grpc-web-x", Speech::Http2),
             (None, "grpc-webs", Speech::Http2),
-            (None, "https", Speech::Http1),
-            (None, "tcp-http2", Speech::Http1),
-            (None, "metrics", Speech::Http1),
+            (None, "https", Speech::Unsaid),
+            (None, "tcp-http2", Speech::Unsaid),
+            (None, "metrics", Speech::Unsaid),
             (Some("kubernetes.io/h2c"), "http", Speech::Http2),
             (Some("kubernetes.io/ws"), "http2", Speech::Http1),
-            (Some("kubernetes.io/wss"), "http2", Speech::Http1),
+            (Some("kubernetes.io/wss"), "http2", Speech::Unsaid),
             (Some("grpc"), "web", Speech::Http2),
             (Some("http"), "grpc", Speech::Http1),
         ] {

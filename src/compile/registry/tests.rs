@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod entries;
+mod outliers;
 mod policies;
 mod rules;
 mod services;

@@ -86,6 +86,13 @@ impl Check<'_> {
             let message = "tunnel and proxyProtocol exclude each other";
             self.fault(&path.field("proxyProtocol"), message, "keep one of them");
         }
+        let budget = policy.retry_budget.as_ref();
+        if let Some(percent) = budget.and_then(|budget| budget.percent)
+            && !(0.0..=100.0).contains(&percent)
+        {
+            let path = path.field("retryBudget").field("percent");
+            self.fault(&path, "it is not a percentage", "0 to 100");
+        }
         self.balancer(path, policy.load_balancer.as_ref());
         self.pool(path, policy.connection_pool.as_ref());
         self.outliers(path, policy.outlier_detection.as_ref());
@@ -265,6 +272,15 @@ impl Check<'_> {
                 http.idle_timeout.as_deref(),
                 false,
             );
+            if let Some(keep_alive) = &http.http2_keep_alive {
+                let path = path.field("http2KeepAlive");
+                self.duration(
+                    &path.field("interval"),
+                    keep_alive.interval.as_deref(),
+                    false,
+                );
+                self.duration(&path.field("timeout"), keep_alive.timeout.as_deref(), false);
+            }
             let upgrade = http.h2_upgrade_policy.as_deref();
             self.one_of(&path.field("h2UpgradePolicy"), upgrade, &H2_UPGRADES);
             if upgrade == Some("UPGRADE") && http.use_client_protocol == Some(true) {

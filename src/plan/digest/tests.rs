@@ -8,13 +8,28 @@ use super::super::fixture::{
     anchored, cluster, exact, forward, header, host, is, listener, origin, plan, prefix, query,
     route, without,
 };
-use super::super::{Balance, ClusterId, HttpOptions, Protocol};
+use super::super::{Balance, ClusterId, HttpOptions, Outlier, Probe, ProbeKind, Protocol};
 use super::*;
 use crate::base::{HostPattern, Origin, Position};
 use crate::policy::direct_response::spec::DirectResponse;
 use crate::policy::headers::spec::{HeaderEdit, HeaderEdits, ValueTemplate};
 use crate::policy::path::PathNormalization;
 use crate::policy::redirect::spec::{Redirect, RedirectPath, RedirectPort};
+
+fn check(healthy_threshold: u32) -> HealthCheck {
+    HealthCheck {
+        probe: Arc::new(Probe {
+            kind: ProbeKind::Tcp { port: None },
+            interval: Duration::from_secs(1),
+            jitter: Duration::ZERO,
+            timeout: Duration::from_secs(1),
+            healthy_threshold,
+            unhealthy_threshold: 1,
+        }),
+        object: route(1, exact("/a"), vec![]).object,
+        origin: origin(1),
+    }
+}
 
 /// A plan with something of everything.
 fn sample() -> Plan {
@@ -283,6 +298,17 @@ fn every_change_of_meaning_changes_the_digest() {
                 cluster.pool.connect_timeout = Duration::from_secs(1)
             })
         }),
+        Box::new(|plan| cluster_with(plan, |cluster| cluster.outlier = Some(Outlier::default()))),
+        Box::new(|plan| {
+            cluster_with(plan, |cluster| {
+                cluster.outlier = Some(Outlier {
+                    min_health_percent: 1,
+                    ..Outlier::default()
+                })
+            })
+        }),
+        Box::new(|plan| cluster_with(plan, |cluster| cluster.health_check = Some(check(1)))),
+        Box::new(|plan| cluster_with(plan, |cluster| cluster.health_check = Some(check(2)))),
         Box::new(|plan| plan.http.edge = true),
         Box::new(|plan| plan.http.trusted_proxies = 1),
         Box::new(|plan| plan.http.path_normalization = PathNormalization::None),

@@ -71,6 +71,8 @@ impl Site {
             protocol,
             balancing: Balance::RoundRobin.into(),
             pool: Pool::default(),
+            outlier: None,
+            health_check: None,
             origin: None,
             policy_origin: None,
         }));

@@ -12,7 +12,7 @@ use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization};
 use crate::proxy::Limits;
 use crate::upstream::DnsOptions;
 
-use super::value::{ClientCertDetails, Encoding, Normalization};
+use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
 use super::{Profile, Settings};
 
 impl Settings {
@@ -66,6 +66,7 @@ impl Settings {
             virtual_service_export_to: mesh.default_virtual_service_export_to.clone(),
             destination_rule_export_to: mesh.default_destination_rule_export_to.clone(),
             service_export_to: mesh.default_service_export_to.clone(),
+            h2_upgrade: mesh.h2_upgrade_policy == UpgradePolicy::Upgrade,
         }
     }
 

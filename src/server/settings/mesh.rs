@@ -1,7 +1,7 @@
 //! The `gateway.mesh:` section: MeshConfig under its own names, as far as a gateway honours it.
 
 use super::describe::section;
-use super::value::{ClientCertDetails, Encoding, Normalization};
+use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
 
 fn everyone() -> Vec<String> {
     vec!["*".to_owned()]
@@ -16,6 +16,8 @@ section! { "camelCase",
         pub access_log_encoding: Encoding = Encoding::Text,
         /// Format of the text log in Envoy's operators; empty means Istio's default.
         pub access_log_format: String = String::new(),
+        /// UPGRADE asks origins whose port says HTTP in HTTP/2, unless a DestinationRule says otherwise.
+        pub h2_upgrade_policy: UpgradePolicy = UpgradePolicy::DoNotUpgrade,
         /// How request paths are normalised.
         pub path_normalization: PathNormalization = PathNormalization::default(),
         /// Namespace whose policies and DestinationRules hold everywhere.

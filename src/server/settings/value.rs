@@ -91,3 +91,14 @@ pub enum ClientCertDetails {
 }
 
 impl Leaf for ClientCertDetails {}
+
+/// MeshConfig's `h2UpgradePolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum UpgradePolicy {
+    #[default]
+    DoNotUpgrade,
+    Upgrade,
+}
+
+impl Leaf for UpgradePolicy {}

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::plan::{Balance, Cluster, Pool};
 use crate::upstream::fixture::*;
 use crate::upstream::view::Source;
-use crate::upstream::{Ask, EndpointState, Pick};
+use crate::upstream::{Ask, EndpointState, Pick, Wants};
 
 use super::*;
 
@@ -146,12 +146,15 @@ async fn a_new_definition_reaches_the_state_and_keeps_its_endpoints() {
     let connect_timeout = Duration::from_secs(1);
     upstreams.serve(plan([Cluster {
         balancing: Balance::Random.into(),
-        pool: Pool { connect_timeout },
+        pool: Pool {
+            connect_timeout,
+            ..Pool::default()
+        },
         ..cluster("a")
     }]));
     assert_eq!(state.definition.load().balancing.policy, Balance::Random);
     assert_eq!(
-        state.peer(&before, false).options.connection_timeout,
+        state.peer(&before, Wants::Http1).options.connection_timeout,
         Some(connect_timeout)
     );
     assert!(Arc::ptr_eq(&before, &endpoint(&state, addr(1))));

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::plan::{Balance, Protocol};
+use crate::plan::pool::{Keepalive, RetryBudget};
+use crate::plan::{Balance, Pool, Protocol};
 
 use super::*;
 
@@ -129,10 +130,7 @@ fn every_field_that_is_not_honoured_is_reported_with_its_line_and_traffic_is_ser
             "loadBalancer.localityLbSetting",
             "loadBalancer.warmup",
             "connectionPool.tcp.maxConnections",
-            "connectionPool.tcp.idleTimeout",
             "connectionPool.http.http1MaxPendingRequests",
-            "connectionPool.http.idleTimeout",
-            "outlierDetection",
             "proxyProtocol",
             "portLevelSettings[0].loadBalancer.simple",
         ]
@@ -203,4 +201,145 @@ fn mesh_tls_fences_like_any_other() {
             .reason
             .contains("ISTIO_MUTUAL")
     );
+}
+
+#[test]
+fn every_field_of_a_connection_pool_reaches_the_cluster_and_zero_is_no_limit() {
+    let yaml = with_rule(
+        "  host: reviews
+  trafficPolicy:
+    retryBudget: {percent: 12.5, minRetryConcurrency: 7}
+    connectionPool:
+      tcp:
+        maxConnections: 1
+        connectTimeout: 2s
+        maxConnectionDuration: 3s
+        idleTimeout: 4s
+        tcpKeepalive: {probes: 5, time: 6s, interval: 7s}
+      http:
+        http1MaxPendingRequests: 8
+        http2MaxRequests: 9
+        maxRequestsPerConnection: 10
+        maxRetries: 11
+        maxConcurrentStreams: 12
+        http2KeepAlive: {interval: 13s}",
+    );
+    let secs = Duration::from_secs;
+    let limit = std::num::NonZeroU32::new;
+    let expected = Pool {
+        connect_timeout: secs(2),
+        idle_timeout: Some(secs(4)),
+        max_duration: Some(secs(3)),
+        keepalive: Some(Keepalive {
+            probes: Some(5),
+            time: Some(secs(6)),
+            interval: Some(secs(7)),
+        }),
+        max_connections: limit(1),
+        max_pending: limit(8),
+        max_requests: limit(9),
+        max_requests_per_connection: limit(10),
+        max_streams: limit(12),
+        ping_interval: Some(secs(13)),
+        max_retries: limit(11),
+        retry_budget: Some(RetryBudget {
+            millipercent: 12_500,
+            min_concurrency: 7,
+        }),
+    };
+    let answers = answer(&yaml, &[ask("reviews")]);
+    assert_eq!(answers.cluster(0).pool, expected);
+
+    let yaml = with_rule(
+        "  host: reviews
+  trafficPolicy:
+    retryBudget: {}
+    connectionPool:
+      tcp: {maxConnections: 0, idleTimeout: 0s}
+      http: {http1MaxPendingRequests: 0, http2MaxRequests: 0, maxRetries: 0, maxRequestsPerConnection: 0, maxConcurrentStreams: 0}",
+    );
+    let answers = answer(&yaml, &[ask("reviews")]);
+    let expected = Pool {
+        idle_timeout: None,
+        retry_budget: Some(RetryBudget::default()),
+        ..Pool::default()
+    };
+    assert_eq!(answers.cluster(0).pool, expected);
+}
+
+#[test]
+fn the_http_idle_timeout_comes_before_the_tcp_one() {
+    let yaml = with_rule(
+        "  host: reviews
+  trafficPolicy: {connectionPool: {tcp: {idleTimeout: 4s}, http: {idleTimeout: 5s}}}",
+    );
+    let idle = answer(&yaml, &[ask("reviews")])
+        .cluster(0)
+        .pool
+        .idle_timeout;
+    assert_eq!(idle, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn a_ping_timeout_other_than_pingoras_is_reported() {
+    for (timeout, reported) in [("5s", 0), ("6s", 1)] {
+        let yaml = with_rule(&format!(
+            "  host: reviews
+  trafficPolicy: {{connectionPool: {{http: {{http2KeepAlive: {{interval: 1s, timeout: {timeout}}}}}}}}}"
+        ));
+        let answers = answer(&yaml, &[ask("reviews")]);
+        let found = answers.with("PGR0101");
+        assert_eq!(found.len(), reported, "{timeout}");
+        assert!(found.iter().all(|finding| {
+            finding.path == "spec.trafficPolicy.connectionPool.http.http2KeepAlive.timeout"
+        }));
+    }
+}
+
+#[test]
+fn the_protocol_is_the_clients_the_rules_the_meshs_or_the_ports_in_this_order() {
+    let cases = [
+        // Port name, connectionPool.http, mesh upgrades, spoken.
+        ("http", "{idleTimeout: 1s}", false, Protocol::Http1),
+        ("http", "{idleTimeout: 1s}", true, Protocol::H2c),
+        ("http", "{h2UpgradePolicy: DEFAULT}", true, Protocol::H2c),
+        (
+            "http",
+            "{h2UpgradePolicy: DO_NOT_UPGRADE}",
+            true,
+            Protocol::Http1,
+        ),
+        ("http", "{h2UpgradePolicy: UPGRADE}", false, Protocol::H2c),
+        (
+            "grpc",
+            "{h2UpgradePolicy: DO_NOT_UPGRADE}",
+            false,
+            Protocol::H2c,
+        ),
+        ("web", "{idleTimeout: 1s}", true, Protocol::Http1),
+        ("tcp", "{h2UpgradePolicy: UPGRADE}", false, Protocol::H2c),
+        ("http", "{useClientProtocol: true}", true, Protocol::Client),
+        (
+            "http2",
+            "{useClientProtocol: true}",
+            false,
+            Protocol::Client,
+        ),
+        ("http2", "{useClientProtocol: false}", false, Protocol::H2c),
+    ];
+    for (name, http, mesh, expected) in cases {
+        let rule =
+            format!("  host: reviews\n  trafficPolicy: {{connectionPool: {{http: {http}}}}}");
+        let yaml = with_rule(&rule).replace("name: http,", &format!("name: {name},"));
+        let options = Options {
+            h2_upgrade: mesh,
+            ..Options::default()
+        };
+        let answers = answer_with(&options, &yaml, &[ask("reviews")]);
+        assert_eq!(
+            answers.cluster(0).protocol,
+            expected,
+            "{name} {http} {mesh}"
+        );
+    }
 }

@@ -86,6 +86,15 @@ fn values_out_of_range_are_refused() {
             "~.connectionPool.tcp.maxConnections",
         ),
         (
+            "{connectionPool: {http: {http2KeepAlive: {interval: 0s}}}}",
+            "~.connectionPool.http.http2KeepAlive.interval",
+        ),
+        (
+            "{connectionPool: {http: {http2KeepAlive: {timeout: soon}}}}",
+            "~.connectionPool.http.http2KeepAlive.timeout",
+        ),
+        ("{retryBudget: {percent: 101}}", "~.retryBudget.percent"),
+        (
             "{connectionPool: {http: {h2UpgradePolicy: ALWAYS}}}",
             "~.connectionPool.http.h2UpgradePolicy",
         ),
