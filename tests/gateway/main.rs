@@ -11,3 +11,4 @@ mod harness;
 mod hostile;
 mod operator;
 mod routing;
+mod tls;

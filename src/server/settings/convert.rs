@@ -149,6 +149,7 @@ impl Settings {
         let limits = &self.gateway.limits;
         let mut converted = ListenerLimits {
             header_deadline: limits.header_deadline.0,
+            handshake: limits.tls_handshake.0,
             keepalive_idle: limits.keepalive_idle.0,
             accept_tasks: self.listener_tasks_per_fd,
             ..ListenerLimits::default()
