@@ -11,7 +11,7 @@ use boring::x509::{GeneralNameRef, X509Ref, X509StoreContextRef};
 use http::HeaderValue;
 
 use crate::base::clock;
-use crate::base::tls_material::certificate_hash;
+use crate::base::tls_material::{Revocations, certificate_hash};
 use crate::plan::{ClientRules, TlsTerms};
 
 /// What a TLS connection agreed on.
@@ -103,21 +103,26 @@ fn quotable(text: &str) -> String {
 /// OpenSSL's `XN_FLAG_RFC2253`.
 const RFC2253: i32 = 0x0111_0317;
 
-/// Whether the certificate that is being verified may pass, beyond its chain of trust. Called
-/// once for each certificate of the chain, the client's own last.
+/// Whether a client whose chain of trust is valid may pass. BoringSSL calls back for each
+/// certificate of the chain; each call looks at all of them, so that their order does not matter.
 pub(super) fn is_accepted(rules: &ClientRules, verifying: &X509StoreContextRef) -> bool {
-    let Some(certificate) = verifying.current_cert() else {
+    let (Some(certificate), Some(chain)) = (verifying.cert(), verifying.chain()) else {
         return false;
     };
-    if let Some(revocations) = &rules.revocations
-        && !is_root(certificate)
-        && !certificate
+    has_name(rules, certificate)
+        && is_pinned(rules, certificate)
+        && rules
+            .revocations
+            .as_ref()
+            .is_none_or(|revocations| chain.iter().all(|link| is_current(revocations, link)))
+}
+
+fn is_current(revocations: &Revocations, certificate: &X509Ref) -> bool {
+    let now = clock::since_epoch();
+    is_root(certificate)
+        || certificate
             .to_der()
-            .is_ok_and(|der| revocations.allow(&der, clock::since_epoch()))
-    {
-        return false;
-    }
-    verifying.error_depth() > 0 || (has_name(rules, certificate) && is_pinned(rules, certificate))
+            .is_ok_and(|der| revocations.allow(&der, now))
 }
 
 /// A root vouches for itself; no list can revoke it.
