@@ -60,7 +60,7 @@ fn peer(bencher: Bencher) {
             let Ok(pick) = cluster.pick(&Ask::default()) else {
                 return;
             };
-            bencher.bench_local(|| cluster.peer(black_box(pick.endpoint()), Wants::Http1));
+            bencher.bench_local(|| cluster.peer(black_box(&pick), Wants::Http1));
         },
     );
 }
@@ -132,6 +132,7 @@ fn table(count: u32, weight: fn(u32) -> u32) -> EndpointTable {
             Endpoint {
                 addr,
                 weight: weight(index),
+                place: Default::default(),
                 origin: None,
             }
         })

@@ -22,7 +22,7 @@ pub mod table;
 pub mod tls;
 pub mod why;
 
-pub use balance::{Balance, Balancing};
+pub use balance::{Balance, Balancing, HashKey, HashTable};
 pub use cluster::{Cluster, ClusterId, Protocol};
 pub use decide::{Decision, Request};
 pub use digest::Digest;

@@ -9,6 +9,7 @@ mod admit;
 mod answer;
 mod attempt;
 mod body;
+mod connection;
 mod context;
 mod finish;
 mod gateway;

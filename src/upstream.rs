@@ -11,22 +11,30 @@
 //! blocky, and it sends traffic to weight 0 when it falls back. Least request it does not have.
 
 mod alias;
+mod breaker;
 mod choice;
 pub mod cluster;
 pub mod dns;
 #[cfg(test)]
 mod fixture;
+mod group;
 mod health;
+mod keys;
+mod line;
 mod membership;
 mod metrics;
 mod outlier;
 pub mod peer;
 pub mod pick;
+mod priority;
+mod queue;
 mod schedule;
 pub mod serving;
+mod shared;
 mod snapshot;
 mod sweep;
 pub mod view;
+mod warmup;
 
 pub use cluster::{ClusterState, EndpointState};
 pub use dns::{DnsOptions, IpFamily};
@@ -35,4 +43,4 @@ pub use outlier::{EjectionCounts, Reason};
 pub use peer::Wants;
 pub use pick::{Ask, Outcome, Pick, Refused};
 pub use serving::{Serving, Upstreams};
-pub use view::{ClusterView, DnsView, EndpointView};
+pub use view::{BreakerView, ClusterView, DnsView, EndpointView};

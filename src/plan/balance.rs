@@ -1,14 +1,30 @@
 //! How a cluster's endpoint is chosen: what DestinationRule's `loadBalancer` comes to.
+//!
+//! Locality is not here: it is a property of the endpoints (see [`super::endpoints::Place`]).
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderName;
 
 /// Everything about the choice of an endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Balancing {
     pub policy: Balance,
+    /// What of a request [`Balance::Hash`] goes by; a request without it goes to any endpoint.
+    pub key: Option<HashKey>,
+    /// How new endpoints are led up to their share (`warmup`).
+    pub warm_up: Option<WarmUp>,
 }
 
 impl From<Balance> for Balancing {
     fn from(policy: Balance) -> Self {
-        Self { policy }
+        Self {
+            policy,
+            key: None,
+            warm_up: None,
+        }
     }
 }
 
@@ -19,4 +35,91 @@ pub enum Balance {
     LeastRequest,
     RoundRobin,
     Random,
+    /// By a key of the request, so that the same key finds the same endpoint.
+    Hash(HashTable),
+}
+
+/// What keys are looked up in. Both are built as Envoy builds them, so that all gateways agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HashTable {
+    /// `ringHash`. Every endpoint has places on a ring; a key belongs to the next one.
+    Ring {
+        /// Fewest places of all endpoints together.
+        minimum_size: u64,
+    },
+    /// `maglev`.
+    Maglev {
+        /// Places of all endpoints together; a prime.
+        size: u32,
+    },
+}
+
+impl Default for HashTable {
+    /// As Istio's `consistentHash` without an algorithm.
+    fn default() -> Self {
+        Self::Ring { minimum_size: 1024 }
+    }
+}
+
+/// A part of the request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HashKey {
+    Header(HeaderName),
+    /// `Host` or `:authority`, as received.
+    Authority,
+    /// `:path`: normalised path with query.
+    Path,
+    /// `:method`.
+    Method,
+    Cookie(HashCookie),
+    /// The client's address, as trusted proxies tell it.
+    SourceIp,
+    /// First value of this query parameter, undecoded.
+    Query(Arc<str>),
+}
+
+/// A cookie that holds the key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HashCookie {
+    pub name: Arc<str>,
+    /// Given to clients that come without it; `None` leaves them without.
+    pub offer: Option<CookieOffer>,
+}
+
+/// How a cookie is given to a client.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CookieOffer {
+    /// `Max-Age`; zero makes it a session cookie, without one.
+    pub ttl: Duration,
+    /// Everything behind the value but `Max-Age`, ready to be sent: `; Path=/; HttpOnly`.
+    pub attributes: Arc<str>,
+}
+
+/// How a new endpoint's weight grows from a part to the whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WarmUp {
+    /// From the moment the endpoint is known.
+    pub duration: Duration,
+    /// What it has at least, in percent of its weight (`minimumPercent`).
+    pub minimum_percent: Number,
+    /// Exponent of the growth is 1 by this; 1 is a straight line.
+    pub aggression: Number,
+}
+
+/// A finite number that can be compared and hashed.
+#[derive(Clone, Copy, Debug)]
+pub struct Number(pub f64);
+
+impl PartialEq for Number {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+
+impl Eq for Number {}
+
+impl Hash for Number {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
 }

@@ -203,7 +203,12 @@ fn tls_socket(item: &TlsSocket, to: &mut Lanes) {
     } = item;
     (addr, names).hash(to);
     each(servers, to, |server, to| {
-        let TlsServer { origin: _, service } = server;
+        let TlsServer {
+            origin: _,
+            name,
+            service,
+        } = server;
+        name.hash(to);
         match service {
             TlsService::Http { listener, terms } => (0_u8, listener, terms).hash(to),
             TlsService::Unsupported => 1_u8.hash(to),
@@ -378,13 +383,13 @@ fn resolution(item: &Resolution, to: &mut Lanes) {
         Resolution::Static(endpoints) => {
             0_u8.hash(to);
             each(endpoints, to, |endpoint, to| {
-                (endpoint.addr, endpoint.weight).hash(to)
+                (endpoint.addr, endpoint.weight, &endpoint.place).hash(to)
             });
         }
         Resolution::Dns { names, single } => {
             (1_u8, single).hash(to);
             each(names, to, |name, to| {
-                (&name.name, name.port, name.weight).hash(to)
+                (&name.name, name.port, name.weight, &name.place).hash(to)
             });
         }
     }

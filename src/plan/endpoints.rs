@@ -37,12 +37,26 @@ pub enum Resolution {
     },
 }
 
+/// Where an endpoint stands, as this gateway sees it (DestinationRule's `localityLbSetting`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// `region/zone/subzone`, as far as known.
+    pub locality: Arc<str>,
+    /// Those of 0 take the traffic while enough of them are fit; then those of 1, and so on.
+    /// Numbers have no gaps.
+    pub priority: u32,
+    /// What the endpoints of this locality get together, in relation to the other localities
+    /// (`distribute`). `None`: what their own weights come to.
+    pub share: Option<u32>,
+}
+
 /// One address that takes traffic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub addr: SocketAddr,
     /// 1 unless written; 0 takes no traffic.
     pub weight: u32,
+    pub place: Place,
     /// The object that names it.
     pub origin: Option<Origin>,
 }
@@ -55,5 +69,6 @@ pub struct DnsEndpoint {
     pub name: Arc<str>,
     pub port: u16,
     pub weight: u32,
+    pub place: Place,
     pub origin: Option<Origin>,
 }

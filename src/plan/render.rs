@@ -10,7 +10,7 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
-use super::{Balance, Cluster, HealthCheck, Protocol};
+use super::{Balance, Cluster, HashTable, HealthCheck, Protocol};
 
 mod tls;
 
@@ -257,6 +257,8 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
         Balance::LeastRequest => "least request",
         Balance::RoundRobin => "round robin",
         Balance::Random => "random",
+        Balance::Hash(HashTable::Ring { .. }) => "ring hash",
+        Balance::Hash(HashTable::Maglev { .. }) => "maglev",
     };
     write!(
         out,

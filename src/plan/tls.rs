@@ -34,6 +34,8 @@ pub struct Misdirected;
 pub struct TlsServer {
     /// The server in its Gateway.
     pub origin: Origin,
+    /// `namespace/gateway/port name`, a metric label.
+    pub name: Arc<str>,
     pub service: TlsService,
 }
 

@@ -13,7 +13,16 @@ use crate::base::CauseKind;
 
 /// A connection to the endpoint could not be made.
 pub(super) fn connect_failed(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-    error.set_retry(false);
+    let is_unsent = ctx
+        .pick
+        .as_mut()
+        .is_some_and(|pick| pick.dial_failed(&error));
+    error.set_retry(is_unsent);
+    if is_unsent {
+        // Another request makes the connection, so this was no attempt.
+        ctx.attempts = ctx.attempts.saturating_sub(1);
+        return error;
+    }
     if ctx.is_late() {
         ctx.note(CauseKind::UpstreamTimeout, "the route's timeout passed");
     } else {

@@ -16,7 +16,10 @@ pub(super) fn from_client(ctx: &mut Context, end: bool) {
 ///
 /// # Errors
 /// The timeout has passed.
-pub(super) fn from_origin(ctx: &mut Context) -> Result<()> {
+pub(super) fn from_origin(ctx: &mut Context, end: bool) -> Result<()> {
+    if let Some(pick) = &mut ctx.pick {
+        pick.received(end);
+    }
     if !ctx.is_late() {
         return Ok(());
     }

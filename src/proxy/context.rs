@@ -149,20 +149,8 @@ impl Context {
             Some(cluster) => cluster.pick(&Ask::default()),
             None => Err(Refused::NoEndpoint),
         };
-        match picked {
-            Ok(pick) => {
-                self.pick = Some(pick);
-                Ok(())
-            }
-            Err(Refused::NoEndpoint) => Err(Refusal::new(
-                CauseKind::NoHealthyUpstream,
-                "the cluster has no usable endpoint",
-            )),
-            Err(Refused::Overflow) => Err(Refusal::new(
-                CauseKind::UpstreamOverflow,
-                "a limit of the cluster's connectionPool is reached",
-            )),
-        }
+        self.pick = Some(picked?);
+        Ok(())
     }
 
     /// Normalised path with query.

@@ -19,7 +19,7 @@ use super::context::Context;
 use super::finish::Sink;
 use super::limits::Limits;
 use super::panics::caught;
-use super::{admit, attempt, body, finish, peer, reply, route, to_client, to_origin};
+use super::{admit, attempt, body, connection, finish, peer, reply, route, to_client, to_origin};
 use crate::upstream::Serving;
 
 /// The gateway's HTTP application: one for all listeners.
@@ -57,13 +57,15 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        match caught(ctx, |ctx| Ok(route::route(session, ctx)))? {
+        let step = caught(ctx, |ctx| Ok(route::route(session, ctx)))?;
+        match connection::waited_for(session, ctx, step).await {
             route::Step::Answer(answer) => reply::send(session, ctx, answer).await.map(|()| true),
             route::Step::Forward => peer::ready(session, ctx).await.map(|()| false),
         }
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        connection::next(session, ctx).await?;
         caught(ctx, |ctx| peer::choose(session, ctx).map(Box::new))
     }
 
@@ -92,12 +94,12 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    fn upstream_response_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, _end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
-        body::from_origin(ctx).map(|()| None)
+    fn upstream_response_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
+        body::from_origin(ctx, end).map(|()| None)
     }
 
     fn upstream_response_trailer_filter(&self, _: &mut Session, trailers: &mut HeaderMap, ctx: &mut Context) -> Result<()> {
-        to_client::note_grpc_status(ctx, trailers);
+        to_client::note_trailers(ctx, trailers);
         Ok(())
     }
 

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use http::Version;
 use pingora::Result;
 use pingora::protocols::Digest;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::context::Context;
-use super::{timed, tunnel};
+use super::{connection, timed, tunnel};
 use crate::base::{CauseKind, clock};
-use crate::upstream::Wants;
 
 /// How much later than ours Pingora's read timeout fires.
 const LENIENCE: Duration = Duration::from_millis(250);
@@ -30,25 +28,20 @@ pub(super) async fn ready(session: &mut Session, ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// The peer of the next attempt. `route` has picked the first one's endpoint.
+/// The peer of the next attempt, whose endpoint is picked.
 ///
 /// # Errors
 /// No endpoint is left, or the route's time is over.
 pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPeer> {
-    if ctx.attempts > 0
-        && let Err(refused) = ctx.pick_endpoint()
-    {
-        return Err(ctx.fail(refused.kind, refused.message));
-    }
     ctx.attempts += 1;
     if session.is_body_done() {
         ctx.request_complete();
     }
-    let wants = wants(session, ctx);
+    let wants = connection::wants(session, ctx);
     let peer = ctx
         .cluster_state()
         .zip(ctx.pick.as_ref())
-        .map(|(cluster, pick)| cluster.peer(pick.endpoint(), wants));
+        .map(|(cluster, pick)| cluster.peer(pick, wants));
     let Some(mut peer) = peer else {
         return Err(ctx.fail(
             CauseKind::NoHealthyUpstream,
@@ -75,17 +68,11 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
     Ok(peer)
 }
 
-/// How the client asks.
-fn wants(session: &Session, ctx: &Context) -> Wants {
-    match session.req_header().version {
-        _ if ctx.upgrade => Wants::Upgrade,
-        Version::HTTP_2 => Wants::Http2,
-        _ => Wants::Http1,
-    }
-}
-
 /// Notes the connection that carries the attempt.
 pub(super) fn connected(ctx: &mut Context, digest: Option<&Digest>) {
     let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
     ctx.upstream_local = socket.and_then(|socket| socket.local_addr()?.as_inet().copied());
+    if let Some(pick) = &mut ctx.pick {
+        pick.connected();
+    }
 }

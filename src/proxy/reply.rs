@@ -109,6 +109,13 @@ fn render(session: &Session, ctx: &mut Context, reply: Reply) -> Result<(Respons
     } else if !body.is_empty() {
         head.insert_header(CONTENT_TYPE, "text/plain")?;
     }
+    let overflow = ctx
+        .cause
+        .as_ref()
+        .is_some_and(|cause| cause.kind == CauseKind::UpstreamOverflow);
+    if overflow {
+        head.insert_header("x-envoy-overloaded", "true")?;
+    }
     if let Some(location) = location {
         head.insert_header(LOCATION, location)?;
     }

@@ -1,11 +1,14 @@
 //! The request path over real sockets: a gateway on loopback between raw clients and origins.
 
 mod forwarding;
+mod gauge;
 mod heads;
 mod identity;
+mod limits;
 mod local_replies;
 mod origins;
 mod protocols;
 mod rig;
 mod routing;
+mod sharing;
 mod timeouts;

@@ -28,8 +28,16 @@ pub(super) fn note(ctx: &mut Context, response: &ResponseHeader) {
     }
 }
 
+/// Notes what the response's trailers say.
+pub(super) fn note_trailers(ctx: &mut Context, trailers: &http::HeaderMap) {
+    if let Some(pick) = &mut ctx.pick {
+        pick.received(false);
+    }
+    note_grpc_status(ctx, trailers);
+}
+
 /// Notes the gRPC status of a head or of trailers.
-pub(super) fn note_grpc_status(ctx: &mut Context, headers: &http::HeaderMap) {
+fn note_grpc_status(ctx: &mut Context, headers: &http::HeaderMap) {
     if ctx.grpc
         && let Some(status) = headers.get(GRPC_STATUS)
     {

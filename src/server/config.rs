@@ -24,10 +24,14 @@ use crate::plan::{Digest, Plan};
 use crate::source::{Loader, Watcher};
 use crate::upstream::{Serving, Upstreams};
 
+use super::expiry;
 use super::life::Life;
 
 /// How long a listener that could not be opened, or a retired plan, waits for the next look.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often certificates are looked at for their end.
+const LOOK_AT_DATES: Duration = Duration::from_secs(3600);
 
 /// How long a new plan waits for the first DNS answers of its new clusters, which would answer 503
 /// until then (Envoy warms its clusters likewise).
@@ -185,6 +189,10 @@ impl Config {
             Finding::new(Code::LISTENER_FAILED, reason)
                 .hint("mend the server's `tls`; its handshakes fail until then")
         }));
+        findings.extend(expiry::findings(
+            &self.serving.load().plan,
+            clock::since_epoch(),
+        ));
         let before = self.findings.load();
         let known: HashSet<String> = before.iter().map(ToString::to_string).collect();
         for finding in &findings {
@@ -205,22 +213,18 @@ impl Config {
     async fn next_change(&mut self, changes: &mut Receiver<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
         loop {
             let waiting = !self.state.failed.is_empty() || !self.state.retired.is_empty();
-            let first = if waiting {
-                match tokio::time::timeout(LOOK_AGAIN, changes.recv()).await {
-                    Ok(first) => first?,
-                    Err(_) => {
-                        self.free_retired();
-                        if !self.state.failed.is_empty() {
-                            self.open_listeners().await;
-                            self.show_findings();
-                        }
-                        continue;
-                    }
+            let patience = if waiting { LOOK_AGAIN } else { LOOK_AT_DATES };
+            let Ok(first) = tokio::time::timeout(patience, changes.recv()).await else {
+                self.free_retired();
+                if !self.state.failed.is_empty() {
+                    self.open_listeners().await;
                 }
-            } else {
-                changes.recv().await?
+                if !waiting || !self.state.failed.is_empty() {
+                    self.show_findings();
+                }
+                continue;
             };
-            let mut paths = first;
+            let mut paths = first?;
             while let Ok(more) = changes.try_recv() {
                 if paths.is_empty() || more.is_empty() {
                     paths.clear();

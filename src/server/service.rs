@@ -67,7 +67,7 @@ impl Service for GatewayService {
             error!("the gateway service was started twice");
             return;
         };
-        let witness = Arc::new(Witness(self.observe.clone()));
+        let witness = Arc::new(Witness::new(self.observe.clone()));
         let listeners = Arc::new(Listeners::new(
             self.app.clone(),
             fds,

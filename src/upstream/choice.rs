@@ -10,7 +10,11 @@ use crate::plan::Balance;
 
 use super::EndpointState;
 use super::alias::{Alias, below};
+use super::keys::Keys;
 use super::schedule;
+
+/// Weights with fractions are counted in parts of this; a whole one is taken as it is.
+const FRACTIONS: f64 = 1000.0;
 
 /// A balance with what it needs for these weights.
 #[derive(Debug)]
@@ -28,21 +32,31 @@ pub(super) enum Choice {
     /// out requests in flight by weight. Envoy walks a schedule by `weight / (active + 1)`,
     /// which needs a lock; the shares agree.
     WeightedTwoChoices { draws: Alias, weights: Box<[u32]> },
+    /// By the request's key, and by chance without one.
+    Keyed(Keys),
 }
 
 impl Choice {
     /// For endpoints of these weights, all above zero.
-    pub(super) fn new(balance: Balance, weights: &[u32]) -> Self {
+    pub(super) fn new(balance: Balance, endpoints: &[Arc<EndpointState>], weights: &[f64]) -> Self {
         let even = weights.windows(2).all(|pair| pair.first() == pair.last());
         match (balance, even) {
             (Balance::Random, _) => Self::Random,
             (Balance::RoundRobin, true) => Self::Cycle,
-            (Balance::RoundRobin, false) => Self::Schedule(schedule::turn(weights)),
+            (Balance::RoundRobin, false) => Self::Schedule(schedule::turn(&whole(weights))),
             (Balance::LeastRequest, true) => Self::TwoChoices,
-            (Balance::LeastRequest, false) => Self::WeightedTwoChoices {
-                draws: Alias::new(weights),
-                weights: weights.into(),
-            },
+            (Balance::LeastRequest, false) => {
+                let weights = whole(weights);
+                Self::WeightedTwoChoices {
+                    draws: Alias::new(&weights),
+                    weights,
+                }
+            }
+            (Balance::Hash(table), _) => {
+                let addresses = endpoints.iter().map(|endpoint| endpoint.addr);
+                let weighted: Vec<_> = addresses.zip(weights.iter().copied()).collect();
+                Self::Keyed(Keys::new(table, &weighted))
+            }
         }
     }
 
@@ -58,6 +72,7 @@ impl Choice {
             return endpoints.first();
         }
         match self {
+            Self::Keyed(keys) => endpoints.get(keys.find(random(), 0)?),
             Self::Random => endpoints.get(below(count, random())),
             Self::Cycle => endpoints.get(cursor.fetch_add(1, Ordering::Relaxed) % count),
             Self::Schedule(turn) => {
@@ -95,6 +110,15 @@ impl Choice {
             }
         }
     }
+}
+
+/// The weights in whole numbers of at least 1.
+fn whole(weights: &[f64]) -> Box<[u32]> {
+    let fractions = weights.iter().any(|weight| weight.fract() != 0.0);
+    let scale = if fractions { FRACTIONS } else { 1.0 };
+    // A cast of a float saturates.
+    let scaled = weights.iter().map(|weight| (weight * scale).round() as u32);
+    scaled.map(|weight| weight.max(1)).collect()
 }
 
 fn active(endpoint: &EndpointState) -> u64 {

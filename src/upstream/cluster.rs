@@ -2,23 +2,28 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::base::clock;
 use crate::plan::Cluster;
+use crate::plan::balance::WarmUp;
 
+use super::breaker::Breaker;
 use super::health::EndpointHealth;
 use super::membership::Membership;
 use super::outlier::{Detector, Ejected, EjectionCounts};
-use super::peer::{PeerTemplate, Wants};
-use super::pick::{Ask, Pick, Refused};
-use super::snapshot::Snapshot;
-use super::view::ClusterView;
+use super::peer::{PeerTemplate, Wants, Way};
+use super::pick::{Ask, Lease, Pick, Refused};
+use super::queue::{Full, Queue};
+use super::shared::Shared;
+use super::snapshot::{Snapshot, Terms};
+use super::view::{BreakerView, ClusterView};
 
 /// The run-time side of a [`Cluster`]; lives as long as any plan names the cluster.
 #[derive(Debug)]
@@ -27,9 +32,12 @@ pub struct ClusterState {
     pub definition: ArcSwap<Cluster>,
     endpoints: ArcSwap<Snapshot>,
     template: ArcSwap<PeerTemplate>,
-    /// How many round robin picks were made. Starts anywhere, so that gateways that start
-    /// together do not walk the endpoints in step.
-    cursor: AtomicUsize,
+    breaker: Arc<Breaker>,
+    queue: Arc<Queue>,
+    /// Held by whoever replaces the snapshot; no pick waits for it.
+    building: Mutex<()>,
+    /// Whether a task builds it again and again because endpoints warm up.
+    warming: AtomicBool,
     pub(super) detector: Arc<Detector>,
 }
 
@@ -38,9 +46,25 @@ pub struct ClusterState {
 #[derive(Debug)]
 pub struct EndpointState {
     pub addr: SocketAddr,
+    /// When the address came into the cluster.
+    pub created: Instant,
     /// Requests in flight; the holder of a pick counts itself.
     pub active: AtomicUsize,
+    /// Its HTTP/2 connections.
+    pub(super) shared: Shared,
     pub health: EndpointHealth,
+}
+
+impl EndpointState {
+    pub(super) fn new(addr: SocketAddr, detector: &Arc<Detector>, now: Instant) -> Self {
+        Self {
+            addr,
+            created: now,
+            active: AtomicUsize::new(0),
+            shared: Shared::default(),
+            health: EndpointHealth::new(addr, detector),
+        }
+    }
 }
 
 impl ClusterState {
@@ -49,10 +73,13 @@ impl ClusterState {
         let detector = Detector::new(definition.name.clone(), definition.outlier.as_ref(), events);
         Self {
             detector,
-            endpoints: ArcSwap::from_pointee(Snapshot::empty(definition.balancing.policy)),
+            endpoints: ArcSwap::from_pointee(Snapshot::empty()),
             template: ArcSwap::from_pointee(PeerTemplate::new(&definition)),
+            breaker: Breaker::new(&definition.pool),
+            queue: Queue::new(&definition.pool),
             definition: ArcSwap::new(definition),
-            cursor: AtomicUsize::new(fastrand::usize(..=usize::MAX >> 1)),
+            building: Mutex::default(),
+            warming: AtomicBool::new(false),
         }
     }
 
@@ -60,22 +87,73 @@ impl ClusterState {
     ///
     /// # Errors
     /// There is none, or a limit is reached.
-    pub fn pick(&self, _ask: &Ask<'_>) -> Result<Pick, Refused> {
+    pub fn pick(&self, ask: &Ask<'_>) -> Result<Pick, Refused> {
         let snapshot = self.endpoints.load();
-        let endpoint = snapshot.next(&self.cursor, || fastrand::u64(..));
-        let endpoint = endpoint.filter(|endpoint| endpoint.health.is_usable());
+        let endpoint = snapshot.next(ask, || fastrand::u64(..));
         let endpoint = endpoint.ok_or(Refused::NoEndpoint)?;
-        Ok(Pick::new(endpoint.clone()))
+        let permit = match self.breaker.waits_for_connection() {
+            true => None,
+            false => Some(self.breaker.enter().ok_or(Refused::Overflow)?),
+        };
+        Ok(Pick::new(endpoint.clone(), permit))
     }
 
-    /// How Pingora reaches an endpoint of this cluster.
-    pub fn peer(&self, endpoint: &EndpointState, wants: Wants) -> HttpPeer {
-        self.template.load().peer(endpoint.addr, wants)
+    /// Waits until there is a connection for the request, or room to make one, where the
+    /// cluster counts its connections or shares them. Before every attempt.
+    ///
+    /// # Errors
+    /// A limit is reached.
+    pub async fn admit(&self, pick: &mut Pick, wants: Wants) -> Result<(), Refused> {
+        if !matches!(pick.lease, Lease::None) {
+            return Ok(());
+        }
+        let way = self.template.load().way(wants);
+        match way {
+            Way::Pooled => {}
+            Way::Shared(terms) => {
+                let endpoint = pick.endpoint();
+                let seat = endpoint.shared.seat(endpoint.addr, terms).await;
+                pick.lease = Lease::Shared(seat);
+            }
+            Way::Counted(terms) => {
+                let fresh = wants == Wants::Upgrade;
+                let hold = self.queue.hold(pick.addr(), terms, fresh).await;
+                let hold = hold.map_err(|Full| {
+                    self.breaker.overflow();
+                    Refused::Overflow
+                })?;
+                pick.lease = Lease::Own(hold);
+            }
+        }
+        if pick.permit.is_none() {
+            let permit = self.breaker.enter().ok_or(Refused::Overflow)?;
+            pick.permit = Some(permit);
+        }
+        Ok(())
+    }
+
+    /// How Pingora reaches the endpoint of an admitted pick.
+    pub fn peer(&self, pick: &Pick, wants: Wants) -> HttpPeer {
+        let mut peer = self.template.load().peer(pick.addr(), wants);
+        match &pick.lease {
+            // An address that left and came back may be another origin.
+            Lease::None => peer.group_key ^= pick.endpoint().shared.key(),
+            Lease::Shared(seat) => seat.prepare(&mut peer),
+            Lease::Own(hold) => hold.prepare(&mut peer),
+        }
+        peer
     }
 
     /// What the operator sees.
     pub fn view(&self) -> ClusterView {
-        ClusterView::new(&self.definition.load(), &self.endpoints.load())
+        let (connections, pending) = self.queue.load();
+        let breaker = BreakerView {
+            requests: self.breaker.requests(),
+            connections,
+            pending,
+            overflows: self.breaker.overflows(),
+        };
+        ClusterView::new(&self.definition.load(), &self.endpoints.load(), breaker)
     }
 
     /// Takes a new plan's definition. Called by one thread at a time, as `publish`.
@@ -85,29 +163,34 @@ impl ClusterState {
             return;
         }
         let rebalance = known.balancing != definition.balancing;
+        let reruled = known.outlier != definition.outlier;
         let unwatched = known.outlier.is_some() && definition.outlier.is_none();
         self.detector.set_rules(definition.outlier.as_ref());
         self.template.store(Arc::new(PeerTemplate::new(definition)));
+        if known.pool != definition.pool {
+            self.breaker.define(&definition.pool);
+            self.queue.define(&definition.pool);
+        }
         self.definition.store(definition.clone());
         if unwatched {
             for (endpoint, _) in self.endpoints.load().members() {
                 endpoint.health.end_ejection();
             }
         }
-        if rebalance || unwatched {
+        if rebalance || reruled {
             self.rebuild();
         }
     }
 
     /// Takes new members. Requests in flight are left alone.
     pub(super) fn publish(&self, membership: Membership) {
-        let balance = self.definition.load().balancing.policy;
-        let known = self.endpoints.load();
-        let succeeded = known.succeeded_by(membership, balance, &self.detector);
-        let stay: HashSet<SocketAddr> =
-            succeeded.members().map(|(member, _)| member.addr).collect();
-        self.detector.set_hosts(stay.len());
-        self.endpoints.store(Arc::new(succeeded));
+        let (known, next) = self.replace(|snapshot, terms| {
+            let next = snapshot.succeeded_by(membership, &self.detector, terms);
+            self.detector.set_hosts(next.members().count());
+            next
+        });
+        let stay: HashSet<SocketAddr> = next.members().map(|(member, _)| member.addr).collect();
+        self.queue.keep_only(|addr| stay.contains(addr));
         for (gone, _) in known
             .members()
             .filter(|(member, _)| !stay.contains(&member.addr))
@@ -116,11 +199,47 @@ impl ClusterState {
         }
     }
 
-    /// Takes up what changed about the health of its members. Called as `publish`.
+    /// Works the choice out again for the same members: after somebody's health changed, and
+    /// in steps while endpoints warm up.
     pub(super) fn rebuild(&self) {
-        let balance = self.definition.load().balancing.policy;
-        let rebuilt = self.endpoints.load().rebuilt(balance);
-        self.endpoints.store(Arc::new(rebuilt));
+        self.replace(|snapshot, terms| snapshot.rebuilt(terms));
+    }
+
+    /// Puts another snapshot in the place of the present one; gives both.
+    fn replace(
+        &self,
+        next: impl FnOnce(&Snapshot, &Terms<'_>) -> Snapshot,
+    ) -> (Arc<Snapshot>, Arc<Snapshot>) {
+        // What is built under the lock is stored as a whole or not at all.
+        let _alone = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let definition = self.definition.load();
+        let outlier = definition.outlier.as_ref();
+        let terms = Terms {
+            balancing: &definition.balancing,
+            panic_threshold: outlier.map_or(0, |outlier| outlier.min_health_percent),
+            now: clock::now(),
+        };
+        let known = self.endpoints.load_full();
+        let next = Arc::new(next(&known, &terms));
+        self.endpoints.store(next.clone());
+        (known, next)
+    }
+
+    /// The warm-up that is going on, if any.
+    pub(super) fn warming(&self) -> Option<WarmUp> {
+        let warm_up = self.definition.load().balancing.warm_up;
+        warm_up.filter(|_| self.endpoints.load().warming)
+    }
+
+    /// Says that somebody builds the snapshot in steps from now on, unless somebody does or
+    /// nothing warms up.
+    pub(super) fn begin_warming(&self) -> Option<WarmUp> {
+        let warm_up = self.warming()?;
+        (!self.warming.swap(true, Ordering::AcqRel)).then_some(warm_up)
+    }
+
+    pub(super) fn end_warming(&self) {
+        self.warming.store(false, Ordering::Release);
     }
 
     /// One turn of the sweep: the endpoints that return to traffic, and when to come again.

@@ -1,14 +1,18 @@
 //! Clusters, tables and plans for the tests of this room.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+
+use tokio::sync::mpsc::unbounded_channel;
 
 use crate::plan::endpoints::{DnsEndpoint, Endpoint};
 use crate::plan::{
-    Balance, Cluster, ClusterEndpoints, ClusterId, Digest, EndpointTable, Plan, Pool, Protocol,
-    Resolution,
+    Balance, Cluster, ClusterEndpoints, ClusterId, Digest, EndpointTable, Outlier, Plan, Pool,
+    Protocol, Resolution,
 };
 
+use super::outlier::Detector;
 use super::{ClusterState, Serving};
 
 pub fn cluster(name: &str) -> Cluster {
@@ -45,6 +49,7 @@ pub fn fixed(endpoints: &[(u8, u32)]) -> Resolution {
     let endpoint = |&(last, weight): &(u8, u32)| Endpoint {
         addr: addr(last),
         weight,
+        place: Default::default(),
         origin: None,
     };
     Resolution::Static(endpoints.iter().map(endpoint).collect())
@@ -56,6 +61,7 @@ pub fn resolved(names: &[&str], single: bool) -> Resolution {
         name: (*name).into(),
         port: 80,
         weight: 1,
+        place: Default::default(),
         origin: None,
     };
     Resolution::Dns {
@@ -102,4 +108,16 @@ pub fn members(state: &ClusterState) -> Vec<(SocketAddr, u32)> {
         .iter()
         .map(|endpoint| (endpoint.addr, endpoint.weight))
         .collect()
+}
+
+/// Ejects an endpoint at its first 500, and all of them if need be.
+pub fn detector() -> Arc<Detector> {
+    let rules = Outlier {
+        consecutive_5xx: NonZeroU32::new(1),
+        max_ejection_percent: 100,
+        ..Outlier::default()
+    };
+    let detector = Detector::new("a".into(), Some(&rules), unbounded_channel().0);
+    detector.set_hosts(1000);
+    detector
 }

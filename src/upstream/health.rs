@@ -88,7 +88,12 @@ impl EndpointHealth {
 
     /// Whether the endpoint may be given traffic.
     pub(super) fn is_usable(&self) -> bool {
-        self.state.load(Ordering::Acquire) & UNFIT == 0 || self.detector.panics()
+        self.is_fit() || self.detector.panics()
+    }
+
+    /// Whether nothing is known against the endpoint, panic or not.
+    pub(super) fn is_fit(&self) -> bool {
+        self.state.load(Ordering::Acquire) & UNFIT == 0
     }
 
     /// Counts what became of an attempt.

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_load_balancing::{Backend, Extensions};
 
+use crate::plan::endpoints::{Endpoint, Place};
 use crate::plan::{ClusterEndpoints, Resolution};
 
 use super::dns::Name;
+use super::snapshot::Role;
 
 /// The backends of one cluster.
 #[derive(Debug, Default)]
@@ -40,10 +42,11 @@ impl Membership {
     ) -> Self {
         let mut membership = Self::default();
         let mut seen = HashSet::new();
-        let mut add = |addr: SocketAddr, weight: u32, source: Source| {
+        let mut add = |addr: SocketAddr, weight: u32, place: &Place, source: Source| {
             if seen.insert(addr) {
                 let mut ext = Extensions::new();
                 ext.insert(source);
+                ext.insert(place.clone());
                 let weight = usize::try_from(weight).unwrap_or(usize::MAX);
                 membership.backends.insert(Backend {
                     addr: PeerAddr::Inet(addr),
@@ -55,7 +58,13 @@ impl Membership {
         match &table.resolution {
             Resolution::Static(endpoints) => {
                 for endpoint in endpoints {
-                    add(endpoint.addr, endpoint.weight, Source::Static);
+                    let Endpoint {
+                        addr,
+                        weight,
+                        place,
+                        ..
+                    } = endpoint;
+                    add(*addr, *weight, place, Source::Static);
                 }
             }
             Resolution::Dns { names, single } => {
@@ -64,6 +73,7 @@ impl Membership {
                         add(
                             SocketAddr::new(ip, entry.port),
                             entry.weight,
+                            &entry.place,
                             Source::Static,
                         );
                         continue;
@@ -75,6 +85,7 @@ impl Membership {
                         add(
                             SocketAddr::new(ip, entry.port),
                             entry.weight,
+                            &entry.place,
                             Source::Dns(entry.name.clone()),
                         );
                     }
@@ -91,17 +102,17 @@ impl Membership {
         membership
     }
 
-    /// Address, weight and source of each backend, by address.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (SocketAddr, u32, Source)> {
+    /// Each backend with its part in the cluster, by address.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (SocketAddr, Role)> {
         self.backends.iter().filter_map(|backend| {
             let addr = *backend.addr.as_inet()?;
-            let weight = u32::try_from(backend.weight).unwrap_or(u32::MAX);
-            let source = backend
-                .ext
-                .get::<Source>()
-                .cloned()
-                .unwrap_or(Source::Static);
-            Some((addr, weight, source))
+            let source = backend.ext.get::<Source>().cloned();
+            let role = Role {
+                weight: u32::try_from(backend.weight).unwrap_or(u32::MAX),
+                place: backend.ext.get::<Place>().cloned().unwrap_or_default(),
+                source: source.unwrap_or(Source::Static),
+            };
+            Some((addr, role))
         })
     }
 }

@@ -12,7 +12,9 @@ use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::plan::pool::Keepalive;
-use crate::plan::{Cluster, Protocol};
+use crate::plan::{Cluster, Pool, Protocol};
+
+use super::line::Terms;
 
 /// Finds origins that vanished without a word, within two minutes.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -51,10 +53,24 @@ pub enum Wants {
     Upgrade,
 }
 
+/// How a request comes to its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Any from Pingora's pool, or a new one.
+    Pooled,
+    /// On one with others.
+    Shared(Terms),
+    /// One that is counted.
+    Counted(Terms),
+}
+
 /// The peers of a cluster, but for the address.
 #[derive(Debug)]
 pub struct PeerTemplate {
     protocol: Protocol,
+    terms: Terms,
+    /// HTTP/1.1 connections are counted.
+    counts: bool,
     http1: HttpPeer,
     h2c: HttpPeer,
 }
@@ -63,6 +79,8 @@ impl PeerTemplate {
     pub fn new(cluster: &Cluster) -> Self {
         Self {
             protocol: cluster.protocol,
+            terms: terms(cluster),
+            counts: cluster.pool.tracks_connections(),
             http1: http1(cluster),
             h2c: h2c(cluster),
         }
@@ -78,13 +96,36 @@ impl PeerTemplate {
         peer
     }
 
+    pub(super) fn way(&self, wants: Wants) -> Way {
+        match self.speaks_http2(wants) {
+            true => Way::Shared(self.terms),
+            false if self.counts => Way::Counted(self.terms),
+            false => Way::Pooled,
+        }
+    }
+
     /// Whether such a request goes out over HTTP/2.
-    pub fn speaks_http2(&self, wants: Wants) -> bool {
+    fn speaks_http2(&self, wants: Wants) -> bool {
         match (self.protocol, wants) {
             (_, Wants::Upgrade) | (Protocol::Http1, _) | (Protocol::Client, Wants::Http1) => false,
             (Protocol::H2c, _) | (Protocol::Client, Wants::Http2) => true,
         }
     }
+}
+
+fn terms(cluster: &Cluster) -> Terms {
+    let pool = &cluster.pool;
+    Terms {
+        generation: group_key(cluster, 2),
+        streams: streams(pool),
+        requests: pool.max_requests_per_connection.map_or(u32::MAX, u32::from),
+        duration: pool.max_duration,
+    }
+}
+
+fn streams(pool: &Pool) -> usize {
+    let streams = pool.max_streams.map_or(STREAMS, u32::from);
+    usize::try_from(streams).unwrap_or(usize::MAX)
 }
 
 fn http1(cluster: &Cluster) -> HttpPeer {
@@ -106,8 +147,7 @@ fn h2c(cluster: &Cluster) -> HttpPeer {
     let mut peer = http1(cluster);
     peer.group_key = group_key(cluster, 2);
     peer.options.set_http_version(2, 2);
-    let streams = cluster.pool.max_streams.map_or(STREAMS, u32::from);
-    peer.options.max_h2_streams = usize::try_from(streams).unwrap_or(usize::MAX);
+    peer.options.max_h2_streams = streams(&cluster.pool);
     peer.options.h2_ping_interval = cluster.pool.ping_interval;
     peer.options.h2_stream_window_size = Some(STREAM_WINDOW);
     peer.options.h2_connection_window_size = Some(CONNECTION_WINDOW);
@@ -139,7 +179,6 @@ fn group_key(cluster: &Cluster, version: u8) -> u64 {
 mod tests {
     use pingora_core::upstreams::peer::{ALPN, Peer};
 
-    use crate::plan::Pool;
     use crate::upstream::fixture::cluster;
 
     use super::*;

@@ -7,7 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pingora_core::Error;
+
 use super::EndpointState;
+use super::breaker::Permit;
+use super::queue::Hold;
+use super::shared::{Seat, is_refusal};
 
 /// What the choice of an endpoint may depend on.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,12 +49,31 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Pick {
     endpoint: Arc<EndpointState>,
+    // Given back in this order: a connection is handed on to a request that needs a permit.
+    pub(super) permit: Option<Permit>,
+    pub(super) lease: Lease,
+    unsent: bool,
+}
+
+/// The request's share in a connection, where connections are shared or counted by us.
+#[derive(Debug, Default)]
+pub(super) enum Lease {
+    /// Pingora's pool has any number for all.
+    #[default]
+    None,
+    Shared(Seat),
+    Own(Hold),
 }
 
 impl Pick {
-    pub(super) fn new(endpoint: Arc<EndpointState>) -> Self {
+    pub(super) fn new(endpoint: Arc<EndpointState>, permit: Option<Permit>) -> Self {
         endpoint.active.fetch_add(1, Ordering::Relaxed);
-        Self { endpoint }
+        Self {
+            endpoint,
+            permit,
+            lease: Lease::None,
+            unsent: false,
+        }
     }
 
     pub fn endpoint(&self) -> &Arc<EndpointState> {
@@ -63,6 +87,42 @@ impl Pick {
 
     pub fn addr(&self) -> SocketAddr {
         self.endpoint.addr
+    }
+
+    /// The attempt has its connection.
+    pub fn connected(&mut self) {
+        if let Lease::Shared(seat) = &mut self.lease {
+            seat.connected();
+        }
+    }
+
+    /// The attempt's dial failed. Whether it did not even begin, because another request makes
+    /// the connection: then the same attempt is made again.
+    pub fn dial_failed(&mut self, error: &Error) -> bool {
+        if let Lease::Shared(seat) = &mut self.lease {
+            if !is_refusal(error) {
+                seat.dial_failed();
+            } else {
+                if !seat.look_again() {
+                    self.lease = Lease::None;
+                }
+                self.unsent = true;
+            }
+        }
+        self.unsent
+    }
+
+    /// Whether the last attempt did not begin; said once.
+    pub fn take_unsent(&mut self) -> bool {
+        std::mem::take(&mut self.unsent)
+    }
+
+    /// A part of the response's body, or its trailers: `whole` if that was the end, and there are
+    /// no trailers.
+    pub fn received(&mut self, whole: bool) {
+        if let Lease::Shared(seat) = &mut self.lease {
+            seat.set_clean(whole);
+        }
     }
 }
 

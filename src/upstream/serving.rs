@@ -18,6 +18,7 @@ use super::dns::{DnsOptions, Names};
 use super::membership::{Membership, literal};
 use super::outlier::Ejected;
 use super::sweep::sweep;
+use super::warmup;
 
 /// A plan with the live state of each of its clusters. A request pins one and keeps it.
 #[derive(Debug, Default)]
@@ -45,6 +46,7 @@ pub(super) struct Live {
     names: Names,
     /// Given to each new cluster.
     events: UnboundedSender<Ejected>,
+    runtime: Handle,
 }
 
 impl Serving {
@@ -60,7 +62,7 @@ impl Upstreams {
         let live = Arc::new_cyclic(|this: &Weak<Mutex<Live>>| {
             runtime.spawn(sweep(this.clone(), ejected));
             let this = this.clone();
-            let names = Names::new(dns, runtime, move |name| {
+            let names = Names::new(dns, runtime.clone(), move |name| {
                 if let Some(live) = this.upgrade() {
                     lock(&live).answered(name);
                 }
@@ -71,6 +73,7 @@ impl Upstreams {
                 table: HashMap::new(),
                 names,
                 events,
+                runtime: runtime.clone(),
             })
         });
         Arc::new(Self { live })
@@ -139,6 +142,7 @@ impl Live {
     fn state(&mut self, definition: &Arc<Cluster>) -> Arc<ClusterState> {
         if let Some(state) = self.cluster(&definition.name) {
             state.define(definition);
+            warmup::drive(&state, &self.runtime);
             return state;
         }
         let state = Arc::new(ClusterState::new(definition.clone(), self.events.clone()));
@@ -190,6 +194,7 @@ impl Live {
         let state = self.cluster(cluster);
         if let (Some(state), Some(endpoints)) = (state, self.table.get(cluster)) {
             state.publish(Membership::new(endpoints, |name| self.names.get(name)));
+            warmup::drive(&state, &self.runtime);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::plan::endpoints::Place;
 use crate::plan::{Cluster, HealthCheck, Outlier};
 
 use super::health::HealthView;
@@ -21,8 +22,22 @@ pub struct ClusterView {
     pub health_check: Option<HealthCheck>,
     /// Those that take traffic first, by address; then the unhealthy and those of weight 0.
     pub endpoints: Vec<EndpointView>,
+    pub breaker: BreakerView,
     /// The names it is resolved from.
     pub dns: Vec<DnsView>,
+}
+
+/// A cluster's limits at work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BreakerView {
+    /// Requests that count against `http2MaxRequests`; 0 without that limit.
+    pub requests: usize,
+    /// HTTP/1.1 connections, where they are counted.
+    pub connections: usize,
+    /// Requests that wait for a connection.
+    pub pending: usize,
+    /// Requests refused because a limit was reached.
+    pub overflows: u64,
 }
 
 /// An endpoint at one moment.
@@ -30,6 +45,7 @@ pub struct ClusterView {
 pub struct EndpointView {
     pub addr: SocketAddr,
     pub weight: u32,
+    pub place: Place,
     /// Requests in flight.
     pub active: usize,
     pub source: Source,
@@ -49,12 +65,13 @@ pub struct DnsView {
 }
 
 impl ClusterView {
-    pub(super) fn new(definition: &Cluster, snapshot: &Snapshot) -> Self {
+    pub(super) fn new(definition: &Cluster, snapshot: &Snapshot, breaker: BreakerView) -> Self {
         let endpoints = snapshot
             .members()
             .map(|(endpoint, role)| EndpointView {
                 addr: endpoint.addr,
                 weight: role.weight,
+                place: role.place.clone(),
                 active: endpoint.active.load(Ordering::Relaxed),
                 source: role.source.clone(),
                 health: endpoint.health.view(),
@@ -78,6 +95,7 @@ impl ClusterView {
             outlier: definition.outlier.clone(),
             health_check: definition.health_check.clone(),
             endpoints,
+            breaker,
             dns,
         }
     }

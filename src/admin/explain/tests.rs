@@ -224,6 +224,7 @@ pub(in crate::admin) fn plan() -> (Plan, EndpointTable) {
     let one = Endpoint {
         addr: "10.0.0.1:8080".parse().unwrap(),
         weight: 1,
+        place: Default::default(),
         origin: Some(origin(99)),
     };
     let table = EndpointTable {

@@ -90,6 +90,11 @@ pub(crate) fn sockets(
             };
             socket.servers.push(TlsServer {
                 origin: server.origin.clone(),
+                name: format!(
+                    "{}/{}/{}",
+                    server.object.key.namespace, server.object.key.name, server.port_name
+                )
+                .into(),
                 service,
             });
         }

@@ -55,6 +55,7 @@ impl Found {
             Endpoint {
                 addr,
                 weight,
+                place: Default::default(),
                 origin: Some(origin.clone()),
             },
             fits,

@@ -79,6 +79,7 @@ impl<'a> Query<'_, 'a> {
                 name: written.address.to_ascii_lowercase().into(),
                 port: written.port,
                 weight: written.weight,
+                place: Default::default(),
                 origin: Some(written.origin),
             })
             .collect();

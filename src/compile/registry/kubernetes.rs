@@ -151,6 +151,7 @@ impl<'a> Query<'_, 'a> {
                 Resolution::Static(vec![Endpoint {
                     addr,
                     weight: 1,
+                    place: Default::default(),
                     origin,
                 }])
             }
@@ -165,6 +166,7 @@ impl<'a> Query<'_, 'a> {
                         name,
                         port,
                         weight: 1,
+                        place: Default::default(),
                         origin,
                     }],
                     single: false,

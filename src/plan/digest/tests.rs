@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method};
 
-use super::super::endpoints::{DnsEndpoint, Endpoint};
+use super::super::endpoints::{DnsEndpoint, Endpoint, Place};
 use super::super::fixture::{
     anchored, cluster, exact, forward, header, host, is, listener, origin, plan, prefix, query,
     route, without,
@@ -389,6 +389,7 @@ fn endpoint_digests_count_addresses_weights_and_names_but_not_origins() {
         Resolution::Static(vec![Endpoint {
             addr: addr.parse().unwrap(),
             weight,
+            place: Place::default(),
             origin,
         }])
     };
@@ -397,6 +398,7 @@ fn endpoint_digests_count_addresses_weights_and_names_but_not_origins() {
             name: name.into(),
             port,
             weight,
+            place: Place::default(),
             origin: None,
         }],
         single,

@@ -80,6 +80,13 @@ impl Site {
         self
     }
 
+    /// Gives the last cluster a connection pool.
+    pub fn pool(mut self, pool: Pool) -> Self {
+        let cluster = self.clusters.last_mut().expect("there is a cluster");
+        Arc::make_mut(cluster).pool = pool;
+        self
+    }
+
     pub async fn serve(self) -> Rig {
         // The key of a listener is the address asked for, so port 0 is one.
         let key = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -94,6 +101,7 @@ impl Site {
                 .map(|addr| Endpoint {
                     addr: *addr,
                     weight: 1,
+                    place: Default::default(),
                     origin: None,
                 })
                 .collect();
@@ -166,7 +174,7 @@ pub struct Rig {
     pub records: Arc<Records>,
     pub serving: Arc<ArcSwap<Serving>>,
     _upstreams: Arc<Upstreams>,
-    _listeners: Box<dyn std::any::Any + Send>,
+    _listeners: Box<dyn std::any::Any + Send + Sync>,
 }
 
 impl Rig {

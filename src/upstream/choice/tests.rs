@@ -2,18 +2,23 @@
 
 use std::net::SocketAddr;
 
+use crate::base::clock;
+use crate::upstream::fixture::detector;
+
 use super::*;
 
 fn endpoints(count: u16) -> Vec<Arc<EndpointState>> {
+    let detector = detector();
     let endpoint = |port| {
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
-        Arc::new(EndpointState {
-            addr,
-            active: AtomicUsize::new(0),
-            health: Default::default(),
-        })
+        Arc::new(EndpointState::new(addr, &detector, clock::now()))
     };
     (0..count).map(endpoint).collect()
+}
+
+fn choose(balance: Balance, endpoints: &[Arc<EndpointState>], weights: &[u32]) -> Choice {
+    let weights: Vec<f64> = weights.iter().map(|&weight| f64::from(weight)).collect();
+    Choice::new(balance, endpoints, &weights)
 }
 
 /// How often each endpoint comes up; `hold` decides what stays in flight after each choice.
@@ -24,7 +29,7 @@ fn counts(
     mut hold: impl FnMut(&EndpointState),
 ) -> Vec<usize> {
     let endpoints = endpoints(weights.len() as u16);
-    let choice = Choice::new(balance, weights);
+    let choice = choose(balance, &endpoints, weights);
     let (cursor, mut rng) = (AtomicUsize::new(11), fastrand::Rng::with_seed(7));
     let mut counts = vec![0; weights.len()];
     for _ in 0..picks {
@@ -104,7 +109,7 @@ fn least_request_evens_out_what_is_in_flight() {
 fn least_request_turns_away_from_a_stuck_endpoint() {
     let endpoints = endpoints(3);
     endpoints[1].active.store(100, Ordering::Relaxed);
-    let choice = Choice::new(Balance::LeastRequest, &[1, 1, 1]);
+    let choice = choose(Balance::LeastRequest, &endpoints, &[1, 1, 1]);
     let (cursor, mut rng) = (AtomicUsize::new(0), fastrand::Rng::with_seed(7));
     for _ in 0..1000 {
         let chosen = choice
@@ -118,10 +123,10 @@ fn least_request_turns_away_from_a_stuck_endpoint() {
 fn nobody_is_chosen_of_nobody_and_the_only_one_of_one() {
     for balance in [Balance::LeastRequest, Balance::RoundRobin, Balance::Random] {
         let cursor = AtomicUsize::new(usize::MAX);
-        assert!(Choice::new(balance, &[]).next(&[], &cursor, || 0).is_none());
+        assert!(choose(balance, &[], &[]).next(&[], &cursor, || 0).is_none());
         let one = endpoints(1);
         assert!(
-            Choice::new(balance, &[9])
+            choose(balance, &one, &[9])
                 .next(&one, &cursor, || u64::MAX)
                 .is_some()
         );

@@ -154,7 +154,10 @@ async fn a_new_definition_reaches_the_state_and_keeps_its_endpoints() {
     }]));
     assert_eq!(state.definition.load().balancing.policy, Balance::Random);
     assert_eq!(
-        state.peer(&before, Wants::Http1).options.connection_timeout,
+        state
+            .peer(&state.pick(&Ask::default()).unwrap(), Wants::Http1)
+            .options
+            .connection_timeout,
         Some(connect_timeout)
     );
     assert!(Arc::ptr_eq(&before, &endpoint(&state, addr(1))));

@@ -193,3 +193,40 @@ fn no_handshake_fails_while_certificates_rotate() {
         made.into_inner()
     );
 }
+
+#[test]
+fn an_expired_certificate_is_a_finding_and_a_metric_and_its_neighbours_serve() {
+    let root = Authority::new("root");
+    let (old, new) = (root.issue_until(&["old"], 2021), root.issue(&["new"]));
+    let gateway = start(
+        &[
+            (
+                "old",
+                &["old.example.com"],
+                "mode: SIMPLE, credentialName: old",
+            ),
+            (
+                "new",
+                &["new.example.com"],
+                "mode: SIMPLE, credentialName: new",
+            ),
+        ],
+        &[
+            secret_yaml("old", Some(&old), &[]),
+            secret_yaml("new", Some(&new), &[]),
+        ],
+        &["old.example.com", "new.example.com"],
+    );
+    let findings = gateway.admin("/findings").body;
+    let said = "the certificate of default/gw/old has expired on 2021-01-01";
+    assert!(findings.contains(said), "{findings}");
+    assert!(!findings.contains("default/gw/new"), "{findings}");
+    assert_eq!(shown(&gateway, "new.example.com").as_deref(), Some("new"));
+    let metrics = gateway.metrics();
+    for line in [
+        "pingress_certificate_expiry_timestamp_seconds{key=\"ecdsa\",server=\"default/gw/old\"} 1609459200",
+        "pingress_tls_handshakes_total{result=\"full\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}

@@ -5,13 +5,11 @@ use crate::plan::{Balance, Balancing};
 
 /// What a block asks for.
 pub(super) fn read(block: &LoadBalancer) -> Balancing {
-    Balancing {
-        policy: match block.simple.as_deref() {
-            Some("ROUND_ROBIN") => Balance::RoundRobin,
-            Some("RANDOM") => Balance::Random,
-            _ => Balance::LeastRequest,
-        },
-    }
+    Balancing::from(match block.simple.as_deref() {
+        Some("ROUND_ROBIN") => Balance::RoundRobin,
+        Some("RANDOM") => Balance::Random,
+        _ => Balance::LeastRequest,
+    })
 }
 
 /// Fields of a block, and whether they ask for something that is not done.

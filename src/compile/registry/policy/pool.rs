@@ -98,18 +98,8 @@ pub(super) fn unsupported_keep_alive(http: &HttpPool) -> Option<[(&'static str, 
 }
 
 /// Fields that are read and not yet enforced.
-pub(super) fn unsupported(pool: &Pool) -> [(&'static str, bool); 6] {
-    [
-        ("tcp.maxConnections", pool.max_connections.is_some()),
-        ("tcp.maxConnectionDuration", pool.max_duration.is_some()),
-        ("http.http1MaxPendingRequests", pool.max_pending.is_some()),
-        ("http.http2MaxRequests", pool.max_requests.is_some()),
-        (
-            "http.maxRequestsPerConnection",
-            pool.max_requests_per_connection.is_some(),
-        ),
-        ("http.maxRetries", pool.max_retries.is_some()),
-    ]
+pub(super) fn unsupported(pool: &Pool) -> [(&'static str, bool); 1] {
+    [("http.maxRetries", pool.max_retries.is_some())]
 }
 
 fn limit(number: Option<i32>) -> Option<NonZeroU32> {

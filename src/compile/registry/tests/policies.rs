@@ -129,8 +129,6 @@ fn every_field_that_is_not_honoured_is_reported_with_its_line_and_traffic_is_ser
             "loadBalancer.consistentHash",
             "loadBalancer.localityLbSetting",
             "loadBalancer.warmup",
-            "connectionPool.tcp.maxConnections",
-            "connectionPool.http.http1MaxPendingRequests",
             "proxyProtocol",
             "portLevelSettings[0].loadBalancer.simple",
         ]

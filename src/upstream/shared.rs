@@ -1,0 +1,216 @@
+//! The HTTP/2 connections of one endpoint: one dial at a time, shared by those who wait for it.
+//!
+//! Left to itself Pingora dials once for every request that finds no connection, and also for
+//! one that looks while another thread has the connection in its hands. So a request is given
+//! its line beforehand, and only the one that makes a line may dial: to the others Pingora's
+//! attempt is refused ([`is_refusal`]), and they look again.
+
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+
+use arc_swap::ArcSwapOption;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_core::{Error, ErrorType};
+use tokio::net::TcpSocket;
+
+use super::line::{Line, State, Terms};
+
+/// How often a request looks for its line's connection before it takes the line to be full.
+const LOOKS: u8 = 4;
+
+const REFUSAL: ErrorType = ErrorType::Custom("the connection was not to be found");
+
+type Hook = Arc<dyn Fn(&TcpSocket) -> Result<(), Box<Error>> + Send + Sync>;
+
+/// Refuses to dial. Without state: it is shared by all.
+static REFUSE: LazyLock<Hook> =
+    LazyLock::new(|| Arc::new(|_: &TcpSocket| Err(Error::new(REFUSAL))));
+
+/// The lines to one endpoint.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Of this stay of the endpoint in its cluster.
+    key: u64,
+    /// The line that took the last request.
+    current: ArcSwapOption<Line>,
+    lines: Mutex<Vec<Arc<Line>>>,
+    learned: Arc<AtomicUsize>,
+}
+
+/// A request's place on a line.
+#[derive(Debug)]
+pub(super) struct Seat {
+    line: Arc<Line>,
+    /// Made the line, so it dials.
+    dials: bool,
+    opened: bool,
+    /// The response ended without trailers, or has not begun.
+    clean: bool,
+    looks: u8,
+}
+
+/// Whether an attempt ended before it began, because only the dialler of a line may dial.
+pub fn is_refusal(error: &Error) -> bool {
+    *error.etype() == REFUSAL
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            key: fastrand::u64(..),
+            current: ArcSwapOption::empty(),
+            lines: Mutex::default(),
+            learned: Arc::default(),
+        }
+    }
+}
+
+impl Shared {
+    /// Part of the pool key of HTTP/1.1 connections that Pingora pools.
+    pub(super) fn key(&self) -> u64 {
+        self.key
+    }
+
+    /// A place on a line that is open, or about to be opened by the holder.
+    pub(super) async fn seat(&self, addr: SocketAddr, terms: Terms) -> Seat {
+        loop {
+            let seat = self.seat_now(addr, terms);
+            if seat.dials {
+                return seat;
+            }
+            match seat.line.settled().await {
+                State::Open => return seat,
+                // Each finds out for itself, at once: one after another would take for ever.
+                State::Failed => return self.dial(addr, terms),
+                State::Dialing | State::Retired => {}
+            }
+        }
+    }
+
+    fn seat_now(&self, addr: SocketAddr, terms: Terms) -> Seat {
+        let current = self.current.load();
+        if let Some(line) = &*current
+            && line.terms == terms
+            && line.join()
+        {
+            return Seat::on(line.clone(), false);
+        }
+        let mut lines = self.lines();
+        lines.retain(|line| {
+            if line.terms != terms {
+                line.retire();
+            }
+            !line.is_spent()
+        });
+        let open = lines.iter().filter(|line| line.state() == State::Open);
+        let dialled = lines.iter().filter(|line| line.state() == State::Dialing);
+        let joined = open.chain(dialled).find(|line| line.join());
+        let (line, dials) = match joined {
+            Some(line) => (line.clone(), false),
+            None => {
+                let line = self.line(addr, terms);
+                lines.push(line.clone());
+                (line, true)
+            }
+        };
+        self.current.store(Some(line.clone()));
+        Seat::on(line, dials)
+    }
+
+    fn dial(&self, addr: SocketAddr, terms: Terms) -> Seat {
+        let line = self.line(addr, terms);
+        self.lines().push(line.clone());
+        Seat::on(line, true)
+    }
+
+    fn line(&self, addr: SocketAddr, terms: Terms) -> Arc<Line> {
+        Line::new(
+            addr,
+            terms,
+            State::Dialing,
+            Weak::new(),
+            self.learned.clone(),
+        )
+    }
+
+    fn lines(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Line>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    /// The endpoint is gone: nobody would use its idle connections again.
+    fn drop(&mut self) {
+        for line in self.lines().iter() {
+            line.retire();
+        }
+    }
+}
+
+impl Seat {
+    fn on(line: Arc<Line>, dials: bool) -> Self {
+        Self {
+            line,
+            dials,
+            opened: false,
+            clean: true,
+            looks: 0,
+        }
+    }
+
+    pub(super) fn prepare(&self, peer: &mut HttpPeer) {
+        if self.dials {
+            self.line.attach(peer);
+        } else {
+            peer.group_key = self.line.key;
+            peer.options.upstream_tcp_sock_tweak_hook = Some(REFUSE.clone());
+        }
+    }
+
+    /// The attempt has its connection.
+    pub(super) fn connected(&mut self) {
+        if !self.opened {
+            self.opened = true;
+            self.line.stream_opened();
+        }
+        if self.dials {
+            self.line.opened();
+        }
+    }
+
+    /// The holder's dial failed.
+    pub(super) fn dial_failed(&self) {
+        if self.dials {
+            self.line.failed();
+        }
+    }
+
+    /// The connection was not to be found. Whether it is worth to look again.
+    pub(super) fn look_again(&mut self) -> bool {
+        self.looks += 1;
+        if self.looks >= LOOKS {
+            self.line.refused();
+            return false;
+        }
+        self.line.state() == State::Open
+    }
+
+    /// Whether all of the response that has come so far is free of empty DATA frames.
+    pub(super) fn set_clean(&mut self, clean: bool) {
+        self.clean = clean;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.opened {
+            self.line.stream_closed();
+        }
+        if self.dials && self.line.state() == State::Dialing {
+            // Nobody will find out: those who wait dial anew.
+            self.line.retire();
+        }
+        self.line.leave(self.clean);
+    }
+}
