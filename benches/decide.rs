@@ -6,7 +6,6 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingress::base::{HostPattern, Kind, ObjectKey, Origin, Position};
-use pingress::plan::hosts::HostIndex;
 use pingress::plan::paths::PathIndex;
 use pingress::plan::{
     Action, ClusterId, Decision, Destination, Digest, Forward, Listener, Plan, Predicate, Request,
@@ -306,7 +305,7 @@ fn empty_listener() -> Listener {
         declared_port: 80,
         is_tls: false,
         origins: vec![origin()],
-        hosts: HostIndex::default(),
+        hosts: Arc::default(),
         virtual_hosts: Vec::new(),
         fence: None,
     }
@@ -315,20 +314,20 @@ fn empty_listener() -> Listener {
 fn add(listener: &mut Listener, pattern: &str, conditions: Vec<(UriMatch, Vec<Predicate>)>) {
     let pattern = HostPattern::parse(pattern).expect("a valid host");
     let number = u32::try_from(listener.virtual_hosts.len()).expect("few hosts");
-    listener.hosts.insert(&pattern, number);
+    Arc::make_mut(&mut listener.hosts).insert(&pattern, number);
     let routes: Vec<Route> = conditions
         .into_iter()
         .enumerate()
         .map(|(number, (uri, predicates))| route(number, uri, predicates))
         .collect();
-    listener.virtual_hosts.push(VirtualHost {
+    listener.virtual_hosts.push(Arc::new(VirtualHost {
         name: format!("{pattern}:80").into(),
         host: pattern,
         paths: PathIndex::build(routes.iter().map(|route| &route.uri)),
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
         https_redirect: None,
         fence: None,
-    });
+    }));
 }
 
 fn one_host(conditions: Vec<(UriMatch, Vec<Predicate>)>) -> Listener {

@@ -119,7 +119,7 @@ fn plan(balance: Balance) -> Plan {
         policy_origin: None,
     };
     Plan {
-        clusters: vec![Arc::new(cluster)],
+        clusters: [Arc::new(cluster)].into_iter().collect(),
         ..Plan::default()
     }
 }

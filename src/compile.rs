@@ -10,6 +10,7 @@ mod damage;
 mod gateway;
 mod hosts;
 pub mod ledger;
+mod memory;
 pub mod options;
 mod pattern;
 mod protect;
@@ -18,23 +19,20 @@ mod rule;
 mod validate;
 mod version;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::{Finding, Findings, ObjectKey};
-use crate::model::{Inventory, Object};
+use crate::base::{Finding, Findings};
+use crate::model::{Inventory, Object, Spec};
 use crate::plan::{Digest, EndpointTable, Plan};
 
 use bind::Services;
 use gateway::Gateways;
 use pattern::Patterns;
 use registry::Registry;
-use rule::Translator;
+use rule::{Given, Translator};
 
+pub use memory::Memory;
 pub use options::Options;
-
-/// The last error-free version of each object, held by the server between compiles.
-pub type LastGood = HashMap<ObjectKey, Arc<Object>, foldhash::fast::RandomState>;
 
 /// What one compile gives.
 #[derive(Debug, Default)]
@@ -43,45 +41,56 @@ pub struct Compiled {
     pub endpoints: EndpointTable,
     /// Sorted as shown; includes the inventory's own.
     pub findings: Findings,
-    /// What to pass as `last_good` next time: every error-free object, and the earlier version
-    /// of every broken one that still exists.
-    pub good: LastGood,
 }
 
 /// Compiles an inventory.
+///
+/// `memory` holds the last error-free versions of broken objects, and results that are taken over
+/// where what they were made from is unchanged: after a change of one object, the rest costs a few
+/// comparisons.
 #[must_use]
-pub fn compile(inventory: &Inventory, last_good: &LastGood, options: &Options) -> Compiled {
+pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) -> Compiled {
     let mut findings = inventory.findings.clone();
     let patterns = Patterns::default();
-    let (versions, good) = version::choose(inventory, last_good, &patterns, &mut findings);
+    let (versions, mut kept) = version::choose(inventory, memory, &patterns, &mut findings);
+    let is_gateway = |object: &&Arc<Object>| matches!(object.spec, Spec::Gateway(_));
+    memory.settle(options, versions.others().filter(is_gateway), &mut kept);
     let mut gateways = Gateways::read(&versions, options, &mut findings);
     let sockets = gateway::listen::sockets(&mut gateways, &mut findings);
-    let services = Services::read(&versions, &gateways, options, &mut findings);
-    let mut registry = Registry::build(&versions, options, &mut findings);
-    let mut translator = Translator::new(
+    let services = Services::read(&versions, &mut kept, &gateways, options, &mut findings);
+    let slots = std::mem::take(&mut memory.slots);
+    let mut registry = Registry::build(&versions, options, slots, &mut findings);
+    let given = Given {
         options,
-        &versions,
+        versions: &versions,
+        gateways: &gateways,
+        services: &services,
+        patterns: &patterns,
+    };
+    let mut translator = Translator::new(given, &mut registry, &mut memory.words, &mut findings);
+    let mut listeners = hosts::listeners(
+        &sockets.http,
         &gateways,
         &services,
-        &patterns,
-        &mut registry,
-        &mut findings,
+        &mut kept,
+        &mut memory.sockets,
+        &mut translator,
     );
-    let mut listeners = hosts::listeners(&sockets.http, &gateways, &services, &mut translator);
     let delegates = std::mem::take(&mut translator.delegates);
     services.report(&delegates, &mut findings);
     let tls = gateway::tls::sockets(&sockets, &gateways, &versions, options, &mut findings);
     protect::fence(&versions, options, &mut listeners, &mut findings);
-    let (clusters, endpoints) = registry.finish(&mut findings);
-    let http = options.http.clone();
+    let (clusters, endpoints, slots) = registry.finish(&mut findings);
+    memory.slots = slots;
     let mut plan = Plan {
         listeners,
         tls,
         clusters,
-        http,
+        http: options.http.clone(),
         ..Plan::default()
     };
-    plan.digest = Digest::of_plan(&plan);
+    plan.digest = Digest::of_parts(&plan, &memory.digests(&plan));
+    memory.keep(kept, options, plan.clusters.len());
     // One rule is translated once per declared port; what is wrong with it is said once.
     Finding::sort(&mut findings);
     findings.dedup();
@@ -89,6 +98,5 @@ pub fn compile(inventory: &Inventory, last_good: &LastGood, options: &Options) -
         plan,
         endpoints,
         findings,
-        good,
     }
 }

@@ -23,7 +23,7 @@ pub mod tls;
 pub mod why;
 
 pub use balance::{Balance, Balancing, HashKey, HashTable};
-pub use cluster::{Cluster, ClusterId, Protocol};
+pub use cluster::{Cluster, ClusterId, Clusters, Protocol};
 pub use decide::{Decision, Request};
 pub use digest::Digest;
 pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};

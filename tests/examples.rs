@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingress::base::Severity;
-use pingress::compile::{Compiled, LastGood, Options, compile};
+use pingress::compile::{Compiled, Memory, Options, compile};
 use pingress::plan::{Action, Decision, Plan, Request, Target};
 use pingress::server::Settings;
 use pingress::source::{LoadOptions, Loader};
@@ -17,7 +17,7 @@ fn conf() -> PathBuf {
 fn compiled(example: &str) -> Compiled {
     let options = LoadOptions::default();
     let inventory = Loader::new(vec![conf().join(example)], options).load();
-    compile(&inventory, &LastGood::default(), &Options::default())
+    compile(&inventory, &mut Memory::default(), &Options::default())
 }
 
 /// The decision in a few words: destinations with weights, redirect, direct response, 404.

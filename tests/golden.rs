@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use pingress::compile::{Compiled, LastGood, Options, compile};
+use pingress::compile::{Compiled, Memory, Options, compile};
 use pingress::source::{LoadOptions, Loader};
 
 const FOLDER: &str = "tests/golden";
@@ -13,7 +13,7 @@ const FOLDER: &str = "tests/golden";
 /// Tests run in the package's folder, so that origins print the same everywhere.
 fn compiled(case: &Path) -> Compiled {
     let inventory = Loader::new(vec![case.join("in")], LoadOptions::default()).load();
-    compile(&inventory, &LastGood::default(), &Options::default())
+    compile(&inventory, &mut Memory::default(), &Options::default())
 }
 
 fn findings(compiled: &Compiled) -> String {

@@ -168,11 +168,15 @@ impl Finding {
         self
     }
 
-    /// The order in which findings are shown: by place, then code, then path.
+    /// The order in which findings are shown: by place, then code, then path. Whatever the order
+    /// they were found in, equal findings come to stand side by side.
     pub fn sort(findings: &mut [Finding]) {
         findings.sort_by(|a, b| {
             (&a.origin, a.code.id, &a.path, &a.message)
                 .cmp(&(&b.origin, b.code.id, &b.path, &b.message))
+                .then_with(|| {
+                    (&a.object, &a.hint, a.severity).cmp(&(&b.object, &b.hint, b.severity))
+                })
         });
     }
 }

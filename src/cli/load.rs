@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::compile::{Compiled, LastGood, compile};
+use crate::compile::{Compiled, Memory, compile};
 use crate::server::Settings;
 use crate::source::{LoadOptions, Loader};
 
@@ -40,7 +40,7 @@ pub fn compiled(paths: &[PathBuf], reading: &Reading) -> Result<Compiled, String
     let inventory = Loader::new(paths.to_vec(), load_options(reading, &settings)).load();
     Ok(compile(
         &inventory,
-        &LastGood::default(),
+        &mut Memory::default(),
         &settings.compile_options(),
     ))
 }

@@ -7,26 +7,45 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::base::{Code, Finding, Findings, HostPattern, ObjectKey, Severity};
 use crate::model::istio::VirtualService;
-use crate::model::{FieldPath, Object, Spec};
+use crate::model::{FieldPath, Object};
 use crate::plan::Fence;
 
 use super::Options;
 use super::damage::Fault;
 use super::gateway::{Gateways, Named};
+use super::memory::Kept;
 use super::version::Versions;
 
 /// A VirtualService bound to at least one of our Gateways.
 #[derive(Debug)]
 pub(crate) struct Bound<'a> {
+    /// Its place among all objects.
+    pub index: usize,
     pub object: &'a Object,
     pub spec: &'a VirtualService,
+    pub place: Arc<Place>,
+}
+
+/// Where a VirtualService is bound. Depends on the object, the settings and the Gateways alone.
+#[derive(Debug)]
+pub(crate) struct Place {
+    reach: Reach,
     /// Indexes of our Gateways that it names, each once.
-    pub gateways: Vec<usize>,
-    pub hosts: Vec<HostPattern>,
+    pub gateways: SmallVec<[usize; 2]>,
+    pub hosts: SmallVec<[HostPattern; 1]>,
     /// Set when the whole object has errors: every rule answers 503.
     pub fence: Option<Arc<Fence>>,
+}
+
+/// A place, or none, and what was said about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed {
+    place: Option<Arc<Place>>,
+    findings: Box<[Finding]>,
 }
 
 /// All VirtualServices, sorted into what they are.
@@ -35,11 +54,11 @@ pub(crate) struct Services<'a> {
     /// In the order their rules are merged: private ones before public ones, then by age.
     pub bound: Vec<Bound<'a>>,
     /// Those without hosts, by namespace and name.
-    pub delegates: HashMap<(&'a str, &'a str), (&'a Object, &'a VirtualService)>,
+    pub delegates: HashMap<(&'a str, &'a str), (&'a Arc<Object>, &'a VirtualService)>,
 }
 
 /// Who sees a VirtualService: the less it is exported, the earlier its rules come.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reach {
     Private,
     Exported,
@@ -47,69 +66,91 @@ enum Reach {
 }
 
 impl<'a> Services<'a> {
+    /// `kept` is what is known of each object; it must hold for these settings and Gateways.
     pub(crate) fn read(
         versions: &'a Versions,
+        kept: &mut [Kept],
         gateways: &Gateways<'_>,
         options: &Options,
         findings: &mut Findings,
     ) -> Self {
         let mut services = Self::default();
-        let mut reached: Vec<(Reach, Bound<'a>)> = Vec::new();
-        for object in &versions.objects {
-            let Spec::VirtualService(spec) = &object.spec else {
-                continue;
+        for (index, object, spec) in versions.virtual_services() {
+            let is_delegate = spec.hosts.is_empty() && {
+                let damage = versions.damage(&object.key);
+                damage.is_none_or(|damage| damage.under("spec.hosts").next().is_none())
             };
-            let damage = versions.damage(&object.key);
-            let hosts_broken =
-                damage.is_some_and(|damage| damage.under("spec.hosts").next().is_some());
-            if spec.hosts.is_empty() && !hosts_broken {
+            if is_delegate {
                 services
                     .delegates
                     .insert((&object.key.namespace, &object.key.name), (object, spec));
                 continue;
             }
-            let Some(reach) = visible(&object.key, spec, options) else {
-                let message = format!(
-                    "`exportTo` does not include this gateway's namespace `{}`",
-                    options.namespace
-                );
-                findings.push(foreign(object, "exportTo", message));
+            let Some(kept) = kept.get_mut(index) else {
                 continue;
             };
-            let Some(ours) = our_gateways(object, spec, gateways, findings) else {
-                continue;
-            };
-            let hosts = read_hosts(object, spec, options);
-            if hosts.is_empty() {
-                let message = "no host can be read, so no request reaches this object's rules";
-                let path = FieldPath::spec().field("hosts");
-                findings.push(
-                    Finding::new(Code::FENCED, message)
-                        .at(&object.origin_of(&path))
-                        .of(&object.key)
-                        .path(path.to_string()),
-                );
-                continue;
-            }
-            let whole =
-                damage.and_then(|damage| damage.of_whole(&["spec.http", "spec.tls", "spec.tcp"]));
-            let fence = whole.map(Fault::fence);
-            reached.push((
-                reach,
-                Bound {
+            let placed = kept.placed.get_or_insert_with(|| {
+                let mut findings = Findings::new();
+                let place = place(object, spec, versions, gateways, options, &mut findings);
+                Placed {
+                    place: place.map(Arc::new),
+                    findings: findings.into(),
+                }
+            });
+            findings.extend_from_slice(&placed.findings);
+            if let Some(place) = &placed.place {
+                services.bound.push(Bound {
+                    index,
                     object,
                     spec,
-                    gateways: ours,
-                    hosts,
-                    fence,
-                },
-            ));
+                    place: place.clone(),
+                });
+            }
         }
         // Stable: within a reach, the inventory's order by age stays.
-        reached.sort_by_key(|(reach, _)| *reach);
-        services.bound = reached.into_iter().map(|(_, bound)| bound).collect();
+        services.bound.sort_by_key(|bound| bound.place.reach);
         services
     }
+}
+
+/// Where a VirtualService with hosts is bound, if anywhere.
+fn place(
+    object: &Object,
+    spec: &VirtualService,
+    versions: &Versions,
+    gateways: &Gateways<'_>,
+    options: &Options,
+    findings: &mut Findings,
+) -> Option<Place> {
+    let Some(reach) = visible(&object.key, spec, options) else {
+        let message = format!(
+            "`exportTo` does not include this gateway's namespace `{}`",
+            options.namespace
+        );
+        findings.push(foreign(object, "exportTo", message));
+        return None;
+    };
+    let gateways = our_gateways(object, spec, gateways, findings)?;
+    let hosts = read_hosts(object, spec, options);
+    if hosts.is_empty() {
+        let message = "no host can be read, so no request reaches this object's rules";
+        let path = FieldPath::spec().field("hosts");
+        findings.push(
+            Finding::new(Code::FENCED, message)
+                .at(&object.origin_of(&path))
+                .of(&object.key)
+                .path(path.to_string()),
+        );
+        return None;
+    }
+    let damage = versions.damage(&object.key);
+    let whole = damage.and_then(|damage| damage.of_whole(&["spec.http", "spec.tls", "spec.tcp"]));
+    Some(Place {
+        reach,
+        gateways,
+        hosts,
+        fence: whole.map(Fault::fence),
+    })
 }
 
 impl Services<'_> {
@@ -160,9 +201,9 @@ fn our_gateways(
     spec: &VirtualService,
     gateways: &Gateways<'_>,
     findings: &mut Findings,
-) -> Option<Vec<usize>> {
+) -> Option<SmallVec<[usize; 2]>> {
     let path = || FieldPath::spec().field("gateways");
-    let mut ours = Vec::new();
+    let mut ours = SmallVec::new();
     let mut elsewhere = Vec::new();
     for (index, name) in spec.gateways.iter().enumerate() {
         if name == "mesh" {
@@ -224,8 +265,12 @@ fn foreign(object: &Object, field: &str, message: String) -> Finding {
 }
 
 /// The hosts that can be read, with short names made full.
-fn read_hosts(object: &Object, spec: &VirtualService, options: &Options) -> Vec<HostPattern> {
-    let mut hosts = Vec::with_capacity(spec.hosts.len());
+fn read_hosts(
+    object: &Object,
+    spec: &VirtualService,
+    options: &Options,
+) -> SmallVec<[HostPattern; 1]> {
+    let mut hosts = SmallVec::with_capacity(spec.hosts.len());
     for text in &spec.hosts {
         let is_short = !text.contains(['.', ':', '*']);
         let pattern = if is_short && !text.is_empty() {

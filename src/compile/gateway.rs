@@ -119,7 +119,7 @@ impl<'a> Gateways<'a> {
     pub(crate) fn read(versions: &'a Versions, options: &Options, findings: &mut Findings) -> Self {
         let mut all = Self::default();
         let mut count = 0_usize;
-        for object in &versions.objects {
+        for object in versions.others() {
             let Spec::Gateway(spec) = &object.spec else {
                 continue;
             };

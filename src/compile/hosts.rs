@@ -4,21 +4,27 @@
 //! first catch-all; then all catch-alls move to the end, keeping their order (istio.md section 3).
 //! What is cut, never applies, or stands behind an equal condition is reported.
 
+mod merge;
 mod shadow;
 
-use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::base::{Code, Finding, HostPattern, Origin};
+use crate::plan::Listener;
 use crate::plan::hosts::HostIndex;
-use crate::plan::paths::PathIndex;
-use crate::plan::{Action, Listener, Route, VirtualHost};
 
 use super::bind::{Bound, Services};
 use super::gateway::listen::Socket;
 use super::gateway::reach::Reach;
 use super::gateway::{Gateways, Server};
-use super::rule::{Branch, Translator};
+use super::memory::{Kept, Vhosts};
+use super::rule::Translator;
+
+use merge::Merge;
+pub(crate) use merge::Merged;
 
 /// The virtual hosts of one socket.
 type Drafts = HashMap<HostPattern, Draft, foldhash::fast::RandomState>;
@@ -26,8 +32,8 @@ type Drafts = HashMap<HostPattern, Draft, foldhash::fast::RandomState>;
 /// What a virtual host is made of.
 #[derive(Default)]
 struct Draft {
-    entries: Vec<Entry>,
-    https_redirect: Option<Origin>,
+    entries: SmallVec<[Entry; 1]>,
+    https_redirect: Option<Box<Origin>>,
 }
 
 /// One VirtualService through one server.
@@ -35,38 +41,24 @@ struct Draft {
 struct Entry {
     /// Servers with errors come last, so that a sound one decides for the same rules.
     fenced: bool,
-    server: usize,
-    service: usize,
-    gateway: usize,
+    server: u32,
+    service: u32,
+    gateway: u32,
 }
 
-/// What became of the branches of a VirtualService that several virtual hosts share.
-#[derive(Default)]
-struct Fate {
-    served: Vec<bool>,
-    cut: Vec<bool>,
-    /// Branches of any one port, for reporting.
-    branches: Option<Rc<Vec<Branch>>>,
-}
-
-/// Builds the listeners of all sockets.
+/// Builds the listeners of all sockets. `known` are the virtual hosts of the last compile under the
+/// same settings and Gateways; those of this one take their place.
 pub(crate) fn listeners<'a>(
     sockets: &[Socket],
     gateways: &Gateways<'a>,
     services: &Services<'a>,
+    kept: &mut [Kept],
+    known: &mut Vec<Vhosts>,
     translator: &mut Translator<'a, '_>,
 ) -> Vec<Listener> {
-    let mut uses = vec![0; services.bound.len()];
-    let drafts = draft(sockets, gateways, services, &mut uses, translator);
-    let mut merge = Merge {
-        uses,
-        gateways,
-        services,
-        translator,
-        branches: HashMap::default(),
-        fates: HashMap::default(),
-        shadows: shadow::Shadows::default(),
-    };
+    let drafts = draft(sockets, gateways, services, translator);
+    let mut merge = Merge::new(gateways, services, kept, translator);
+    let mut before = std::mem::take(known).into_iter();
     let mut listeners = Vec::with_capacity(sockets.len());
     for (socket, drafts) in sockets.iter().zip(drafts) {
         let first = socket
@@ -74,22 +66,8 @@ pub(crate) fn listeners<'a>(
             .first()
             .and_then(|server| gateways.servers.get(*server));
         let declared_port = first.map_or(socket.addr.port(), |server| server.declared_port);
-        let mut hosts = HostIndex::default();
-        let mut virtual_hosts = Vec::with_capacity(drafts.len());
-        let mut drafts: Vec<(HostPattern, Draft)> = drafts.into_iter().collect();
-        drafts.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
-        for (host, draft) in drafts {
-            let virtual_host = merge.virtual_host(host, draft, declared_port);
-            // A host to which nothing applies is unknown: a wildcard may still take its requests.
-            if virtual_host.routes.is_empty() && virtual_host.https_redirect.is_none() {
-                continue;
-            }
-            hosts.insert(
-                &virtual_host.host,
-                u32::try_from(virtual_hosts.len()).unwrap_or(u32::MAX),
-            );
-            virtual_hosts.push(virtual_host);
-        }
+        let before = before.next().unwrap_or_default();
+        let vhosts = merge.socket(drafts, declared_port, before);
         let origins = socket
             .servers
             .iter()
@@ -99,22 +77,37 @@ pub(crate) fn listeners<'a>(
             declared_port,
             is_tls: socket.is_tls,
             origins: origins.map(|server| server.origin.clone()).collect(),
-            hosts,
-            virtual_hosts,
+            hosts: vhosts.index.clone(),
+            virtual_hosts: vhosts.served().cloned().collect(),
             fence: None,
         });
+        known.push(vhosts);
     }
     merge.report();
     listeners
 }
 
-/// Finds the virtual hosts of every socket and what flows into each. Counts in how many entries
-/// each VirtualService takes part.
+impl Vhosts {
+    /// The virtual hosts that there are, in order.
+    fn served(&self) -> impl Iterator<Item = &Arc<crate::plan::VirtualHost>> {
+        self.merged.iter().filter_map(|merged| merged.host.as_ref())
+    }
+
+    /// Numbers the virtual hosts.
+    fn index(&mut self) {
+        let mut index = HostIndex::default();
+        for (number, host) in (0..).zip(self.served()) {
+            index.insert(&host.host, number);
+        }
+        self.index = Arc::new(index);
+    }
+}
+
+/// Finds the virtual hosts of every socket and what flows into each.
 fn draft(
     sockets: &[Socket],
     gateways: &Gateways<'_>,
     services: &Services<'_>,
-    uses: &mut [u32],
     translator: &mut Translator<'_, '_>,
 ) -> Vec<Drafts> {
     let mut drafts: Vec<Drafts> = sockets.iter().map(|_| Drafts::default()).collect();
@@ -140,9 +133,9 @@ fn draft(
     let mut routed = vec![false; gateways.servers.len()];
     for (service, bound) in services.bound.iter().enumerate() {
         let mut is_served = false;
-        for host in &bound.hosts {
+        for host in &bound.place.hosts {
             let mut is_found = false;
-            for gateway in &bound.gateways {
+            for gateway in &bound.place.gateways {
                 let Some(reach) = reaches.get(*gateway) else {
                     continue;
                 };
@@ -163,18 +156,14 @@ fn draft(
                             Some(draft) => draft,
                             None => drafts.entry(common.clone()).or_default(),
                         };
-                        let entry = Entry {
+                        draft.entries.push(Entry {
                             fenced: server.fence.is_some(),
-                            server: index,
-                            service,
-                            gateway: *gateway,
-                        };
-                        draft.entries.push(entry);
-                        if let Some(uses) = uses.get_mut(service) {
-                            *uses += 1;
-                        }
+                            server: narrow(index),
+                            service: narrow(service),
+                            gateway: narrow(*gateway),
+                        });
                         if server.https_redirect && draft.https_redirect.is_none() {
-                            draft.https_redirect = Some(server.origin.clone());
+                            draft.https_redirect = Some(Box::new(server.origin.clone()));
                         }
                     }
                 });
@@ -244,9 +233,14 @@ fn without_service(
             let draft = drafts.entry(host.pattern.clone()).or_default();
             draft
                 .https_redirect
-                .get_or_insert_with(|| server.origin.clone());
+                .get_or_insert_with(|| Box::new(server.origin.clone()));
         }
     }
+}
+
+/// An index as entries hold it. There are far fewer than 2^32 of anything.
+fn narrow(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }
 
 fn unreached(
@@ -256,6 +250,7 @@ fn unreached(
     translator: &mut Translator<'_, '_>,
 ) {
     let names = bound
+        .place
         .gateways
         .iter()
         .filter_map(|gateway| gateways.gateways.get(*gateway));
@@ -275,185 +270,4 @@ fn unreached(
             .path(path.to_string())
             .hint("add the host to a server of the Gateway"),
     );
-}
-
-struct Merge<'m, 'a, 'c> {
-    gateways: &'m Gateways<'a>,
-    services: &'m Services<'a>,
-    translator: &'m mut Translator<'a, 'c>,
-    /// In how many entries each VirtualService takes part.
-    uses: Vec<u32>,
-    /// Branches of those that take part in several, by port.
-    branches: HashMap<(usize, u16), Rc<Vec<Branch>>, foldhash::fast::RandomState>,
-    fates: HashMap<usize, Fate, foldhash::fast::RandomState>,
-    shadows: shadow::Shadows,
-}
-
-/// The routes of one virtual host under way.
-#[derive(Default)]
-struct Routes {
-    routes: Vec<Route>,
-    catch_alls: Vec<Route>,
-}
-
-impl Merge<'_, '_, '_> {
-    fn virtual_host(
-        &mut self,
-        host: HostPattern,
-        mut draft: Draft,
-        declared_port: u16,
-    ) -> VirtualHost {
-        draft
-            .entries
-            .sort_by_key(|entry| (entry.fenced, entry.server, entry.service));
-        let mut name_port = declared_port;
-        let first = draft.entries.first();
-        if let Some(server) = first.and_then(|entry| self.gateways.servers.get(entry.server)) {
-            name_port = server.declared_port;
-        }
-        let mut merged = Routes::default();
-        let mut seen = HashSet::new();
-        for entry in &draft.entries {
-            if self.uses.get(entry.service) == Some(&1) {
-                self.only(entry, &mut merged);
-            } else {
-                self.shared(entry, &mut seen, &mut merged);
-            }
-        }
-        let Routes {
-            mut routes,
-            mut catch_alls,
-        } = merged;
-        routes.append(&mut catch_alls);
-        self.shadows
-            .look(&host, &routes, self.translator.findings());
-        VirtualHost {
-            name: format!("{host}:{name_port}").into(),
-            paths: PathIndex::build(routes.iter().map(|route: &Route| &route.uri)),
-            host,
-            routes,
-            https_redirect: draft.https_redirect,
-            fence: None,
-        }
-    }
-
-    /// Adds a VirtualService that takes part nowhere else: its branches are used up.
-    fn only(&mut self, entry: &Entry, merged: &mut Routes) {
-        let server = self.gateways.servers.get(entry.server);
-        let bound = self.services.bound.get(entry.service);
-        let (Some(server), Some(bound)) = (server, bound) else {
-            return;
-        };
-        let branches = self.translator.branches(bound, server.declared_port);
-        merged.routes.reserve(branches.len());
-        let mut is_cut = false;
-        for branch in branches {
-            let applies = branch.applies(entry.gateway, server.declared_port);
-            if is_cut || !applies {
-                let finding = explain(&branch, is_cut && applies);
-                self.translator.findings().push(finding);
-                continue;
-            }
-            is_cut = branch.catch_all;
-            merged.push(branch.route, branch.catch_all, server);
-        }
-    }
-
-    /// Adds a VirtualService that takes part in other virtual hosts or through other servers.
-    fn shared(&mut self, entry: &Entry, seen: &mut HashSet<(usize, usize)>, merged: &mut Routes) {
-        let Some(server) = self.gateways.servers.get(entry.server) else {
-            return;
-        };
-        let branches = self.branches(entry.service, server.declared_port);
-        let fate = self.fates.entry(entry.service).or_default();
-        fate.served.resize(branches.len(), false);
-        fate.cut.resize(branches.len(), false);
-        let mut is_cut = false;
-        for (index, branch) in branches.iter().enumerate() {
-            if !branch.applies(entry.gateway, server.declared_port) {
-                continue;
-            }
-            if is_cut {
-                set(&mut fate.cut, index);
-                continue;
-            }
-            is_cut = branch.catch_all;
-            set(&mut fate.served, index);
-            if seen.insert((entry.service, index)) {
-                merged.push(branch.route.clone(), branch.catch_all, server);
-            }
-        }
-        fate.branches = Some(branches);
-    }
-
-    fn branches(&mut self, service: usize, port: u16) -> Rc<Vec<Branch>> {
-        if let Some(branches) = self.branches.get(&(service, port)) {
-            return branches.clone();
-        }
-        let branches = match self.services.bound.get(service) {
-            Some(bound) => Rc::new(self.translator.branches(bound, port)),
-            None => Rc::default(),
-        };
-        self.branches.insert((service, port), branches.clone());
-        branches
-    }
-
-    /// Reports every match of a shared VirtualService that no virtual host took.
-    fn report(&mut self) {
-        for fate in self.fates.values() {
-            let Some(branches) = &fate.branches else {
-                continue;
-            };
-            let states = fate.served.iter().zip(&fate.cut);
-            for (branch, (served, cut)) in branches.iter().zip(states) {
-                if !served {
-                    self.translator.findings().push(explain(branch, *cut));
-                }
-            }
-        }
-    }
-}
-
-impl Routes {
-    fn push(&mut self, mut route: Route, catch_all: bool, server: &Server<'_>) {
-        if let Some(fence) = &server.fence {
-            route.action = Action::Fenced(fence.clone()).into();
-        }
-        match catch_all {
-            true => self.catch_alls.push(route),
-            false => self.routes.push(route),
-        }
-    }
-}
-
-/// Why a match takes part in no virtual host.
-fn explain(branch: &Branch, is_cut: bool) -> Finding {
-    let finding = match (branch.foreign, is_cut) {
-        (_, true) => Finding::new(
-            Code::UNREACHABLE_RULE,
-            "an earlier rule of this object matches every request, so this is never reached",
-        )
-        .hint("move the rule that matches everything to the end"),
-        (Some(reason), false) => Finding::new(Code::NOT_FOR_THIS_GATEWAY, reason),
-        (None, false) => Finding::new(Code::NOT_FOR_THIS_GATEWAY, elsewhere(branch)),
-    };
-    finding
-        .at(&branch.route.origin)
-        .of(&branch.route.object)
-        .path(branch.printed_path())
-}
-
-fn elsewhere(branch: &Branch) -> String {
-    match branch.port {
-        Some(port) => {
-            format!("no server that carries a host of this object declares the port {port}")
-        }
-        None => "its `gateways` are not those through which this object is served".to_owned(),
-    }
-}
-
-fn set(flags: &mut [bool], index: usize) {
-    if let Some(flag) = flags.get_mut(index) {
-        *flag = true;
-    }
 }

@@ -75,7 +75,7 @@ pub fn account(inventory: &Inventory, compiled: &Compiled) -> Vec<Entry> {
             }
         }
     }
-    for cluster in &compiled.plan.clusters {
+    for cluster in compiled.plan.clusters.iter() {
         if let (Some(subset), Some(origin)) = (&cluster.subset, &cluster.policy_origin) {
             books
                 .subsets

@@ -28,7 +28,7 @@ pub(crate) fn fence(
     listeners: &mut [Listener],
     findings: &mut Findings,
 ) {
-    for object in &versions.objects {
+    for object in versions.others() {
         let mut guard = Guard {
             versions,
             options,

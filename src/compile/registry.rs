@@ -16,6 +16,7 @@ mod port;
 mod report;
 mod rule;
 mod service;
+pub(crate) mod slots;
 #[cfg(test)]
 mod tests;
 mod workload;
@@ -26,7 +27,9 @@ use foldhash::{HashMap, HashSet};
 
 use crate::base::{Findings, ObjectKey, Origin};
 use crate::model::FieldPath;
-use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Fence, Resolution};
+use crate::plan::{
+    Cluster, ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence, Resolution,
+};
 
 use super::Options;
 use super::version::Versions;
@@ -37,6 +40,7 @@ use policy::Effective;
 use port::Port;
 use rule::{Rule, Rules, Subset};
 use service::{Backing, Service, Services};
+use slots::Slots;
 use workload::Workloads;
 
 /// How many ExternalName services may lead to each other.
@@ -55,6 +59,11 @@ pub(crate) struct Registry<'a> {
     /// What each service and port came to, by subset.
     outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
     nearest: Nearest,
+    /// Which id each cluster has.
+    slots: Slots,
+    /// What was asked since [`Registry::listen`], and whether all of it can be asked again.
+    asked: Vec<Asked>,
+    is_repeatable: bool,
     /// Missing references already reported: the same rule is compiled for several listeners.
     reported: HashSet<(ObjectKey, FieldPath, Arc<str>)>,
 }
@@ -87,10 +96,30 @@ pub(crate) enum Resolved {
     Fenced(Arc<Fence>),
 }
 
+/// What identifies a destination, its host's name made full.
+#[derive(Clone, Copy)]
+struct Question<'q> {
+    host: &'q str,
+    subset: Option<&'q str>,
+    port: Option<u32>,
+    gateway_port: u16,
+}
+
+/// A destination that was asked for and is there, with what it came to. What was made of it holds
+/// as long as asking again gives the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    host: Arc<str>,
+    subset: Option<Arc<str>>,
+    port: Option<u32>,
+    gateway_port: u16,
+    outcome: Outcome,
+}
+
 /// A subset, or none, with what it came to.
 type SubsetOutcome = (Option<Arc<str>>, Outcome);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
     Cluster(ClusterId),
     Fenced(Arc<Fence>),
@@ -103,14 +132,26 @@ struct Planned {
     service: usize,
 }
 
+impl Asked {
+    fn question(&self) -> Question<'_> {
+        Question {
+            host: &self.host,
+            subset: self.subset.as_deref(),
+            port: self.port,
+            gateway_port: self.gateway_port,
+        }
+    }
+}
+
 impl<'a> Registry<'a> {
     /// Indexes the objects, which come oldest first.
     pub(crate) fn build(
         versions: &'a Versions,
         options: &'a Options,
+        slots: Slots,
         findings: &mut Findings,
     ) -> Self {
-        let all = versions.objects.iter().map(|object| &**object);
+        let all = versions.others().map(|object| &**object);
         let services = Services::index(versions, options, findings);
         let rules = Rules::index(versions, options, findings);
         let rule_of = services
@@ -126,6 +167,9 @@ impl<'a> Registry<'a> {
             clusters: Vec::new(),
             outcomes: HashMap::default(),
             nearest: Nearest::new(),
+            slots,
+            asked: Vec::new(),
+            is_repeatable: true,
             reported: HashSet::default(),
         };
         for object in all {
@@ -141,11 +185,24 @@ impl<'a> Registry<'a> {
         reference: &DestinationRef<'_>,
         findings: &mut Findings,
     ) -> Resolved {
-        let found = self.find(reference);
-        match found {
-            Ok(Outcome::Cluster(id)) => Resolved::Cluster(id),
-            Ok(Outcome::Fenced(fence)) => Resolved::Fenced(fence),
+        let host = name::expand(reference.host, reference.namespace, &self.options.domain);
+        let question = Question {
+            host: &host,
+            subset: reference.subset.filter(|subset| !subset.is_empty()),
+            port: reference.port,
+            gateway_port: reference.gateway_port,
+        };
+        match self.find(&question) {
+            Ok(outcome) => {
+                self.note(&question, &outcome);
+                match outcome {
+                    Outcome::Cluster(id) => Resolved::Cluster(id),
+                    Outcome::Fenced(fence) => Resolved::Fenced(fence),
+                }
+            }
             Err(missing) => {
+                // The hint depends on everything that was asked before.
+                self.is_repeatable = false;
                 let reason: Arc<str> = missing.reason.as_str().into();
                 let mark = (
                     reference.object.clone(),
@@ -163,8 +220,48 @@ impl<'a> Registry<'a> {
         }
     }
 
-    /// The clusters in the order of their ids, and the endpoints of each.
-    pub(crate) fn finish(self, findings: &mut Findings) -> (Vec<Arc<Cluster>>, EndpointTable) {
+    /// Begins a list of what is asked.
+    pub(crate) fn listen(&mut self) {
+        self.asked.clear();
+        self.is_repeatable = true;
+    }
+
+    /// What was asked since [`Self::listen`]; `None` if asking again would not tell whether the
+    /// same would be made of it.
+    pub(crate) fn asked(&mut self) -> Option<Box<[Asked]>> {
+        self.is_repeatable.then(|| self.asked.as_slice().into())
+    }
+
+    /// Asks again, in the same order; whether all comes to the same. Asking on after the first
+    /// difference would be asking what a new translation need not ask.
+    pub(crate) fn repeat(&mut self, asked: &[Asked]) -> bool {
+        asked.iter().all(|asked| {
+            self.find(&asked.question())
+                .is_ok_and(|outcome| outcome == asked.outcome)
+        })
+    }
+
+    fn note(&mut self, question: &Question<'_>, outcome: &Outcome) {
+        let is_last = self.asked.last().is_some_and(|last| {
+            let last = last.question();
+            (last.host, last.subset, last.port) == (question.host, question.subset, question.port)
+        });
+        if is_last {
+            return;
+        }
+        if let Some((_, service)) = self.services.find(question.host) {
+            self.asked.push(Asked {
+                host: service.host.clone(),
+                subset: question.subset.map(Arc::from),
+                port: question.port,
+                gateway_port: question.gateway_port,
+                outcome: outcome.clone(),
+            });
+        }
+    }
+
+    /// The clusters that were asked for, the endpoints of each, and the ids for the next time.
+    pub(crate) fn finish(self, findings: &mut Findings) -> (Clusters, EndpointTable, Slots) {
         let mut table = EndpointTable::default();
         let mut unrecorded = HashSet::default();
         for planned in &self.clusters {
@@ -184,27 +281,26 @@ impl<'a> Registry<'a> {
         }
         table.seal();
         self.report_unused(findings);
-        (
-            self.clusters
-                .into_iter()
-                .map(|planned| planned.cluster)
-                .collect(),
-            table,
-        )
+        let mut clusters = Clusters::default();
+        for planned in self.clusters {
+            if let Some(id) = self.slots.get(&planned.cluster.name) {
+                clusters.insert(id, planned.cluster);
+            }
+        }
+        (clusters, table, self.slots)
     }
 
-    fn find(&mut self, reference: &DestinationRef<'_>) -> Result<Outcome, Box<Missing>> {
-        let host = name::expand(reference.host, reference.namespace, &self.options.domain);
-        let (index, number) = self.follow(&host, reference)?;
-        let subset = reference.subset.filter(|subset| !subset.is_empty());
+    fn find(&mut self, question: &Question<'_>) -> Result<Outcome, Box<Missing>> {
+        let (index, number) = self.follow(question)?;
+        let subset = question.subset;
         let Some(service) = self.services.get(index) else {
-            return Err(missing::host(&host, reference));
+            return Err(missing::host(question.host, question));
         };
         if let Some(fence) = &service.fence {
             return Ok(Outcome::Fenced(fence.clone()));
         }
         let Some(port) = service.port(number) else {
-            return Err(missing::port(service, number, reference));
+            return Err(missing::port(service, number, question));
         };
         let known = self
             .outcomes
@@ -224,9 +320,11 @@ impl<'a> Registry<'a> {
             },
             (Some(name), None) => return Err(missing::subset(service, number, name, None)),
         };
-        let id = ClusterId(u32::try_from(self.clusters.len()).unwrap_or(u32::MAX));
         let (outcome, planned) = match self.plan(index, service, port, rule, chosen) {
-            Ok(cluster) => (Outcome::Cluster(id), Some(cluster)),
+            Ok(planned) => {
+                let id = self.slots.take(&planned.cluster.name);
+                (Outcome::Cluster(id), Some(planned))
+            }
             Err(fence) => (Outcome::Fenced(fence), None),
         };
         let key = (index, port.number);
@@ -237,16 +335,12 @@ impl<'a> Registry<'a> {
     }
 
     /// The service a host leads to, and the port number asked of it.
-    fn follow(
-        &self,
-        host: &str,
-        reference: &DestinationRef<'_>,
-    ) -> Result<(usize, u32), Box<Missing>> {
-        let mut number = reference.port;
-        let mut host: &str = host;
+    fn follow(&self, question: &Question<'_>) -> Result<(usize, u32), Box<Missing>> {
+        let mut number = question.port;
+        let mut host = question.host;
         for _ in 0..MAX_ALIASES {
             let Some((index, service)) = self.services.find(host) else {
-                return Err(missing::host(host, reference));
+                return Err(missing::host(host, question));
             };
             // The port is settled by the service that was named: Istio looks at it alone.
             if let (None, [only]) = (number, service.ports.as_slice()) {
@@ -254,10 +348,10 @@ impl<'a> Registry<'a> {
             }
             match &service.backing {
                 Backing::Alias(target) if service.fence.is_none() => host = target,
-                _ => return Ok((index, number.unwrap_or(u32::from(reference.gateway_port)))),
+                _ => return Ok((index, number.unwrap_or(u32::from(question.gateway_port)))),
             }
         }
-        Err(missing::host(host, reference))
+        Err(missing::host(host, question))
     }
 
     fn plan(

@@ -29,35 +29,73 @@ use super::bind::{Bound, Services};
 use super::damage::{Damage, Fault};
 use super::gateway::{Gateways, Named};
 use super::pattern::Patterns;
-use super::registry::Registry;
+use super::registry::{Asked, Registry};
 use super::version::Versions;
 
+use delegate::Handed;
 use matching::Conditions;
 
+/// The branches of a VirtualService for one declared port, with what they were made from beside
+/// the object, the settings and the Gateways.
+#[derive(Debug, Default)]
+pub(crate) struct Branches {
+    pub list: Box<[Branch]>,
+    /// What was said on the way.
+    findings: Box<[Finding]>,
+    /// `None` if they must be made anew each time.
+    asked: Option<Box<[Asked]>>,
+    handed: Box<[Handed]>,
+}
+
 /// A match of a rule as a route, with the conditions that are settled when it is merged.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Branch {
-    pub route: Route,
-    /// The only declared port it applies to.
-    pub port: Option<u32>,
-    /// The only Gateways of ours it applies to.
-    pub gateways: Option<Box<[usize]>>,
-    /// Why it never applies to this gateway, whatever the port.
-    pub foreign: Option<&'static str>,
+    pub route: Arc<Route>,
+    /// Most branches apply to all that their object applies to.
+    pub limits: Option<Box<Limits>>,
     /// Whether it matches every request, as Istio tells.
     pub catch_all: bool,
-    /// The field path of the match, or of its rule if it has none.
-    pub index: Option<usize>,
+    /// The place of the match in its rule; `None` if the rule has none.
+    index: Option<u32>,
+}
+
+/// What a branch applies to.
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    /// The only declared port.
+    pub port: Option<u32>,
+    /// The only Gateways of ours.
+    gateways: Option<Box<[usize]>>,
+    /// Why it never applies to this gateway, whatever the port.
+    pub foreign: Option<&'static str>,
+}
+
+/// Texts that many routes share.
+#[derive(Debug)]
+pub(crate) struct Words {
+    /// The name of routes without one.
+    unnamed: Arc<str>,
+    /// `spec.http[0]`, `spec.http[1]`, …
+    paths: Vec<Arc<str>>,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self {
+            unnamed: "default".into(),
+            paths: Vec::new(),
+        }
+    }
 }
 
 impl Branch {
     pub(crate) fn applies(&self, gateway: usize, port: u16) -> bool {
-        self.foreign.is_none()
-            && self.port.is_none_or(|only| only == u32::from(port))
-            && self
-                .gateways
-                .as_ref()
-                .is_none_or(|only| only.contains(&gateway))
+        self.limits.as_ref().is_none_or(|limits| {
+            let gateways = limits.gateways.as_ref();
+            limits.foreign.is_none()
+                && limits.port.is_none_or(|only| only == u32::from(port))
+                && gateways.is_none_or(|only| only.contains(&gateway))
+        })
     }
 
     /// The field path as findings print it.
@@ -67,6 +105,16 @@ impl Branch {
             None => self.route.path.to_string(),
         }
     }
+}
+
+/// What the whole inventory says about each rule.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a, 'c> {
+    pub options: &'c Options,
+    pub versions: &'a Versions,
+    pub gateways: &'c Gateways<'a>,
+    pub services: &'c Services<'a>,
+    pub patterns: &'c Patterns,
 }
 
 /// Everything that rules are translated with.
@@ -80,11 +128,11 @@ pub(crate) struct Translator<'a, 'c> {
     findings: &'c mut Findings,
     /// Namespace and name of the delegates that rules handed over to.
     pub delegates: HashSet<(&'a str, &'a str)>,
-    unnamed: Arc<str>,
+    /// The delegates that the object under way named.
+    handed: Vec<Handed>,
+    words: &'c mut Words,
     /// A match without conditions.
     everything: Rc<HttpMatch>,
-    /// `spec.http[0]`, `spec.http[1]`, … shared by all objects.
-    paths: Vec<Arc<str>>,
     /// `spec.http[_].route[_].destination`, whose indexes are set for each use.
     destination_path: FieldPath,
 }
@@ -103,14 +151,18 @@ struct Rule<'r> {
 
 impl<'a, 'c> Translator<'a, 'c> {
     pub(crate) fn new(
-        options: &'c Options,
-        versions: &'a Versions,
-        gateways: &'c Gateways<'a>,
-        services: &'c Services<'a>,
-        patterns: &'c Patterns,
+        given: Given<'a, 'c>,
         registry: &'c mut Registry<'a>,
+        words: &'c mut Words,
         findings: &'c mut Findings,
     ) -> Self {
+        let Given {
+            options,
+            versions,
+            gateways,
+            services,
+            patterns,
+        } = given;
         let rule = FieldPath::spec().field("http").index(0);
         Self {
             options,
@@ -121,9 +173,9 @@ impl<'a, 'c> Translator<'a, 'c> {
             registry,
             findings,
             delegates: HashSet::new(),
-            unnamed: "default".into(),
+            handed: Vec::new(),
+            words,
             everything: Rc::default(),
-            paths: Vec::new(),
             destination_path: rule.field("route").index(0).field("destination"),
         }
     }
@@ -133,8 +185,48 @@ impl<'a, 'c> Translator<'a, 'c> {
     }
 
     /// Every match of every rule, in order, for a server that declares `port`. Which branches
-    /// there are, and in which order, does not depend on the port.
-    pub(crate) fn branches(&mut self, bound: &Bound<'a>, port: u16) -> Vec<Branch> {
+    /// there are, and in which order, does not depend on the port. `known` are those of an earlier
+    /// compile, for the same object and port; they are taken over if they hold.
+    pub(crate) fn branches(
+        &mut self,
+        bound: &Bound<'a>,
+        port: u16,
+        known: Option<Arc<Branches>>,
+    ) -> Arc<Branches> {
+        if let Some(known) = known.filter(|known| self.holds(known)) {
+            self.findings.extend_from_slice(&known.findings);
+            return known;
+        }
+        self.registry.listen();
+        self.handed.clear();
+        let before = self.findings.len();
+        let list = self.translate(bound, port).into();
+        let findings = self.findings.get(before..).unwrap_or_default().into();
+        Arc::new(Branches {
+            list,
+            findings,
+            asked: self.registry.asked(),
+            handed: self.handed.as_slice().into(),
+        })
+    }
+
+    /// Whether translating again would give the same. If so, the registry and the delegates have
+    /// been asked as by translating.
+    fn holds(&mut self, known: &Branches) -> bool {
+        let Some(asked) = &known.asked else {
+            return false;
+        };
+        if !known.handed.iter().all(|handed| self.leads_on(handed)) || !self.registry.repeat(asked)
+        {
+            return false;
+        }
+        for handed in &known.handed {
+            self.use_delegate(handed);
+        }
+        true
+    }
+
+    fn translate(&mut self, bound: &Bound<'a>, port: u16) -> Vec<Branch> {
         let damage = self.versions.damage(&bound.object.key);
         unsupported::connections(bound.object, bound.spec, self.findings);
         let mut branches = Vec::with_capacity(bound.spec.http.len());
@@ -151,7 +243,7 @@ impl<'a, 'c> Translator<'a, 'c> {
                 spec,
                 matches: None,
                 damage,
-                fence: bound.fence.clone(),
+                fence: bound.place.fence.clone(),
             };
             if spec.delegate.is_some() {
                 self.delegated(&rule, port, &mut branches);
@@ -217,12 +309,9 @@ impl<'a, 'c> Translator<'a, 'c> {
             };
             branches.push(Branch {
                 catch_all: matching::is_catch_all(&route),
-                route,
-                port: spec.port.filter(|port| *port != 0),
-                gateways: (!spec.gateways.is_empty())
-                    .then(|| self.our_gateways(&spec.gateways, rule.object)),
-                foreign: self.foreign(spec),
-                index,
+                route: Arc::new(route),
+                limits: self.limits(spec, rule.object),
+                index: index.and_then(|index| u32::try_from(index).ok()),
             });
         }
     }
@@ -250,7 +339,7 @@ impl<'a, 'c> Translator<'a, 'c> {
             );
         self.report_fence(object, &printed, position, &fence);
         let route = Route {
-            name: self.unnamed.clone(),
+            name: self.words.unnamed.clone(),
             object: object.key.clone(),
             path: printed.clone(),
             origin,
@@ -261,10 +350,8 @@ impl<'a, 'c> Translator<'a, 'c> {
             action: Arc::new(Action::Fenced(fence)),
         };
         Branch {
-            route,
-            port: None,
-            gateways: None,
-            foreign: None,
+            route: Arc::new(route),
+            limits: None,
             catch_all: false,
             index: None,
         }
@@ -285,9 +372,21 @@ impl<'a, 'c> Translator<'a, 'c> {
         let rule = rule.unwrap_or_default();
         match matched.filter(|name| !name.is_empty()) {
             Some(matched) => format!("{rule}.{matched}").into(),
-            None if rule.is_empty() => self.unnamed.clone(),
+            None if rule.is_empty() => self.words.unnamed.clone(),
             None => rule.into(),
         }
+    }
+
+    fn limits(&self, spec: &HttpMatch, object: &Object) -> Option<Box<Limits>> {
+        let limits = Limits {
+            port: spec.port.filter(|port| *port != 0),
+            gateways: (!spec.gateways.is_empty())
+                .then(|| self.our_gateways(&spec.gateways, object)),
+            foreign: self.foreign(spec),
+        };
+        let is_limited =
+            limits.port.is_some() || limits.gateways.is_some() || limits.foreign.is_some();
+        is_limited.then(|| Box::new(limits))
     }
 
     /// Our Gateways among those that a match names.
@@ -322,11 +421,11 @@ impl<'a, 'c> Translator<'a, 'c> {
 
     /// `spec.http[index]`, printed once for all objects.
     fn path(&mut self, index: usize) -> Arc<str> {
-        while self.paths.len() <= index {
-            self.paths
-                .push(format!("spec.http[{}]", self.paths.len()).into());
+        let paths = &mut self.words.paths;
+        while paths.len() <= index {
+            paths.push(format!("spec.http[{}]", paths.len()).into());
         }
-        self.paths
+        paths
             .get(index)
             .cloned()
             .unwrap_or_else(|| format!("spec.http[{index}]").into())

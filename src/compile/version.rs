@@ -8,16 +8,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::base::{Code, Finding, Findings, ObjectKey, Severity};
-use crate::model::{Inventory, IssueKind, Object};
+use crate::model::istio::VirtualService;
+use crate::model::{Inventory, IssueKind, Object, Spec};
 
 use super::damage::Damage;
+use super::memory::{Kept, Memory};
 use super::pattern::Patterns;
-use super::{LastGood, validate};
+use super::validate;
 
 /// The objects to compile, in the inventory's order.
 #[derive(Debug, Default)]
 pub(crate) struct Versions {
     pub objects: Vec<Arc<Object>>,
+    /// Which of them are VirtualServices, the kind there may be most of, and which are not.
+    virtual_services: Vec<usize>,
+    others: Vec<usize>,
     damages: HashMap<ObjectKey, Damage>,
 }
 
@@ -30,30 +35,97 @@ impl Versions {
             self.damages.get(key)
         }
     }
+
+    /// With the index of each among all objects.
+    pub(crate) fn virtual_services(
+        &self,
+    ) -> impl Iterator<Item = (usize, &Arc<Object>, &VirtualService)> {
+        self.virtual_services.iter().filter_map(|index| {
+            let object = self.objects.get(*index)?;
+            match &object.spec {
+                Spec::VirtualService(spec) => Some((*index, object, spec)),
+                _ => None,
+            }
+        })
+    }
+
+    /// The objects of every other kind.
+    pub(crate) fn others(&self) -> impl Iterator<Item = &Arc<Object>> + Clone {
+        self.others
+            .iter()
+            .filter_map(|index| self.objects.get(*index))
+    }
+
+    fn push(&mut self, object: Arc<Object>) {
+        let index = self.objects.len();
+        match object.spec {
+            Spec::VirtualService(_) => self.virtual_services.push(index),
+            _ => self.others.push(index),
+        }
+        self.objects.push(object);
+    }
 }
 
-/// Chooses the versions; the second value is what to hold for the next load.
+/// Chooses the versions. The second value is what is known of each, in the same order; what is
+/// known of a damaged object must not be kept.
 pub(crate) fn choose(
     inventory: &Inventory,
-    last_good: &LastGood,
+    memory: &mut Memory,
     patterns: &Patterns,
     findings: &mut Findings,
-) -> (Versions, LastGood) {
+) -> (Versions, Vec<Kept>) {
+    let count = inventory.objects.len();
     let mut versions = Versions {
-        objects: Vec::with_capacity(inventory.objects.len()),
+        objects: Vec::with_capacity(count),
         ..Versions::default()
     };
-    let mut good = LastGood::with_capacity_and_hasher(inventory.objects.len(), Default::default());
-    let mut wrong = Findings::new();
+    let mut known: Vec<Kept> = Vec::with_capacity(count);
+    let mut broken = Vec::new();
+    memory.begin();
     for object in &inventory.objects {
-        validate::check(object, patterns, &mut wrong);
-        let is_broken = !object.issues.is_empty() || wrong.iter().any(is_error);
-        if !is_broken {
-            findings.append(&mut wrong);
-            good.insert(object.key.clone(), object.clone());
-            versions.objects.push(object.clone());
-            continue;
+        let mut kept = memory
+            .find(object)
+            .unwrap_or_else(|| Kept::new(object.clone()));
+        match &kept.warnings {
+            Some(warnings) => findings.extend_from_slice(warnings),
+            None => {
+                let mut wrong = Findings::new();
+                validate::check(object, patterns, &mut wrong);
+                if !object.issues.is_empty() || wrong.iter().any(is_error) {
+                    broken.push((known.len(), wrong));
+                } else {
+                    findings.extend_from_slice(&wrong);
+                    kept.is_error_free = true;
+                    kept.warnings = Some(wrong.into());
+                }
+            }
         }
+        known.push(kept);
+    }
+    replace(broken, memory, &mut known, &mut versions, findings);
+    for kept in &known {
+        versions.push(kept.object.clone());
+    }
+    (versions, known)
+}
+
+/// Puts the last error-free versions in the place of broken ones.
+fn replace(
+    broken: Vec<(usize, Findings)>,
+    memory: &Memory,
+    known: &mut [Kept],
+    versions: &mut Versions,
+    findings: &mut Findings,
+) {
+    if broken.is_empty() {
+        return;
+    }
+    let stand_ins = memory.stand_ins();
+    for (index, mut wrong) in broken {
+        let Some(kept) = known.get_mut(index) else {
+            continue;
+        };
+        let object = kept.object.clone();
         findings.extend(object.issues.iter().map(|issue| {
             let code = match issue.kind {
                 IssueKind::UnknownField => Code::UNKNOWN_FIELD,
@@ -65,7 +137,7 @@ pub(crate) fn choose(
                 .path(issue.path.to_string())
                 .hint(issue.hint.clone())
         }));
-        if let Some(previous) = last_good.get(&object.key) {
+        if let Some(previous) = stand_ins.get(&object.key) {
             findings.push(
                 Finding::new(
                     Code::SERVES_PREVIOUS_VERSION,
@@ -75,17 +147,14 @@ pub(crate) fn choose(
                 .of(&object.key)
                 .hint("correct the errors reported for this object"),
             );
-            good.insert(object.key.clone(), previous.clone());
-            versions.objects.push(previous.clone());
+            *kept = Kept::clone(previous);
         } else {
             let errors = wrong.iter().filter(|finding| is_error(finding));
             let damage = Damage::new(&object.origin, &object.issues, errors);
             versions.damages.insert(object.key.clone(), damage);
-            versions.objects.push(object.clone());
         }
         findings.append(&mut wrong);
     }
-    (versions, good)
 }
 
 fn is_error(finding: &Finding) -> bool {

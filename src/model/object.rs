@@ -1,5 +1,6 @@
 //! One object as written: identity, metadata, decoded spec, and what could not be decoded.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +53,17 @@ pub enum Spec {
 }
 
 impl Object {
+    /// Istio's order of objects: the oldest first, those without age last; then by name,
+    /// namespace, kind.
+    pub fn stable_order(&self, other: &Self) -> Ordering {
+        let age = |object: &Self| (object.created.is_none(), object.created);
+        age(self)
+            .cmp(&age(other))
+            .then_with(|| self.key.name.cmp(&other.key.name))
+            .then_with(|| self.key.namespace.cmp(&other.key.namespace))
+            .then_with(|| self.key.kind.cmp(&other.key.kind))
+    }
+
     /// Where the field at a path stands; the document's start if the path is not there.
     pub fn origin_of(&self, path: &FieldPath) -> Origin {
         match self.node.find(path) {

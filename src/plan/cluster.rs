@@ -6,9 +6,17 @@ use crate::base::Origin;
 
 use super::{Balancing, HealthCheck, Outlier, Pool};
 
-/// Index of a cluster in its plan.
+/// A cluster of a plan. As long as `compile` remembers, a name keeps its id from plan to plan, so
+/// that routes can be shared between plans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u32);
+
+/// The clusters of a plan, by id. Some ids may be unused: what had them is gone.
+#[derive(Clone, Debug, Default)]
+pub struct Clusters {
+    by_id: Vec<Option<Arc<Cluster>>>,
+    len: usize,
+}
 
 /// How to reach one destination; its endpoints live beside the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +40,61 @@ pub struct Cluster {
     pub origin: Option<Origin>,
     /// The DestinationRule whose traffic policy holds.
     pub policy_origin: Option<Origin>,
+}
+
+impl Clusters {
+    #[inline]
+    pub fn get(&self, id: ClusterId) -> Option<&Arc<Cluster>> {
+        self.by_id.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Puts a cluster under an id, in place of what is there.
+    pub fn insert(&mut self, id: ClusterId, cluster: Arc<Cluster>) {
+        let index = id.0 as usize;
+        if self.by_id.len() <= index {
+            self.by_id.resize(index + 1, None);
+        }
+        if let Some(slot) = self.by_id.get_mut(index) {
+            self.len += usize::from(slot.replace(cluster).is_none());
+        }
+    }
+
+    /// One item for every id there is, used or not, in the order of the ids.
+    pub fn slots(&self) -> &[Option<Arc<Cluster>>] {
+        &self.by_id
+    }
+
+    /// In the order of the ids.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Cluster>> {
+        self.by_id.iter().flatten()
+    }
+
+    /// In the order of the names, which does not depend on what was compiled before.
+    pub fn by_name(&self) -> Vec<&Arc<Cluster>> {
+        let mut clusters: Vec<&Arc<Cluster>> = self.iter().collect();
+        clusters.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        clusters
+    }
+
+    /// How many clusters there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// The first has id 0.
+impl FromIterator<Arc<Cluster>> for Clusters {
+    fn from_iter<I: IntoIterator<Item = Arc<Cluster>>>(clusters: I) -> Self {
+        let by_id: Vec<_> = clusters.into_iter().map(Some).collect();
+        Self {
+            len: by_id.len(),
+            by_id,
+        }
+    }
 }
 
 /// What is spoken to the endpoints.

@@ -4,6 +4,8 @@
 //! tests, if they are longer than 256 bytes together, and a header that is not UTF-8 under a
 //! regex.)
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method};
 
 use crate::base::Origin;
@@ -34,7 +36,7 @@ pub struct Request<'a> {
 #[derive(Clone, Copy, Debug)]
 pub enum Decision<'p> {
     Route {
-        virtual_host: &'p VirtualHost,
+        virtual_host: &'p Arc<VirtualHost>,
         route: &'p Route,
         index: u32,
     },
@@ -66,14 +68,14 @@ impl Listener {
     /// The virtual host of a lower-case host without port. The choice is final: a request that
     /// matches none of its rules does not fall through to a wildcard (istio.md section 3).
     #[inline]
-    pub fn virtual_host(&self, host: &str) -> Option<&VirtualHost> {
+    pub fn virtual_host(&self, host: &str) -> Option<&Arc<VirtualHost>> {
         self.virtual_hosts.get(self.hosts.find(host)? as usize)
     }
 }
 
 impl VirtualHost {
     #[inline]
-    fn decide<'p>(&'p self, request: &Request<'_>) -> Decision<'p> {
+    fn decide<'p>(self: &'p Arc<Self>, request: &Request<'_>) -> Decision<'p> {
         if let Some(fence) = &self.fence {
             return Decision::Fenced(fence);
         }

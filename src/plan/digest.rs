@@ -16,7 +16,7 @@ use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
 use super::tls::{TlsServer, TlsService, TlsSocket};
-use super::{Cluster, HealthCheck};
+use super::{Cluster, Clusters, HealthCheck};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 /// A 128-bit fingerprint of meaning. Origins (files, lines) do not count.
@@ -39,6 +39,18 @@ impl Digest {
 
     /// The digest of a plan's meaning. Its own `digest` field does not count.
     pub fn of_plan(plan: &Plan) -> Self {
+        let of_listener = |listener: &Listener| {
+            let hosts = listener.virtual_hosts.iter();
+            hosts
+                .map(|host| Self::of_virtual_host(host, &plan.clusters))
+                .collect()
+        };
+        let hosts: Vec<Vec<Self>> = plan.listeners.iter().map(of_listener).collect();
+        Self::of_parts(plan, &hosts)
+    }
+
+    /// The same, from the digests of each listener's virtual hosts.
+    pub fn of_parts(plan: &Plan, hosts: &[Vec<Self>]) -> Self {
         Self::of(|to| {
             let Plan {
                 listeners,
@@ -47,11 +59,23 @@ impl Digest {
                 http,
                 digest: _,
             } = plan;
-            each(listeners, to, listener);
+            listeners.len().hash(to);
+            for (item, hosts) in listeners.iter().zip(hosts) {
+                listener(item, hosts, to);
+            }
             each(tls, to, tls_socket);
-            each(clusters, to, |item, to| cluster(item, to));
+            // A sum: ids are free to differ, so the order of clusters means nothing.
+            let sum = clusters.iter().fold(0_u128, |sum, cluster| {
+                sum.wrapping_add(Self::of_cluster(cluster).0)
+            });
+            (clusters.len(), sum).hash(to);
             http.hash(to);
         })
+    }
+
+    /// The digest of a virtual host whose routes lead to these clusters.
+    pub fn of_virtual_host(host: &VirtualHost, clusters: &Clusters) -> Self {
+        Self::of(|to| virtual_host(host, clusters, to))
     }
 
     /// The digest of one cluster's definition.
@@ -106,7 +130,7 @@ static HIGH: SharedSeed = SharedSeed::from_u64(0x7069_6e67_7265_7373);
 static LOW: SharedSeed = SharedSeed::from_u64(0x6d65_616e_696e_6773);
 
 impl Lanes {
-    const RUN: usize = 4096;
+    const RUN: usize = 1024;
 
     fn flush(&mut self) {
         let pending = self.pending.get(..self.len).unwrap_or_default();
@@ -177,19 +201,19 @@ fn maybe<T>(item: Option<&T>, to: &mut Lanes, one: impl FnOnce(&T, &mut Lanes)) 
     }
 }
 
-fn listener(item: &Listener, to: &mut Lanes) {
-    // `hosts` is built from the virtual hosts.
+fn listener(item: &Listener, digests: &[Digest], to: &mut Lanes) {
+    // `hosts` is built from the virtual hosts, whose digests are given.
     let Listener {
         addr,
         declared_port,
         is_tls,
         origins: _,
         hosts: _,
-        virtual_hosts,
+        virtual_hosts: _,
         fence,
     } = item;
     (addr, declared_port, is_tls).hash(to);
-    each(virtual_hosts, to, virtual_host);
+    digests.hash(to);
     maybe(fence.as_deref(), to, fenced);
 }
 
@@ -216,7 +240,7 @@ fn tls_socket(item: &TlsSocket, to: &mut Lanes) {
     });
 }
 
-fn virtual_host(item: &VirtualHost, to: &mut Lanes) {
+fn virtual_host(item: &VirtualHost, clusters: &Clusters, to: &mut Lanes) {
     // `paths` is built from the routes.
     let VirtualHost {
         name,
@@ -227,7 +251,7 @@ fn virtual_host(item: &VirtualHost, to: &mut Lanes) {
         fence,
     } = item;
     (name, host, https_redirect.is_some()).hash(to);
-    each(routes, to, route);
+    each(routes, to, |item, to| route(item, clusters, to));
     maybe(fence.as_deref(), to, fenced);
 }
 
@@ -236,7 +260,7 @@ fn fenced(item: &Fence, to: &mut Lanes) {
     reason.hash(to);
 }
 
-fn route(item: &Route, to: &mut Lanes) {
+fn route(item: &Route, clusters: &Clusters, to: &mut Lanes) {
     let Route {
         name,
         object,
@@ -254,7 +278,7 @@ fn route(item: &Route, to: &mut Lanes) {
         UriMatch::Regex(regex) => (3_u8, regex.as_str()).hash(to),
     }
     each(predicates, to, predicate);
-    action(what, to);
+    action(what, clusters, to);
 }
 
 fn predicate(item: &Predicate, to: &mut Lanes) {
@@ -298,11 +322,11 @@ fn predicate(item: &Predicate, to: &mut Lanes) {
     }
 }
 
-fn action(item: &Action, to: &mut Lanes) {
+fn action(item: &Action, clusters: &Clusters, to: &mut Lanes) {
     match item {
         Action::Forward(forward) => {
             0_u8.hash(to);
-            forwarded(forward, to);
+            forwarded(forward, clusters, to);
         }
         Action::Redirect { redirect, response } => (1_u8, redirect, response).hash(to),
         Action::Direct { response, edits } => (2_u8, response, edits).hash(to),
@@ -313,7 +337,7 @@ fn action(item: &Action, to: &mut Lanes) {
     }
 }
 
-fn forwarded(item: &Forward, to: &mut Lanes) {
+fn forwarded(item: &Forward, clusters: &Clusters, to: &mut Lanes) {
     // `total_weight` is the destinations' sum.
     let Forward {
         destinations,
@@ -321,7 +345,7 @@ fn forwarded(item: &Forward, to: &mut Lanes) {
         rewrite,
         timeout,
     } = item;
-    each(destinations, to, destination);
+    each(destinations, to, |item, to| destination(item, clusters, to));
     let Rewrite { path, authority } = rewrite;
     match path {
         None => 0_u8.hash(to),
@@ -332,7 +356,7 @@ fn forwarded(item: &Forward, to: &mut Lanes) {
     (authority, timeout).hash(to);
 }
 
-fn destination(item: &Destination, to: &mut Lanes) {
+fn destination(item: &Destination, clusters: &Clusters, to: &mut Lanes) {
     let Destination {
         target,
         weight,
@@ -342,7 +366,11 @@ fn destination(item: &Destination, to: &mut Lanes) {
         origin: _,
     } = item;
     match target {
-        Target::Cluster(id) => (0_u8, id).hash(to),
+        // The same cluster may have another id in another plan.
+        Target::Cluster(id) => match clusters.get(*id) {
+            Some(cluster) => (0_u8, &cluster.name).hash(to),
+            None => (2_u8, id).hash(to),
+        },
         Target::Missing { name, reason } => (1_u8, name, reason).hash(to),
     }
     (weight, request, response, authority).hash(to);

@@ -105,7 +105,7 @@ pub fn host(pattern: &str, routes: Vec<Route>) -> VirtualHost {
         name: format!("{pattern}:80").into(),
         host: HostPattern::parse(pattern).unwrap(),
         paths: PathIndex::build(routes.iter().map(|route| &route.uri)),
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
         https_redirect: None,
         fence: None,
     }
@@ -121,8 +121,8 @@ pub fn listener(virtual_hosts: Vec<VirtualHost>) -> Listener {
         declared_port: 80,
         is_tls: false,
         origins: vec![origin(5)],
-        hosts,
-        virtual_hosts,
+        hosts: hosts.into(),
+        virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
         fence: None,
     }
 }
@@ -146,10 +146,10 @@ pub fn cluster(name: &str) -> Arc<Cluster> {
 }
 
 pub fn plan(listeners: Vec<Listener>) -> Plan {
-    let clusters = vec![cluster("outbound|9080||reviews.default.svc.cluster.local")];
+    let clusters = [cluster("outbound|9080||reviews.default.svc.cluster.local")];
     let mut plan = Plan {
         listeners,
-        clusters,
+        clusters: clusters.into_iter().collect(),
         ..Plan::default()
     };
     plan.seal();

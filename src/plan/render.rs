@@ -34,7 +34,7 @@ impl Plan {
             writeln!(out)?;
         }
         writeln!(out, "clusters")?;
-        for cluster in &self.clusters {
+        for cluster in self.clusters.by_name() {
             cluster_text(out, cluster)?;
         }
         writeln!(out)?;

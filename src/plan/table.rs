@@ -10,7 +10,7 @@ use super::hosts::HostIndex;
 use super::paths::PathIndex;
 use super::route::{Fence, Route};
 use super::tls::TlsSocket;
-use super::{Cluster, ClusterId, Digest};
+use super::{Cluster, ClusterId, Clusters, Digest};
 
 /// Everything needed to serve a request, compiled from one inventory.
 #[derive(Debug, Default)]
@@ -19,8 +19,8 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
     /// Sorted by address.
     pub tls: Vec<TlsSocket>,
-    /// Indexed by [`ClusterId`]; names are unique. Shared with earlier plans where equal.
-    pub clusters: Vec<Arc<Cluster>>,
+    /// Names are unique.
+    pub clusters: Clusters,
     pub http: HttpOptions,
     /// Same meaning, same digest.
     pub digest: Digest,
@@ -51,7 +51,7 @@ impl Plan {
     }
 
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<Cluster>> {
-        self.clusters.get(id.0 as usize)
+        self.clusters.get(id)
     }
 }
 
@@ -66,21 +66,21 @@ pub struct Listener {
     pub is_tls: bool,
     /// The servers merged here.
     pub origins: Vec<Origin>,
-    pub hosts: HostIndex,
-    /// Indexed by the host index.
-    pub virtual_hosts: Vec<VirtualHost>,
+    pub hosts: Arc<HostIndex>,
+    /// Indexed by the host index. Shared with earlier plans where nothing changed.
+    pub virtual_hosts: Vec<Arc<VirtualHost>>,
     /// Set when something protects the whole listener and cannot be enforced.
     pub fence: Option<Arc<Fence>>,
 }
 
 /// The routes of one host on one listener.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct VirtualHost {
     /// `host:declaredPort`, as Istio names it.
     pub name: Arc<str>,
     pub host: HostPattern,
-    /// First match wins.
-    pub routes: Vec<Route>,
+    /// First match wins. Shared between hosts, and with earlier plans.
+    pub routes: Box<[Arc<Route>]>,
     pub paths: PathIndex,
     /// The server whose `tls.httpsRedirect` turns this host.
     pub https_redirect: Option<Origin>,

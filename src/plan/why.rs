@@ -34,9 +34,7 @@ impl Listener {
     pub fn why<'p>(&'p self, request: &Request<'_>) -> Explanation<'p> {
         let decision = self.decide(request);
         let virtual_host = self.virtual_host(request.host);
-        let routes = virtual_host
-            .map(|host| host.routes.as_slice())
-            .unwrap_or_default();
+        let routes = virtual_host.map(|host| &*host.routes).unwrap_or_default();
         let (before, after) = match decision {
             Decision::Route { index, .. } => {
                 let (before, rest) = routes
@@ -51,7 +49,7 @@ impl Listener {
         };
         Explanation {
             decision,
-            virtual_host,
+            virtual_host: virtual_host.map(|host| &**host),
             losers: before
                 .iter()
                 .filter_map(|route| {
@@ -61,7 +59,11 @@ impl Listener {
                     })
                 })
                 .collect(),
-            shadowed: after.iter().filter(|route| route.holds(request)).collect(),
+            shadowed: after
+                .iter()
+                .map(|route| &**route)
+                .filter(|route| route.holds(request))
+                .collect(),
         }
     }
 }

@@ -118,6 +118,7 @@ impl Context {
             .get(chosen.virtual_host)?
             .routes
             .get(chosen.route)
+            .map(|route| &**route)
     }
 
     pub(super) fn forward(&self) -> Option<&Forward> {

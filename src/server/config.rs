@@ -17,7 +17,7 @@ use log::{error, info, warn};
 use tokio::sync::mpsc::Receiver;
 
 use crate::base::{Code, Finding, Findings, Severity, clock};
-use crate::compile::{LastGood, Options, compile};
+use crate::compile::{Memory, Options, compile};
 use crate::listener::ListenerOutcome;
 use crate::observe::Observe;
 use crate::plan::{Digest, Plan};
@@ -55,7 +55,7 @@ pub struct Config {
 /// What the loop remembers between turns.
 #[derive(Default)]
 pub struct State {
-    good: LastGood,
+    memory: Memory,
     plan: Option<Digest>,
     endpoints: Option<Digest>,
     /// Findings of the last compile, without those of the listeners.
@@ -125,8 +125,7 @@ impl Config {
             self.observe.reload_failed();
             return None;
         }
-        let compiled = compile(&inventory, &self.state.good, &self.options);
-        self.state.good = compiled.good;
+        let compiled = compile(&inventory, &mut self.state.memory, &self.options);
         self.state.compiled = compiled.findings;
         if self.state.endpoints != Some(compiled.endpoints.digest) {
             self.state.endpoints = Some(compiled.endpoints.digest);

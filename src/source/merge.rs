@@ -2,7 +2,6 @@
 //!
 //! A change of one file among thousands costs a few binary searches, not a sort.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -67,7 +66,7 @@ impl Merge {
                 .values()
                 .filter_map(|claims| claims.first().cloned())
                 .collect();
-            self.ordered.sort_unstable_by(|a, b| stable_order(a, b));
+            self.ordered.sort_unstable_by(|a, b| a.stable_order(b));
         } else {
             keys.iter().for_each(|key| self.publish(key));
         }
@@ -99,7 +98,7 @@ impl Merge {
         };
         if let Ok(index) = self
             .ordered
-            .binary_search_by(|object| stable_order(object, first))
+            .binary_search_by(|object| object.stable_order(first))
         {
             self.ordered.remove(index);
         }
@@ -111,7 +110,7 @@ impl Merge {
         };
         if let Err(index) = self
             .ordered
-            .binary_search_by(|object| stable_order(object, first))
+            .binary_search_by(|object| object.stable_order(first))
         {
             self.ordered.insert(index, first.clone());
         }
@@ -127,14 +126,4 @@ fn duplicate(first: &Object, other: &Object) -> Finding {
         .at(&other.origin)
         .of(&other.key)
         .hint("remove or rename one of the two")
-}
-
-/// Istio's order: the oldest first, those without age last; then name, namespace, kind.
-fn stable_order(a: &Object, b: &Object) -> Ordering {
-    let age = |object: &Object| (object.created.is_none(), object.created);
-    age(a)
-        .cmp(&age(b))
-        .then_with(|| a.key.name.cmp(&b.key.name))
-        .then_with(|| a.key.namespace.cmp(&b.key.namespace))
-        .then_with(|| a.key.kind.cmp(&b.key.kind))
 }

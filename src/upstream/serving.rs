@@ -25,7 +25,7 @@ use super::warmup;
 pub struct Serving {
     pub plan: Arc<Plan>,
     /// Indexed by [`ClusterId`].
-    clusters: Vec<Arc<ClusterState>>,
+    clusters: Vec<Option<Arc<ClusterState>>>,
 }
 
 /// All live clusters by name, across plans. Dropping it ends the asking of names.
@@ -51,7 +51,7 @@ pub(super) struct Live {
 
 impl Serving {
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<ClusterState>> {
-        self.clusters.get(id.0 as usize)
+        self.clusters.get(id.0 as usize)?.as_ref()
     }
 }
 
@@ -106,10 +106,11 @@ impl Upstreams {
         let mut live = lock(&self.live);
         let clusters: Vec<_> = plan
             .clusters
+            .slots()
             .iter()
-            .map(|definition| live.state(definition))
+            .map(|slot| slot.as_ref().map(|definition| live.state(definition)))
             .collect();
-        live.current.clone_from(&clusters);
+        live.current = clusters.iter().flatten().cloned().collect();
         live.states.retain(|_, state| state.strong_count() > 0);
         Arc::new(Serving { plan, clusters })
     }

@@ -1,7 +1,7 @@
 //! Objects with errors: what still serves, what answers 503, and what the last good version does.
 
 use pingress::base::Code;
-use pingress::compile::Options;
+use pingress::compile::{Memory, Options};
 
 use crate::support::{EDGE, answers, get, load, load_after, routes, service, world};
 
@@ -105,15 +105,17 @@ fn a_broken_server_fences_what_it_alone_routes() {
 fn the_last_version_without_errors_goes_on_serving() {
     let good = routes("vs", "a.com", &answers("", "good"));
     let bad = routes("vs", "a.com", &answers("", "bad")) + "  oops: 1\n";
-    let first = world(&[EDGE, &good]);
-    let second = load_after(&[EDGE, &bad], &Options::default(), &first.compiled.good);
+    let mut memory = Memory::default();
+    let mut load = |documents: &[&str]| load_after(documents, &Options::default(), &mut memory);
+    let first = load(&[EDGE, &good]);
+    let second = load(&[EDGE, &bad]);
     assert_eq!(second.get("a.com", "/"), "good");
     assert_eq!(second.found(Code::SERVES_PREVIOUS_VERSION).len(), 1);
     assert_eq!(first.compiled.plan.digest, second.compiled.plan.digest);
-    let third = load_after(&[EDGE, &bad], &Options::default(), &second.compiled.good);
+    let third = load(&[EDGE, &bad]);
     assert_eq!(third.get("a.com", "/"), "good");
-    let gone = load_after(&[EDGE], &Options::default(), &third.compiled.good);
-    assert!(!gone.compiled.good.keys().any(|key| &*key.name == "vs"));
+    load(&[EDGE]);
+    assert!(!memory.objects().any(|object| &*object.key.name == "vs"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod fences;
 mod gotchas;
 mod headers;
 mod matches;
+mod memory;
 mod merging;
 mod order;
 mod protections;

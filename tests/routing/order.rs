@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use pingress::compile::ledger::{Fate, account};
-use pingress::compile::{LastGood, Options, compile};
+use pingress::compile::{Memory, Options, compile};
 use pingress::model::Inventory;
 use pingress::source::{LoadOptions, Loader};
 use proptest::prelude::*;
 
 use crate::support::{EDGE, service};
 
-const HOSTS: [&str; 6] = ["a.com", "x.a.com", "'*.a.com'", "'*'", "b.com", "reviews"];
-const GATEWAYS: [&str; 6] = ["edge", "edge, tls", "tls", "mesh", "gone", "foreign"];
+pub const HOSTS: [&str; 6] = ["a.com", "x.a.com", "'*.a.com'", "'*'", "b.com", "reviews"];
+pub const GATEWAYS: [&str; 6] = ["edge", "edge, tls", "tls", "mesh", "gone", "foreign"];
 const MATCHES: [&str; 14] = [
     "",
     "{uri: {prefix: /}}",
@@ -52,25 +52,25 @@ const SERVERS: [&str; 7] = [
     "{port: {number: 80, name: u, protocol: HTTP}, hosts: ['x.*']}",
     "{hosts: [a.com]}",
 ];
-const GUARDS: [&str; 5] = [
+pub const GUARDS: [&str; 5] = [
     "",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g, namespace: istio-system}\nspec: {rules: [{}]}\n",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g}\nspec: {rules: [{}]}\n",
     "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: g}\nspec: {}\n",
     "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: g, namespace: istio-system}\nspec: {configPatches: [{applyTo: HTTP_FILTER, patch: {value: {name: lua}}}]}\n",
 ];
-const RULE: &str = "
+pub const RULE: &str = "
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: rule}
 spec: {host: a.internal, subsets: [{name: v1, labels: {v: '1'}}, {name: v2}]}
 ";
 
-fn rules() -> impl Strategy<Value = Vec<(usize, usize)>> {
+pub fn rules() -> impl Strategy<Value = Vec<(usize, usize)>> {
     prop::collection::vec((0..MATCHES.len(), 0..ACTIONS.len()), 0..4)
 }
 
-fn show(rules: &[(usize, usize)]) -> String {
+pub fn show(rules: &[(usize, usize)]) -> String {
     let mut text = String::new();
     for (matched, action) in rules {
         let _ = match MATCHES[*matched] {
@@ -133,7 +133,7 @@ proptest! {
     fn the_order_of_files_never_changes_the_plan(
         (ordered, shuffled) in documents().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
     ) {
-        let compile = |documents: &[String]| compile(&load(documents), &LastGood::default(), &Options::default());
+        let compile = |documents: &[String]| compile(&load(documents), &mut Memory::default(), &Options::default());
         let (a, b) = (compile(&ordered), compile(&shuffled));
         prop_assert_eq!(a.plan.digest, b.plan.digest);
         prop_assert_eq!(a.endpoints.digest, b.endpoints.digest);
@@ -143,7 +143,7 @@ proptest! {
     #[test]
     fn nothing_that_goes_in_is_lost(documents in documents()) {
         let inventory = load(&documents);
-        let compiled = compile(&inventory, &LastGood::default(), &Options::default());
+        let compiled = compile(&inventory, &mut Memory::default(), &Options::default());
         for entry in account(&inventory, &compiled) {
             prop_assert_ne!(entry.fate, Fate::Lost, "{}\n{}", entry, documents.join("---\n"));
         }
@@ -166,7 +166,7 @@ fn nothing_of_the_public_samples_is_lost() {
                 continue;
             }
             let inventory = Loader::new(vec![path.clone()], LoadOptions::default()).load();
-            let compiled = compile(&inventory, &LastGood::default(), &Options::default());
+            let compiled = compile(&inventory, &mut Memory::default(), &Options::default());
             let lost: Vec<String> = account(&inventory, &compiled)
                 .into_iter()
                 .filter(|entry| entry.fate == Fate::Lost)

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pingress::compile::{LastGood, Options, compile};
+use pingress::compile::{Memory, Options, compile};
 use pingress::plan::Resolution;
 use pingress::source::{LoadOptions, Loader};
 
@@ -35,7 +35,7 @@ metadata: {{name: {service}-v1, labels: {{app: {service}, version: v1}}}}
     paths.push(folder.path().to_owned());
     let inventory = Loader::new(paths, LoadOptions::default()).load();
     Some(World {
-        compiled: compile(&inventory, &LastGood::default(), &Options::default()),
+        compiled: compile(&inventory, &mut Memory::default(), &Options::default()),
     })
 }
 

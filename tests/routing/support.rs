@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingress::base::{Code, Finding};
-use pingress::compile::{Compiled, LastGood, Options, compile};
+use pingress::compile::{Compiled, Memory, Options, compile};
 use pingress::plan::{Action, Decision, Forward, Request, Route, Target};
 use pingress::source::{LoadOptions, Loader};
 
@@ -81,15 +81,15 @@ pub struct Ask {
 }
 
 pub fn load(documents: &[&str], options: &Options) -> World {
-    load_after(documents, options, &LastGood::default())
+    load_after(documents, options, &mut Memory::default())
 }
 
-pub fn load_after(documents: &[&str], options: &Options, last_good: &LastGood) -> World {
+pub fn load_after(documents: &[&str], options: &Options, memory: &mut Memory) -> World {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("all.yaml"), documents.join("\n---\n")).unwrap();
     let inventory = Loader::new(vec![folder.path().to_owned()], LoadOptions::default()).load();
     World {
-        compiled: compile(&inventory, last_good, options),
+        compiled: compile(&inventory, memory, options),
     }
 }
 

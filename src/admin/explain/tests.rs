@@ -91,7 +91,7 @@ fn host(pattern: &str, routes: Vec<Route>) -> VirtualHost {
         name: format!("{pattern}:80").into(),
         host: HostPattern::parse(pattern).unwrap(),
         paths: PathIndex::build(routes.iter().map(|route| &route.uri)),
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
         https_redirect: None,
         fence: None,
     }
@@ -210,11 +210,11 @@ pub(in crate::admin) fn plan() -> (Plan, EndpointTable) {
         declared_port: 80,
         is_tls: false,
         origins: vec![origin(5)],
-        hosts,
-        virtual_hosts,
+        hosts: hosts.into(),
+        virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
         fence: None,
     };
-    let clusters = vec![cluster(None), cluster(Some("v2"))];
+    let clusters = [cluster(None), cluster(Some("v2"))];
     let endpoints = |endpoints| {
         Arc::new(ClusterEndpoints {
             resolution: Resolution::Static(endpoints),
@@ -238,7 +238,7 @@ pub(in crate::admin) fn plan() -> (Plan, EndpointTable) {
     (
         Plan {
             listeners: vec![listener],
-            clusters,
+            clusters: clusters.into_iter().collect(),
             ..Plan::default()
         },
         table,

@@ -7,6 +7,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -34,7 +35,7 @@ struct Dead {
 
 impl Shadows {
     /// Reports the dead routes of one host.
-    pub(super) fn look(&self, host: &HostPattern, routes: &[Route], findings: &mut Findings) {
+    pub(super) fn look(&self, host: &HostPattern, routes: &[Arc<Route>], findings: &mut Findings) {
         if routes.len() < 2 {
             return;
         }
@@ -59,7 +60,7 @@ impl Shadows {
         }
     }
 
-    fn dead(&self, routes: &[Route]) -> Vec<Dead> {
+    fn dead(&self, routes: &[Arc<Route>]) -> Vec<Dead> {
         let mut earlier = Earlier::new(routes.len());
         let mut dead = Vec::new();
         for (index, route) in routes.iter().enumerate() {
@@ -234,7 +235,7 @@ fn is_linear(route: &Route) -> bool {
     }
 }
 
-fn report(routes: &[Route], dead: &[Dead], findings: &mut Findings) {
+fn report(routes: &[Arc<Route>], dead: &[Dead], findings: &mut Findings) {
     let is_same_rule = |a: &Route, b: &Route| a.object == b.object && a.path == b.path;
     let mut is_dead = vec![false; routes.len()];
     for index in dead {

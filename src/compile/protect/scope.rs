@@ -47,6 +47,7 @@ impl Scope {
                         .iter_mut()
                         .filter(|host| self.names(host))
                     {
+                        let host = Arc::make_mut(host);
                         host.fence.get_or_insert_with(|| fence.clone());
                         count += 1;
                     }

@@ -9,7 +9,7 @@ use crate::base::{Code, Finding};
 use super::name;
 use super::rule::Rule;
 use super::service::Service;
-use super::{DestinationRef, Registry};
+use super::{DestinationRef, Question, Registry};
 
 /// What is missing.
 pub(super) struct Missing {
@@ -38,20 +38,16 @@ enum What {
     },
 }
 
-pub(super) fn host(host: &str, reference: &DestinationRef<'_>) -> Box<Missing> {
-    let port = reference.port.unwrap_or(u32::from(reference.gateway_port));
+pub(super) fn host(host: &str, question: &Question<'_>) -> Box<Missing> {
+    let port = question.port.unwrap_or(u32::from(question.gateway_port));
     Box::new(Missing {
-        name: name::cluster_name(host, port, reference.subset),
+        name: name::cluster_name(host, port, question.subset),
         reason: format!("no Service or ServiceEntry has the host `{host}`"),
         what: What::Host(host.to_owned()),
     })
 }
 
-pub(super) fn port(
-    service: &Service<'_>,
-    number: u32,
-    reference: &DestinationRef<'_>,
-) -> Box<Missing> {
+pub(super) fn port(service: &Service<'_>, number: u32, question: &Question<'_>) -> Box<Missing> {
     let host = &service.host;
     let ports: Vec<String> = service
         .ports
@@ -59,9 +55,9 @@ pub(super) fn port(
         .map(|port| port.number.to_string())
         .collect();
     let ports = ports.join(", ");
-    let ambiguous = reference.port.is_none() && service.ports.len() > 1;
+    let ambiguous = question.port.is_none() && service.ports.len() > 1;
     Box::new(Missing {
-        name: name::cluster_name(host, number, reference.subset),
+        name: name::cluster_name(host, number, question.subset),
         reason: if ambiguous {
             format!(
                 "`{host}` has several ports, the destination names none, and the gateway's port \

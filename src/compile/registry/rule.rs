@@ -128,7 +128,7 @@ impl<'a> Rules<'a> {
         findings: &mut Findings,
     ) -> Self {
         let mut rules = Self::default();
-        for object in &versions.objects {
+        for object in versions.others() {
             if let Spec::DestinationRule(spec) = &object.spec {
                 rules.add(object, spec, versions.damage(&object.key), options);
             }

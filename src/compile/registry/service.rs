@@ -83,12 +83,12 @@ impl<'a> Services<'a> {
             let fault = versions.damage(&object.key)?.under("spec").next()?;
             Some(broken::fence(object, fault))
         };
-        for object in &versions.objects {
+        for object in versions.others() {
             if let Spec::Service(spec) = &object.spec {
                 services.add_kubernetes(object, spec, fence(object), options, findings);
             }
         }
-        for object in &versions.objects {
+        for object in versions.others() {
             if let Spec::ServiceEntry(spec) = &object.spec {
                 services.add_entry(object, spec, fence(object), options, findings);
             }

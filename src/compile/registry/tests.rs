@@ -9,16 +9,16 @@ mod services;
 mod speed;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use crate::base::{Finding, Findings, Kind, ObjectKey, Origin, Position};
 use crate::compile::pattern::Patterns;
 use crate::compile::version::{self, Versions};
-use crate::compile::{LastGood, Options};
+use crate::compile::{Memory, Options};
 use crate::model::FieldPath;
-use crate::plan::{Cluster, EndpointTable, Fence, Resolution};
+use crate::plan::{Cluster, Clusters, EndpointTable, Fence, Resolution};
 use crate::source::{LoadOptions, Loader};
 
+use super::slots::Slots;
 use super::{DestinationRef, Registry, Resolved};
 
 /// The objects of a manifest, as they are chosen when there is no earlier version of any.
@@ -35,7 +35,7 @@ fn versions(yaml: &str) -> Versions {
     let patterns = Patterns::default();
     version::choose(
         &inventory,
-        &LastGood::default(),
+        &mut Memory::default(),
         &patterns,
         &mut Findings::new(),
     )
@@ -92,7 +92,7 @@ impl<'a> Ask<'a> {
 /// What came of some questions.
 struct Answers {
     resolved: Vec<Resolved>,
-    clusters: Vec<Arc<Cluster>>,
+    clusters: Clusters,
     table: EndpointTable,
     findings: Findings,
 }
@@ -100,7 +100,7 @@ struct Answers {
 fn answer_with(options: &Options, yaml: &str, asks: &[Ask<'_>]) -> Answers {
     let versions = versions(yaml);
     let mut findings = Findings::new();
-    let mut registry = Registry::build(&versions, options, &mut findings);
+    let mut registry = Registry::build(&versions, options, Slots::default(), &mut findings);
     let origin = Origin::new("vs.yaml".into(), Position { line: 7, column: 1 }, 0);
     let object = ObjectKey {
         kind: Kind::VirtualService,
@@ -122,7 +122,7 @@ fn answer_with(options: &Options, yaml: &str, asks: &[Ask<'_>]) -> Answers {
         registry.resolve(&reference, &mut findings)
     });
     let resolved = resolved.collect();
-    let (clusters, table) = registry.finish(&mut findings);
+    let (clusters, table, _) = registry.finish(&mut findings);
     Answers {
         resolved,
         clusters,
@@ -139,7 +139,7 @@ impl Answers {
     /// The cluster of a question.
     fn cluster(&self, index: usize) -> &Cluster {
         match &self.resolved[index] {
-            Resolved::Cluster(id) => &self.clusters[id.0 as usize],
+            Resolved::Cluster(id) => self.clusters.get(*id).unwrap(),
             other => panic!("question {index} came to {other:?}"),
         }
     }

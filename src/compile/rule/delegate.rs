@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::base::{Code, Finding};
 use crate::compile::damage::Fault;
@@ -14,7 +15,41 @@ use crate::model::{At, Object, Slot};
 
 use super::{Branch, Rule, Translator, unsupported};
 
+/// A delegate that a rule names, and the object that was found.
+#[derive(Clone, Debug)]
+pub(super) struct Handed {
+    namespace: Arc<str>,
+    name: Box<str>,
+    object: Option<Arc<Object>>,
+    /// Whether it is exported to the rule.
+    is_visible: bool,
+}
+
 impl<'a> Translator<'a, '_> {
+    /// Whether a delegate's name still leads to the same object.
+    pub(super) fn leads_on(&self, handed: &Handed) -> bool {
+        let found = self
+            .services
+            .delegates
+            .get(&(&*handed.namespace, &*handed.name));
+        match (found, &handed.object) {
+            (Some((now, _)), Some(then)) => Arc::ptr_eq(now, then),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// Notes that a rule hands over to a delegate, if the delegate is there and may be used.
+    pub(super) fn use_delegate(&mut self, handed: &Handed) {
+        let Some(object) = handed.object.as_ref().filter(|_| handed.is_visible) else {
+            return;
+        };
+        let key = (&*object.key.namespace, &*object.key.name);
+        let found = self.services.delegates.get(&key);
+        let key = |object: &'a Arc<Object>| (&*object.key.namespace, &*object.key.name);
+        self.delegates.extend(found.map(|(object, _)| key(object)));
+    }
+
     /// Adds the branches of a root rule's delegate.
     pub(super) fn delegated(&mut self, root: &Rule<'_>, port: u16, branches: &mut Vec<Branch>) {
         let Some(delegate) = &root.spec.delegate else {
@@ -33,6 +68,12 @@ impl<'a> Translator<'a, '_> {
             .copied();
         let visible =
             found.filter(|(object, leaf)| self.exported(object, leaf, &root.object.key.namespace));
+        self.handed.push(Handed {
+            namespace: namespace.into(),
+            name: delegate.name.as_str().into(),
+            object: found.map(|(object, _)| object.clone()),
+            is_visible: visible.is_some(),
+        });
         let Some((object, leaf)) = visible else {
             let message = match found {
                 None => format!(

@@ -89,7 +89,7 @@ fn an_unknown_host_has_no_rules() {
 #[test]
 fn gotcha_7_https_redirect_comes_before_the_rules_and_needs_none() {
     let mut listener = listener(vec![host("a.com", vec![])]);
-    listener.virtual_hosts[0].https_redirect = Some(origin(3));
+    Arc::make_mut(&mut listener.virtual_hosts[0]).https_redirect = Some(origin(3));
     let asked = Asked::get("/");
     assert!(matches!(
         listener.decide(&asked.request()),
@@ -111,8 +111,8 @@ fn a_fence_stands_before_everything_it_covers() {
         host("a.com", vec![route(1, UriMatch::Any, vec![])]),
         host("b.com", vec![]),
     ]);
-    listener.virtual_hosts[0].fence = fence("host");
-    listener.virtual_hosts[0].https_redirect = Some(origin(3));
+    Arc::make_mut(&mut listener.virtual_hosts[0]).fence = fence("host");
+    Arc::make_mut(&mut listener.virtual_hosts[0]).https_redirect = Some(origin(3));
     let asked = Asked::get("/");
     let reason = |listener: &Listener, asked: &Asked| match listener.decide(&asked.request()) {
         Decision::Fenced(fence) => fence.reason.to_string(),

@@ -8,7 +8,9 @@ use super::super::fixture::{
     anchored, cluster, exact, forward, header, host, is, listener, origin, plan, prefix, query,
     route, without,
 };
-use super::super::{Balance, ClusterId, HttpOptions, Outlier, Probe, ProbeKind, Protocol};
+use super::super::{
+    Balance, ClusterId, Clusters, HttpOptions, Outlier, Probe, ProbeKind, Protocol,
+};
 use super::*;
 use crate::base::{HostPattern, Origin, Position};
 use crate::policy::direct_response::spec::DirectResponse;
@@ -59,8 +61,16 @@ fn redirect() -> Redirect {
     }
 }
 
+fn first_host(plan: &mut Plan) -> &mut VirtualHost {
+    Arc::make_mut(&mut plan.listeners[0].virtual_hosts[0])
+}
+
+fn first(plan: &mut Plan) -> &mut Route {
+    Arc::make_mut(&mut first_host(plan).routes[0])
+}
+
 fn act(plan: &mut Plan, action: Action) {
-    plan.listeners[0].virtual_hosts[0].routes[0].action = Arc::new(action);
+    first(plan).action = Arc::new(action);
 }
 
 fn forward_with(plan: &mut Plan, change: impl FnOnce(&mut Forward)) {
@@ -70,16 +80,13 @@ fn forward_with(plan: &mut Plan, change: impl FnOnce(&mut Forward)) {
 }
 
 fn cluster_with(plan: &mut Plan, change: impl FnOnce(&mut Cluster)) {
-    let mut changed = Cluster::clone(&plan.clusters[0]);
+    let mut changed = Cluster::clone(plan.clusters.get(ClusterId(0)).unwrap());
     change(&mut changed);
-    plan.clusters[0] = Arc::new(changed);
+    plan.clusters.insert(ClusterId(0), Arc::new(changed));
 }
 
 #[test]
 fn every_change_of_meaning_changes_the_digest() {
-    fn first(plan: &mut Plan) -> &mut Route {
-        &mut plan.listeners[0].virtual_hosts[0].routes[0]
-    }
     let fence = || {
         Some(Arc::new(Fence {
             origin: origin(1),
@@ -92,14 +99,12 @@ fn every_change_of_meaning_changes_the_digest() {
         Box::new(|plan| plan.listeners[0].addr = "0.0.0.0:8081".parse().unwrap()),
         Box::new(|plan| plan.listeners[0].declared_port = 81),
         Box::new(move |plan| plan.listeners[0].fence = fence()),
-        Box::new(move |plan| plan.listeners[0].virtual_hosts[0].fence = fence()),
-        Box::new(|plan| plan.listeners[0].virtual_hosts[0].https_redirect = Some(origin(1))),
-        Box::new(|plan| plan.listeners[0].virtual_hosts[0].name = "a.com:81".into()),
-        Box::new(|plan| {
-            plan.listeners[0].virtual_hosts[0].host = HostPattern::parse("b.com").unwrap()
-        }),
-        Box::new(|plan| plan.listeners[0].virtual_hosts[0].routes.swap(0, 1)),
-        Box::new(|plan| drop(plan.listeners[0].virtual_hosts[0].routes.pop())),
+        Box::new(move |plan| first_host(plan).fence = fence()),
+        Box::new(|plan| first_host(plan).https_redirect = Some(origin(1))),
+        Box::new(|plan| first_host(plan).name = "a.com:81".into()),
+        Box::new(|plan| first_host(plan).host = HostPattern::parse("b.com").unwrap()),
+        Box::new(|plan| first_host(plan).routes.swap(0, 1)),
+        Box::new(|plan| first_host(plan).routes = [first_host(plan).routes[0].clone()].into()),
         Box::new(|plan| plan.listeners[0].virtual_hosts.swap(0, 1)),
         Box::new(|plan| first(plan).name = "other".into()),
         Box::new(|plan| first(plan).object.name = "other".into()),
@@ -279,8 +284,8 @@ fn every_change_of_meaning_changes_the_digest() {
                 })),
             )
         }),
-        Box::new(|plan| plan.clusters.push(cluster("other"))),
-        Box::new(|plan| plan.clusters.clear()),
+        Box::new(|plan| plan.clusters.insert(ClusterId(1), cluster("other"))),
+        Box::new(|plan| plan.clusters = Clusters::default()),
         Box::new(|plan| cluster_with(plan, |cluster| cluster.name = "n".into())),
         Box::new(|plan| cluster_with(plan, |cluster| cluster.host = "n".into())),
         Box::new(|plan| cluster_with(plan, |cluster| cluster.port = 1)),
@@ -340,9 +345,9 @@ fn every_change_of_meaning_changes_the_digest() {
 fn files_and_lines_do_not_change_the_digest() {
     let elsewhere = || Origin::new("moved.yaml".into(), Position { line: 7, column: 3 }, 2);
     let mut moved = sample();
-    let listener = &mut moved.listeners[0];
-    listener.origins = vec![elsewhere()];
-    for route in &mut listener.virtual_hosts[0].routes {
+    moved.listeners[0].origins = vec![elsewhere()];
+    for route in &mut first_host(&mut moved).routes {
+        let route = Arc::make_mut(route);
         route.origin = elsewhere();
         let Action::Forward(mut forward) = Action::clone(&route.action) else {
             continue;
@@ -375,11 +380,11 @@ fn files_and_lines_do_not_change_the_digest() {
 #[test]
 fn the_digest_does_not_depend_on_whether_an_action_is_shared() {
     let mut shared = sample();
-    let routes = &mut shared.listeners[0].virtual_hosts[0].routes;
-    routes[1].action = Arc::clone(&routes[0].action);
+    let action = first(&mut shared).action.clone();
+    Arc::make_mut(&mut first_host(&mut shared).routes[1]).action = action;
     let mut copied = sample();
-    let routes = &mut copied.listeners[0].virtual_hosts[0].routes;
-    routes[1].action = Arc::new(Action::clone(&routes[0].action));
+    let action = Action::clone(&first(&mut copied).action);
+    Arc::make_mut(&mut first_host(&mut copied).routes[1]).action = Arc::new(action);
     assert_eq!(Digest::of_plan(&shared), Digest::of_plan(&copied));
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::super::fixture::{
@@ -100,7 +102,7 @@ fn rules_after_the_winner_that_match_too_are_shadowed() {
 #[test]
 fn where_no_rule_was_asked_there_are_no_losers() {
     let mut listener = listener(vec![host("a.com", vec![route(1, exact("/a"), vec![])])]);
-    listener.virtual_hosts[0].https_redirect = Some(origin(3));
+    Arc::make_mut(&mut listener.virtual_hosts[0]).https_redirect = Some(origin(3));
     let asked = Asked::get("/b");
     let explanation = listener.why(&asked.request());
     assert!(matches!(
@@ -172,7 +174,7 @@ proptest! {
         };
         let decided = match listener.decide(&request) {
             Decision::Route { index, route, .. } => {
-                prop_assert!(std::ptr::eq(route, &routes[index as usize]));
+                prop_assert!(std::ptr::eq(route, &*routes[index as usize]));
                 Some(index as usize)
             }
             _ => None,

@@ -119,13 +119,13 @@ impl Site {
             declared_port: 80,
             is_tls: false,
             origins: vec![origin()],
-            hosts: index,
-            virtual_hosts: self.hosts,
+            hosts: index.into(),
+            virtual_hosts: self.hosts.into_iter().map(Arc::new).collect(),
             fence: None,
         };
         let plan = Plan {
             listeners: vec![listener],
-            clusters: self.clusters,
+            clusters: self.clusters.into_iter().collect(),
             http: self.http,
             ..Plan::default()
         };
@@ -428,7 +428,7 @@ pub fn host(pattern: &str, routes: Vec<Route>) -> VirtualHost {
         name: format!("{pattern}:80").into(),
         host: HostPattern::parse(pattern).unwrap(),
         paths: PathIndex::build(routes.iter().map(|route| &route.uri)),
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
         https_redirect: None,
         fence: None,
     }

@@ -83,7 +83,7 @@ fn the_same_missing_destination_is_reported_once_for_all_listeners() {
     let versions = versions(&service("reviews", "default", &["v1"]));
     let options = Options::default();
     let mut findings = Findings::new();
-    let mut registry = Registry::build(&versions, &options, &mut findings);
+    let mut registry = Registry::build(&versions, &options, Slots::default(), &mut findings);
     let origin = Origin::new("vs.yaml".into(), Position::default(), 0);
     let object = ObjectKey {
         kind: Kind::VirtualService,
