@@ -13,6 +13,7 @@ mod connection;
 mod context;
 mod finish;
 mod gateway;
+mod hash;
 mod known;
 mod limits;
 mod panics;

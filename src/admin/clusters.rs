@@ -22,11 +22,26 @@ pub(super) struct ClusterShown {
 pub struct Members {
     /// When endpoints are ejected; absent if never.
     pub outliers: Option<String>,
+    /// What its connection pool's limits do; absent if nothing is limited and nothing was.
+    pub limits: Option<Limits>,
     /// How they are probed, and who asks for it.
     pub probe: Option<String>,
     pub endpoints: Vec<Member>,
     /// Names it is resolved from.
     pub names: Vec<Name>,
+}
+
+/// A connection pool's limits at work.
+#[derive(Debug, Serialize)]
+pub struct Limits {
+    /// Requests that count against `http2MaxRequests`.
+    pub requests: usize,
+    /// HTTP/1.1 connections.
+    pub connections: usize,
+    /// Requests that wait for a connection.
+    pub pending: usize,
+    /// Requests refused because a limit was reached.
+    pub overflows: u64,
 }
 
 /// One address.
@@ -90,6 +105,12 @@ impl Members {
                     error: dns.last_error.as_ref().map(ToString::to_string),
                 })
                 .collect(),
+            limits: view.breaker.as_ref().map(|breaker| Limits {
+                requests: breaker.requests,
+                connections: breaker.connections,
+                pending: breaker.pending,
+                overflows: breaker.overflows,
+            }),
             ..Self::rules(view.outlier.as_ref(), view.health_check.as_ref())
         }
     }
@@ -111,6 +132,13 @@ impl Members {
             if let Some(rule) = rule {
                 let _ = writeln!(text, "{indent}{what}: {rule}");
             }
+        }
+        if let Some(limits) = &self.limits {
+            let _ = writeln!(
+                text,
+                "{indent}limits: {} requests, {} connections, {} pending, {} overflows",
+                limits.requests, limits.connections, limits.pending, limits.overflows
+            );
         }
         for member in &self.endpoints {
             // Writing to a string cannot fail.

@@ -13,6 +13,11 @@ pub struct Options {
     pub labels: BTreeMap<String, String>,
     /// The gateway's own namespace (`istio-system`).
     pub namespace: Arc<str>,
+    /// The gateway's own `region/zone/subzone`; empty if not known.
+    pub locality: Arc<str>,
+    /// `meshConfig.localityLbSetting.enabled` (true): clusters with outlier detection prefer
+    /// near endpoints, unless their DestinationRule says otherwise.
+    pub locality_failover: bool,
     /// `meshConfig.rootNamespace` (`istio-system`).
     pub root_namespace: Arc<str>,
     /// Cluster domain (`cluster.local`).
@@ -39,6 +44,8 @@ impl Default for Options {
         Self {
             labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
             namespace: "istio-system".into(),
+            locality: Arc::default(),
+            locality_failover: true,
             root_namespace: "istio-system".into(),
             domain: "cluster.local".into(),
             ports: BTreeMap::new(),

@@ -8,6 +8,7 @@ mod broken;
 mod discovery;
 mod entry;
 mod kubernetes;
+mod locality;
 mod missing;
 mod name;
 mod near;
@@ -27,6 +28,7 @@ use foldhash::{HashMap, HashSet};
 
 use crate::base::{Findings, ObjectKey, Origin};
 use crate::model::FieldPath;
+use crate::model::istio::destination_rule::LocalityLb;
 use crate::plan::{
     Cluster, ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence, Resolution,
 };
@@ -34,6 +36,7 @@ use crate::plan::{
 use super::Options;
 use super::version::Versions;
 use discovery::Discovery;
+use locality::Placing;
 use missing::Missing;
 use near::Nearest;
 use policy::Effective;
@@ -55,7 +58,7 @@ pub(crate) struct Registry<'a> {
     /// The rule that holds for each service, by the service's index.
     rule_of: Vec<Option<usize>>,
     workloads: Workloads<'a>,
-    clusters: Vec<Planned>,
+    clusters: Vec<Planned<'a>>,
     /// What each service and port came to, by subset.
     outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
     nearest: Nearest,
@@ -127,9 +130,11 @@ enum Outcome {
 
 /// A cluster that was asked for.
 #[derive(Debug)]
-struct Planned {
+struct Planned<'a> {
     cluster: Arc<Cluster>,
     service: usize,
+    /// The locality setting that holds, and whether there is outlier detection.
+    locality: (Option<&'a LocalityLb>, bool),
 }
 
 impl Asked {
@@ -361,7 +366,7 @@ impl<'a> Registry<'a> {
         port: &Port,
         rule: Option<&Rule<'a>>,
         subset: Option<&Subset<'a>>,
-    ) -> Result<Planned, Arc<Fence>> {
+    ) -> Result<Planned<'a>, Arc<Fence>> {
         let broken = rule.and_then(|rule| rule.fence.as_ref());
         let broken = broken.or(subset.and_then(|subset| subset.fence.as_ref()));
         if let Some(fence) = broken {
@@ -374,6 +379,7 @@ impl<'a> Registry<'a> {
             return Err(fence);
         }
         let subset_name = subset.map(|subset| subset.spec.name.as_str());
+        let effective_locality = effective.locality();
         let cluster = Cluster {
             name: name::cluster_name(&service.host, u32::from(port.number), subset_name),
             host: service.host.clone(),
@@ -394,6 +400,7 @@ impl<'a> Registry<'a> {
         Ok(Planned {
             cluster: Arc::new(cluster),
             service: index,
+            locality: effective_locality,
         })
     }
 
@@ -402,13 +409,16 @@ impl<'a> Registry<'a> {
         let port = service.port(u32::from(planned.cluster.port))?;
         let labels = self.subset_of(planned).map(|subset| &subset.spec.labels);
         let workloads = &self.workloads;
-        Some(match service.backing {
+        let (setting, detects) = planned.locality;
+        let placing = &Placing::new(setting, detects, self.options);
+        let mut discovery = match service.backing {
             Backing::Kubernetes(spec) => kubernetes::Query {
                 service,
                 spec,
                 port,
                 labels,
                 workloads,
+                placing,
             }
             .answer(),
             Backing::Entry(spec) => entry::Query {
@@ -417,6 +427,7 @@ impl<'a> Registry<'a> {
                 port,
                 labels,
                 workloads,
+                placing,
             }
             .answer(),
             Backing::Alias(_) => Discovery {
@@ -424,7 +435,9 @@ impl<'a> Registry<'a> {
                 unlabelled: 0,
                 reached_as_whole: None,
             },
-        })
+        };
+        placing.settle(&mut discovery.resolution);
+        Some(discovery)
     }
 
     fn rule(&self, service: usize) -> Option<&Rule<'a>> {

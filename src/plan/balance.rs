@@ -2,6 +2,7 @@
 //!
 //! Locality is not here: it is a property of the endpoints (see [`super::endpoints::Place`]).
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,5 +122,53 @@ impl Eq for Number {}
 impl Hash for Number {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.to_bits().hash(state);
+    }
+}
+
+/// In a few words, for the operator.
+impl fmt::Display for Balancing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.policy {
+            Balance::LeastRequest => write!(f, "least request")?,
+            Balance::RoundRobin => write!(f, "round robin")?,
+            Balance::Random => write!(f, "random")?,
+            Balance::Hash(HashTable::Ring { minimum_size }) => {
+                write!(f, "ring hash of {minimum_size}")?;
+            }
+            Balance::Hash(HashTable::Maglev { size }) => write!(f, "maglev of {size}")?,
+        }
+        if let Some(key) = &self.key {
+            write!(f, " by {key}")?;
+        }
+        match &self.warm_up {
+            Some(warm_up) => write!(
+                f,
+                ", warm-up within {:?} from {}%, aggression {}",
+                warm_up.duration, warm_up.minimum_percent.0, warm_up.aggression.0
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "header {name}"),
+            Self::Authority => write!(f, "authority"),
+            Self::Path => write!(f, "path"),
+            Self::Method => write!(f, "method"),
+            Self::SourceIp => write!(f, "client address"),
+            Self::Query(name) => write!(f, "query parameter {name}"),
+            Self::Cookie(HashCookie { name, offer: None }) => write!(f, "cookie {name}"),
+            Self::Cookie(HashCookie {
+                name,
+                offer: Some(offer),
+            }) => write!(
+                f,
+                "cookie {name} (given for {:?}{})",
+                offer.ttl, offer.attributes
+            ),
+        }
     }
 }

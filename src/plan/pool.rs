@@ -56,6 +56,11 @@ pub struct RetryBudget {
 }
 
 impl Pool {
+    /// Whether anything is counted for its sake.
+    pub fn is_limited(&self) -> bool {
+        self.max_requests.is_some() || self.tracks_connections()
+    }
+
     /// Whether an HTTP/1.1 request needs a connection of its own choosing, because connections
     /// are counted or end after some requests or some time.
     pub fn tracks_connections(&self) -> bool {

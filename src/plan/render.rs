@@ -10,7 +10,7 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
-use super::{Balance, Cluster, HashTable, HealthCheck, Protocol};
+use super::{Cluster, HealthCheck, Protocol};
 
 mod tls;
 
@@ -253,13 +253,7 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
         Protocol::H2c => "h2c",
         Protocol::Client => "the client's protocol",
     };
-    let balance = match cluster.balancing.policy {
-        Balance::LeastRequest => "least request",
-        Balance::RoundRobin => "round robin",
-        Balance::Random => "random",
-        Balance::Hash(HashTable::Ring { .. }) => "ring hash",
-        Balance::Hash(HashTable::Maglev { .. }) => "maglev",
-    };
+    let balance = &cluster.balancing;
     write!(
         out,
         "  {} ({protocol}, {balance}, connect within {:?})",

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
@@ -45,6 +46,10 @@ pub struct Context {
     // What `route` chose.
     pub(super) chosen: Option<Chosen>,
     pub(super) cluster: Option<ClusterId>,
+    /// Of the request's key, where the cluster hashes.
+    pub(super) hash: Option<u64>,
+    /// For the origin's answer: keeps the key.
+    pub(super) set_cookie: Option<HeaderValue>,
 
     // What happened since.
     pub(super) pick: Option<Pick>,
@@ -89,6 +94,8 @@ impl Context {
             random: 0,
             chosen: None,
             cluster: None,
+            hash: None,
+            set_cookie: None,
             pick: None,
             attempts: 0,
             upstream_local: None,
@@ -147,7 +154,10 @@ impl Context {
     /// The cluster has none to give.
     pub(super) fn pick_endpoint(&mut self) -> Result<(), Refusal> {
         let picked = match self.cluster_state() {
-            Some(cluster) => cluster.pick(&Ask::default()),
+            Some(cluster) => cluster.pick(&Ask {
+                hash: self.hash,
+                ..Ask::default()
+            }),
             None => Err(Refused::NoEndpoint),
         };
         self.pick = Some(picked?);

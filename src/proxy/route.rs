@@ -7,6 +7,7 @@ use super::admit::authority;
 use super::admit::host::without_port;
 use super::answer;
 use super::context::{Chosen, Context, index_of};
+use super::hash;
 use super::known::addresses;
 use super::reply::Reply;
 use crate::base::CauseKind;
@@ -132,6 +133,7 @@ fn act(ctx: &mut Context, request: &RequestHeader, listener: &Listener, action: 
             match destination.map(|destination| &destination.target) {
                 Some(Target::Cluster(id)) => {
                     ctx.cluster = Some(*id);
+                    hash::note(ctx, request);
                     choose_endpoint(ctx)
                 }
                 Some(Target::Missing { name, reason }) => {

@@ -1,6 +1,6 @@
 //! Step 7: the origin's response as the client will see it.
 
-use http::header::{CONNECTION, PROXY_AUTHENTICATE, SERVER, TRAILER, UPGRADE};
+use http::header::{CONNECTION, PROXY_AUTHENTICATE, SERVER, SET_COOKIE, TRAILER, UPGRADE};
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -67,6 +67,9 @@ pub(super) fn prepare(
     {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         response.insert_header(SERVICE_TIME, HeaderValue::from(millis))?;
+    }
+    if let Some(cookie) = &ctx.set_cookie {
+        response.append_header(SET_COOKIE, cookie)?;
     }
     finish(session, ctx, response)
 }

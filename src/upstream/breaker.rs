@@ -91,3 +91,40 @@ impl Drop for Permit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    #[test]
+    fn under_threads_the_limit_is_reached_and_never_passed_and_everything_is_given_back() {
+        let breaker = Breaker::new(&Pool {
+            max_requests: NonZeroU32::new(3),
+            ..Pool::default()
+        });
+        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let refused = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..20_000 {
+                        let Some(permit) = breaker.enter() else {
+                            refused.fetch_add(1, Ordering::SeqCst);
+                            continue;
+                        };
+                        let active = now.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(active, Ordering::SeqCst);
+                        std::thread::yield_now();
+                        now.fetch_sub(1, Ordering::SeqCst);
+                        drop(permit);
+                    }
+                });
+            }
+        });
+        assert_eq!(most.into_inner(), 3);
+        assert_eq!(breaker.requests(), 0);
+        assert_eq!(breaker.overflows(), refused.into_inner());
+    }
+}

@@ -146,14 +146,22 @@ impl ClusterState {
 
     /// What the operator sees.
     pub fn view(&self) -> ClusterView {
+        let limits = self.limits();
+        ClusterView::new(&self.definition.load(), &self.endpoints.load(), limits)
+    }
+
+    /// What the connection pool's limits do, if it has any.
+    pub fn limits(&self) -> Option<BreakerView> {
+        if !self.definition.load().pool.is_limited() {
+            return None;
+        }
         let (connections, pending) = self.queue.load();
-        let breaker = BreakerView {
+        Some(BreakerView {
             requests: self.breaker.requests(),
             connections,
             pending,
             overflows: self.breaker.overflows(),
-        };
-        ClusterView::new(&self.definition.load(), &self.endpoints.load(), breaker)
+        })
     }
 
     /// Takes a new plan's definition. Called by one thread at a time, as `publish`.

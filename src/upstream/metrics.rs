@@ -1,12 +1,14 @@
 //! What is counted per cluster, as metrics. Written when it is asked for.
 
+use std::sync::Arc;
+
 use crate::observe::Exposition;
 
-use super::Upstreams;
+use super::{BreakerView, ClusterState, Upstreams};
 
 impl Upstreams {
     /// The clusters' metrics in the Prometheus text format. A cluster without outlier
-    /// detection has none.
+    /// detection and without limits has none.
     pub fn metrics(&self) -> String {
         let mut clusters = self.clusters();
         clusters.sort_by(|a, b| a.detector.cluster.cmp(&b.detector.cluster));
@@ -16,6 +18,7 @@ impl Upstreams {
             .filter(|(_, counts)| counts.on)
             .collect();
         let mut out = Exposition::default();
+        limits(&clusters, &mut out);
         if counts.is_empty() {
             return out.into_text();
         }
@@ -47,5 +50,49 @@ impl Upstreams {
             out.sample(&[("cluster", *cluster)], counts.ejected);
         }
         out.into_text()
+    }
+}
+
+/// What the limits of connection pools do.
+fn limits(clusters: &[Arc<ClusterState>], out: &mut Exposition) {
+    type Read = fn(&BreakerView) -> u64;
+    let limited: Vec<_> = clusters
+        .iter()
+        .filter_map(|cluster| Some((&*cluster.detector.cluster, cluster.limits()?)))
+        .collect();
+    if limited.is_empty() {
+        return;
+    }
+    let families: [(&str, &str, &str, Read); 4] = [
+        (
+            "pingress_upstream_overflows_total",
+            "counter",
+            "Requests refused because a limit of the connection pool was reached.",
+            |limits| limits.overflows,
+        ),
+        (
+            "pingress_upstream_pending_requests",
+            "gauge",
+            "Requests that wait for a connection.",
+            |limits| limits.pending as u64,
+        ),
+        (
+            "pingress_upstream_connections",
+            "gauge",
+            "HTTP/1.1 connections, where their number is limited.",
+            |limits| limits.connections as u64,
+        ),
+        (
+            "pingress_upstream_limited_requests",
+            "gauge",
+            "Requests that count against http2MaxRequests.",
+            |limits| limits.requests as u64,
+        ),
+    ];
+    for (name, kind, help, read) in families {
+        out.family(name, kind, help);
+        for (cluster, limits) in &limited {
+            out.sample(&[("cluster", *cluster)], read(limits));
+        }
     }
 }

@@ -373,3 +373,6 @@ fn send(granted: impl IntoIterator<Item = Granted>) {
         let _ = wake.send(hold);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,8 @@ pub struct ClusterView {
     pub health_check: Option<HealthCheck>,
     /// Those that take traffic first, by address; then the unhealthy and those of weight 0.
     pub endpoints: Vec<EndpointView>,
-    pub breaker: BreakerView,
+    /// Unless the cluster has no limits.
+    pub breaker: Option<BreakerView>,
     /// The names it is resolved from.
     pub dns: Vec<DnsView>,
 }
@@ -65,7 +66,11 @@ pub struct DnsView {
 }
 
 impl ClusterView {
-    pub(super) fn new(definition: &Cluster, snapshot: &Snapshot, breaker: BreakerView) -> Self {
+    pub(super) fn new(
+        definition: &Cluster,
+        snapshot: &Snapshot,
+        breaker: Option<BreakerView>,
+    ) -> Self {
         let endpoints = snapshot
             .members()
             .map(|(endpoint, role)| EndpointView {

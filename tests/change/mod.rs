@@ -1,4 +1,5 @@
 //! Changes while the gateway runs: swaps, reloads, listeners, drain.
 
 mod drain;
+mod endpoints;
 mod reload;

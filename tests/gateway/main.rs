@@ -7,6 +7,7 @@ mod corpus;
 mod failures;
 mod forwarding;
 mod harness;
+mod hashing;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod operator;

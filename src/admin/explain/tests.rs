@@ -336,6 +336,7 @@ fn the_json_form_has_stable_keys() {
                 "host": "shop.example.com", "target": "/cart",
                 "request_headers": {"set": [], "removed": []},
                 "response_headers": {"set": [], "removed": []},
+                "limits": null,
                 "outliers": null, "probe": null, "endpoints": [], "names": [],
                 "problem": {
                     "status": 503, "flags": "UH", "cause": "no_healthy_upstream",

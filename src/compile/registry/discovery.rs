@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::base::Origin;
 use crate::plan::Resolution;
-use crate::plan::endpoints::Endpoint;
+use crate::plan::endpoints::{Endpoint, Place};
 
 /// The endpoints of one cluster, with what the findings need to know.
 #[derive(Debug)]
@@ -47,6 +47,7 @@ impl Found {
         address: IpAddr,
         port: u16,
         weight: u32,
+        place: Place,
         fits: bool,
         origin: &Origin,
     ) {
@@ -55,7 +56,7 @@ impl Found {
             Endpoint {
                 addr,
                 weight,
-                place: Default::default(),
+                place,
                 origin: Some(origin.clone()),
             },
             fits,

@@ -9,9 +9,10 @@ use std::net::IpAddr;
 use crate::base::{Code, Finding, Findings, Origin};
 use crate::model::{FieldPath, Object, Spec, istio};
 use crate::plan::Resolution;
-use crate::plan::endpoints::DnsEndpoint;
+use crate::plan::endpoints::{DnsEndpoint, Place};
 
 use super::discovery::{Discovery, Family, Found};
+use super::locality::Placing;
 use super::port::{Port, TargetPort};
 use super::service::Service;
 use super::workload::{Workloads, has_labels};
@@ -24,6 +25,7 @@ pub(super) struct Query<'q, 'a> {
     /// The subset's labels; empty for all endpoints.
     pub labels: Option<&'a istio::Labels>,
     pub workloads: &'q Workloads<'a>,
+    pub placing: &'q Placing<'q>,
 }
 
 /// An endpoint as the ServiceEntry or a workload gives it.
@@ -31,6 +33,7 @@ struct Written<'a> {
     address: &'a str,
     port: u16,
     weight: u32,
+    place: Place,
     fits: bool,
     origin: Origin,
 }
@@ -54,6 +57,7 @@ impl<'a> Query<'_, 'a> {
                     address,
                     written.port,
                     written.weight,
+                    written.place,
                     written.fits,
                     &written.origin,
                 );
@@ -79,7 +83,7 @@ impl<'a> Query<'_, 'a> {
                 name: written.address.to_ascii_lowercase().into(),
                 port: written.port,
                 weight: written.weight,
-                place: Default::default(),
+                place: written.place,
                 origin: Some(written.origin),
             })
             .collect();
@@ -109,6 +113,9 @@ impl<'a> Query<'_, 'a> {
                         address: endpoint.address.as_deref()?,
                         port: self.endpoint_port(&endpoint.ports)?,
                         weight: weight(endpoint),
+                        place: self.placing.place(endpoint.locality.as_deref(), |name| {
+                            endpoint.labels.get(name).map(String::as_str)
+                        }),
                         fits: self.fits(|name| endpoint.labels.get(name).map(String::as_str)),
                         origin: object.origin.at(slot.position),
                     })
@@ -127,6 +134,7 @@ impl<'a> Query<'_, 'a> {
             address: host,
             port,
             weight: 1,
+            place: self.placing.place(None, |_| None),
             fits: self.fits(|_| None),
             origin: object.origin.clone(),
         });
@@ -141,6 +149,9 @@ impl<'a> Query<'_, 'a> {
                 address: entry.spec.address.as_deref()?,
                 port: self.endpoint_port(&entry.spec.ports)?,
                 weight: weight(entry.spec),
+                place: self
+                    .placing
+                    .place(entry.spec.locality.as_deref(), |name| entry.label(name)),
                 fits: self.fits(|name| entry.label(name)),
                 origin: entry.object.origin.clone(),
             })
@@ -152,6 +163,9 @@ impl<'a> Query<'_, 'a> {
                 address: pod.spec.status.pod_ip.as_deref()?,
                 port: self.endpoint_port(&BTreeMap::new())?,
                 weight: 1,
+                place: self.placing.place(None, |name| {
+                    pod.object.labels.get(name).map(|value| &**value)
+                }),
                 fits: self
                     .labels
                     .is_none_or(|labels| has_labels(&pod.object.labels, labels)),

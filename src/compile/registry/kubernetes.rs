@@ -9,9 +9,10 @@ use std::sync::Arc;
 use crate::base::{Code, Finding, Findings};
 use crate::model::{FieldPath, Object, Spec, istio, kube};
 use crate::plan::Resolution;
-use crate::plan::endpoints::{DnsEndpoint, Endpoint};
+use crate::plan::endpoints::{DnsEndpoint, Endpoint, Place};
 
 use super::discovery::{Discovery, Family, Found};
+use super::locality::Placing;
 use super::port::{Port, TargetPort};
 use super::service::Service;
 use super::workload::{Pod, Workloads, has_labels};
@@ -24,6 +25,7 @@ pub(super) struct Query<'q, 'a> {
     /// The subset's labels; empty for all endpoints.
     pub labels: Option<&'a istio::Labels>,
     pub workloads: &'q Workloads<'a>,
+    pub placing: &'q Placing<'q>,
 }
 
 impl<'a> Query<'_, 'a> {
@@ -64,7 +66,9 @@ impl<'a> Query<'_, 'a> {
             if let (Some(address), Some(port)) = (address, own.or_else(|| self.numeric_target())) {
                 let fits = self.subset_has(|name| entry.label(name));
                 let weight = entry.spec.weight.unwrap_or(1).max(1);
-                found.add(address, port, weight, fits, &entry.object.origin);
+                let locality = entry.spec.locality.as_deref();
+                let place = self.placing.place(locality, |name| entry.label(name));
+                found.add(address, port, weight, place, fits, &entry.object.origin);
             }
         }
         if recorded {
@@ -96,7 +100,9 @@ impl<'a> Query<'_, 'a> {
             let target = endpoint.target_ref.as_ref();
             let fits = self.fits(&object.key.namespace, text, target);
             let origin = object.origin.at(slot.position);
-            found.add(address, port, 1, fits, &origin);
+            let zone = endpoint.zone.as_deref();
+            let place = self.place(&object.key.namespace, text, target, zone);
+            found.add(address, port, 1, place, fits, &origin);
         }
     }
 
@@ -118,7 +124,9 @@ impl<'a> Query<'_, 'a> {
                 let Ok(address) = text.parse() else { continue };
                 let fits = self.fits(&object.key.namespace, text, written.target_ref.as_ref());
                 let origin = object.origin.at(slot.position);
-                found.add(address, port, 1, fits, &origin);
+                let target = written.target_ref.as_ref();
+                let place = self.place(&object.key.namespace, text, target, None);
+                found.add(address, port, 1, place, fits, &origin);
             }
         }
     }
@@ -130,7 +138,8 @@ impl<'a> Query<'_, 'a> {
         };
         if let (Some(address), Some(port)) = (pod.address(self.not_ready_too()), port) {
             let fits = self.subset_is_in(pod.object);
-            found.add(address, port, 1, fits, &pod.object.origin);
+            let place = self.place_of(pod, None);
+            found.add(address, port, 1, place, fits, &pod.object.origin);
         }
     }
 
@@ -151,7 +160,7 @@ impl<'a> Query<'_, 'a> {
                 Resolution::Static(vec![Endpoint {
                     addr,
                     weight: 1,
-                    place: Default::default(),
+                    place: Place::default(),
                     origin,
                 }])
             }
@@ -166,7 +175,7 @@ impl<'a> Query<'_, 'a> {
                         name,
                         port,
                         weight: 1,
-                        place: Default::default(),
+                        place: Place::default(),
                         origin,
                     }],
                     single: false,
@@ -213,6 +222,39 @@ impl<'a> Query<'_, 'a> {
             TargetPort::Same => Some(self.port.number),
             TargetPort::Number(number) => Some(number),
             TargetPort::Name(_) => None,
+        }
+    }
+
+    /// Where an address of a record is: its Pod's labels know more than the record's zone.
+    fn place(
+        &self,
+        namespace: &str,
+        ip: &str,
+        target: Option<&kube::ObjectReference>,
+        zone: Option<&str>,
+    ) -> Place {
+        if !self.placing.matters() {
+            return Place::default();
+        }
+        match self.workloads.pod_of(namespace, ip, target) {
+            Some(pod) => self.place_of(pod, zone),
+            None => {
+                let locality = zone.map(|zone| self.placing.of_zone(zone));
+                self.placing.place(locality.as_deref(), |_| None)
+            }
+        }
+    }
+
+    fn place_of(&self, pod: Pod<'a>, zone: Option<&str>) -> Place {
+        let labels = &pod.object.labels;
+        let label = |name: &str| labels.get(name).map(|value| &**value);
+        let place = self.placing.place(None, label);
+        match zone {
+            Some(zone) if place.locality.is_empty() => {
+                let locality = self.placing.of_zone(zone);
+                self.placing.place(Some(&locality), label)
+            }
+            _ => place,
         }
     }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use crate::base::{Code, Finding, Findings, Origin};
 use crate::compile::Options;
 use crate::model::istio::destination_rule::{
-    ClientTls, ConnectionPool, LoadBalancer, OutlierDetection, RetryBudget, TrafficPolicy,
+    ClientTls, ConnectionPool, LoadBalancer, LocalityLb, OutlierDetection, RetryBudget,
+    TrafficPolicy,
 };
 use crate::model::{FieldPath, Object};
 use crate::plan::{Balancing, Fence, Outlier, Pool, Protocol};
@@ -47,6 +48,8 @@ struct Blocks<'a> {
     connection_pool: Option<&'a ConnectionPool>,
     outlier_detection: Option<&'a OutlierDetection>,
     tls: Option<&'a ClientTls>,
+    /// Whether outlier detection may hold together with them.
+    detects: bool,
 }
 
 impl<'a> Effective<'a> {
@@ -64,6 +67,14 @@ impl<'a> Effective<'a> {
 
     pub(super) fn balancing(&self) -> Balancing {
         self.load_balancer.map(balancing::read).unwrap_or_default()
+    }
+
+    /// The locality setting that holds, and whether failures are detected.
+    pub(super) fn locality(&self) -> (Option<&'a LocalityLb>, bool) {
+        let setting = self
+            .load_balancer
+            .and_then(|block| block.locality_lb_setting.as_deref());
+        (setting, self.outlier_detection.is_some())
     }
 
     pub(super) fn pool(&self) -> Pool {
@@ -137,13 +148,22 @@ impl<'a> Effective<'a> {
 
 impl<'a> Layer<'a> {
     /// Reports every field that is set and not honoured, and every protection not enforced.
-    pub(super) fn report(&self, host: &str, options: &Options, findings: &mut Findings) {
+    /// `detects` says whether a policy that this one is laid on, or that is laid on this one,
+    /// brings outlier detection.
+    pub(super) fn report(
+        &self,
+        host: &str,
+        detects: bool,
+        options: &Options,
+        findings: &mut Findings,
+    ) {
         let policy = self.policy;
         let blocks = Blocks {
             load_balancer: policy.load_balancer.as_ref(),
             connection_pool: policy.connection_pool.as_ref(),
             outlier_detection: policy.outlier_detection.as_ref(),
             tls: policy.tls.as_ref(),
+            detects: detects || policy.outlier_detection.is_some(),
         };
         self.report_blocks(&blocks, &self.path, host, options, findings);
         let others = [
@@ -161,6 +181,7 @@ impl<'a> Layer<'a> {
                 connection_pool: settings.connection_pool.as_ref(),
                 outlier_detection: settings.outlier_detection.as_ref(),
                 tls: settings.tls.as_ref(),
+                detects: settings.outlier_detection.is_some(),
             };
             let path = self.path.field("portLevelSettings").index(index);
             self.report_blocks(&blocks, &path, host, options, findings);
@@ -176,11 +197,8 @@ impl<'a> Layer<'a> {
         findings: &mut Findings,
     ) {
         if let Some(balancer) = blocks.load_balancer {
-            self.unsupported(
-                &path.field("loadBalancer"),
-                &balancing::unsupported(balancer),
-                findings,
-            );
+            let inert = balancing::inert(balancer, blocks.detects, &options.locality);
+            self.inert(&path.field("loadBalancer"), inert, findings);
         }
         if let Some(pool) = blocks.connection_pool {
             let fields = pool::unsupported(&pool::read(pool));
@@ -193,19 +211,31 @@ impl<'a> Layer<'a> {
         }
         if let Some(detection) = blocks.outlier_detection {
             let path = path.field("outlierDetection");
-            for (name, why) in outlier::inert(detection) {
-                let path = path.field(name);
-                let message = format!("`{name}` has no effect: {why}");
-                findings.push(
-                    Finding::new(Code::INERT_FIELD, message)
-                        .at(&self.object.origin_of(&path))
-                        .of(&self.object.key)
-                        .path(path.to_string()),
-                );
-            }
+            self.inert(&path, outlier::inert(detection), findings);
         }
         if let Some(mode) = blocks.tls.and_then(protecting_mode) {
             findings.push(self.unenforced(&path.field("tls"), mode, host, options));
+        }
+    }
+
+    /// `fields` have dots between their steps.
+    fn inert<'f>(
+        &self,
+        path: &FieldPath,
+        fields: impl IntoIterator<Item = (&'f str, &'f str)>,
+        findings: &mut Findings,
+    ) {
+        for (name, why) in fields {
+            let path = name
+                .split('.')
+                .fold(path.clone(), |path, step| path.field(step));
+            let message = format!("`{name}` has no effect: {why}");
+            findings.push(
+                Finding::new(Code::INERT_FIELD, message)
+                    .at(&self.object.origin_of(&path))
+                    .of(&self.object.key)
+                    .path(path.to_string()),
+            );
         }
     }
 

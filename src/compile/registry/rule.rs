@@ -309,13 +309,17 @@ impl<'a> Rule<'a> {
 
     /// Says what of the rule's policies is not honoured, whether or not a route comes to need it.
     fn report_unsupported(&self, options: &Options, findings: &mut Findings) {
+        let detects = |layer: &Layer<'_>| layer.policy.outlier_detection.is_some();
         if let Some(policy) = &self.policy {
-            policy.report(&self.host, options, findings);
+            let of_subsets = self.subsets.values().filter_map(Subset::policy);
+            let detected = of_subsets.into_iter().any(|layer| detects(&layer));
+            policy.report(&self.host, detected, options, findings);
         }
+        let detected = self.policy.as_ref().is_some_and(detects);
         let mut subsets: Vec<&Subset<'a>> = self.subsets.values().collect();
         subsets.sort_by(|a, b| (&a.object.key, a.position).cmp(&(&b.object.key, b.position)));
         for policy in subsets.iter().filter_map(|subset| subset.policy()) {
-            policy.report(&self.host, options, findings);
+            policy.report(&self.host, detected, options, findings);
         }
     }
 

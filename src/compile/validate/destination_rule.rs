@@ -27,6 +27,9 @@ const TLS_MODES: [&str; 4] = ["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"];
 /// Envoy's limit for a Maglev table.
 const MAGLEV_LIMIT: u64 = 5_000_011;
 
+/// Envoy's limit for the places of a ring.
+const RING_LIMIT: u64 = 8 << 20;
+
 /// Checks a DestinationRule.
 pub(super) fn check(object: &Object, spec: &DestinationRule, findings: &mut Findings) {
     let mut check = Check { object, findings };
@@ -152,6 +155,14 @@ impl Check<'_> {
                     "from 0 to 100",
                 );
             }
+            if warmup.duration.is_none() {
+                let message = "a warm-up needs a duration";
+                self.fault(&path.field("duration"), message, "for example 30s");
+            }
+            if warmup.aggression.is_some_and(|aggression| aggression < 1.0) {
+                let message = "it is less than 1";
+                self.fault(&path.field("aggression"), message, "1 is a straight line");
+            }
         }
         let seconds = balancer.warmup_duration_secs.as_deref();
         self.duration(&path.field("warmupDurationSecs"), seconds, false);
@@ -177,6 +188,27 @@ impl Check<'_> {
                 "keep one of them",
             ),
         }
+        let header = hash.http_header_name.as_deref();
+        if header.is_some_and(|name| !is_header(name)) {
+            let message = "it is not the name of a header";
+            self.fault(&path.field("httpHeaderName"), message, "for example x-user");
+        }
+        let ring = hash
+            .ring_hash
+            .as_ref()
+            .and_then(|ring| ring.minimum_ring_size);
+        let sizes = [
+            (path.field("minimumRingSize"), hash.minimum_ring_size),
+            (path.field("ringHash").field("minimumRingSize"), ring),
+        ];
+        for (path, _) in sizes.iter().filter(|(_, size)| *size > Some(RING_LIMIT)) {
+            let message = format!("a ring has at most {RING_LIMIT} places");
+            self.fault(path, message, "for example 1024");
+        }
+        if hash.ring_hash.is_some() && hash.maglev.is_some() {
+            let message = "ringHash and maglev exclude each other";
+            self.fault(&path.field("maglev"), message, "keep one of them");
+        }
         if let Some(cookie) = &hash.http_cookie {
             let path = path.field("httpCookie");
             if cookie.name.is_empty() {
@@ -185,10 +217,30 @@ impl Check<'_> {
                     "the cookie has no name",
                     "add its name",
                 );
+            } else if !is_token(&cookie.name) {
+                let message = format!("`{}` is not the name of a cookie", cookie.name);
+                self.fault(&path.field("name"), message, "letters, digits and hyphens");
+            }
+            let clean = |text: &str| !text.contains(|c: char| c == ';' || c.is_control());
+            if !cookie.path.as_deref().is_none_or(clean) {
+                self.fault(&path.field("path"), "it is not a path", "for example /");
+            }
+            for (index, slot) in cookie.attributes.iter().enumerate() {
+                let Some(attribute) = slot.good() else {
+                    continue;
+                };
+                let value = attribute.value.as_deref();
+                if !is_token(&attribute.name) || !value.is_none_or(clean) {
+                    let path = path.field("attributes").index(index);
+                    let message = "it is not an attribute of a cookie";
+                    self.fault(&path, message, "for example name SameSite, value Lax");
+                }
             }
             self.duration(&path.field("ttl"), cookie.ttl.as_deref(), true);
         }
         let size = hash.maglev.as_ref().and_then(|maglev| maglev.table_size);
+        // Zero means unset, as in every number of this block.
+        let size = size.filter(|size| *size > 0);
         if let Some(size) = size.filter(|size| *size >= MAGLEV_LIMIT || !is_prime(*size)) {
             let message = format!("{size} is not a prime below {MAGLEV_LIMIT}");
             self.fault(
@@ -212,11 +264,31 @@ impl Check<'_> {
             let Some(distribute) = slot.good() else {
                 continue;
             };
+            let path = path.field("distribute").index(index);
+            for (to, share) in &distribute.to {
+                if !(1..=100).contains(share) {
+                    let message = format!("the share of `{to}` is {share}");
+                    self.fault(&path.field("to"), message, "from 1 to 100");
+                }
+            }
             let sum: u64 = distribute.to.values().map(|share| u64::from(*share)).sum();
             if sum != 100 {
                 let message = format!("the shares add up to {sum}");
-                let path = path.field("distribute").index(index).field("to");
-                self.fault(&path, message, "make them 100 together");
+                self.fault(&path.field("to"), message, "make them 100 together");
+            }
+        }
+        for (index, slot) in locality.failover.iter().enumerate() {
+            let Some(failover) = slot.good() else {
+                continue;
+            };
+            let path = path.field("failover").index(index);
+            if failover.from == failover.to {
+                let message = "a region cannot stand in for itself";
+                self.fault(&path.field("to"), message, "name another region");
+            }
+            if failover.from.contains('*') || failover.to.contains('*') {
+                let message = "failover goes from one region to another, without wildcards";
+                self.fault(&path, message, "name both regions");
             }
         }
     }
@@ -353,6 +425,17 @@ impl Check<'_> {
             self.fault(path, message, "whole milliseconds, for example `1.5s`");
         }
     }
+}
+
+/// A name that a request can have as a header, or that Envoy shows as one.
+fn is_header(name: &str) -> bool {
+    matches!(name, ":authority" | ":path" | ":method") || is_token(name)
+}
+
+/// RFC 9110 section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(allowed)
 }
 
 fn is_prime(number: u64) -> bool {

@@ -43,11 +43,8 @@ async fn statuses(asked: Vec<tokio::task::JoinHandle<Answer>>) -> Vec<u16> {
 
 fn breaker(rig: &Rig) -> BreakerView {
     let serving = rig.serving.load();
-    serving
-        .cluster(crate::plan::ClusterId(0))
-        .unwrap()
-        .view()
-        .breaker
+    let cluster = serving.cluster(crate::plan::ClusterId(0)).unwrap();
+    cluster.limits().unwrap()
 }
 
 /// Waits until the cluster's counters are so.

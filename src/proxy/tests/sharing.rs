@@ -217,3 +217,54 @@ async fn useclientprotocol_keeps_the_protocol_of_each_request() {
         assert_eq!(within(body.data()).await.unwrap().unwrap(), "two");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grpc_stream_flows_both_ways_at_once_and_ends_with_its_trailers() {
+    // Sends each message back as it comes, and its trailers at the end.
+    let origin = origins::raw(|stream: TcpStream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                let mut body = request.into_body();
+                let mut answer = respond
+                    .send_response(http::Response::new(()), false)
+                    .unwrap();
+                while let Some(Ok(data)) = body.data().await {
+                    let _ = body.flow_control().release_capacity(data.len());
+                    answer.send_data(data, false).unwrap();
+                }
+                let mut trailers = http::HeaderMap::new();
+                trailers.insert("grpc-status", "0".parse().unwrap());
+                answer.send_trailers(trailers).unwrap();
+            });
+        }
+    })
+    .await;
+    let site = Site::of(vec![route("/", forward(0))]).cluster(Protocol::H2c, &[origin]);
+    let rig = site.serve().await;
+    let stream = TcpStream::connect(rig.address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = Request::post("http://a.com/s/m")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    let (response, mut sink) = client.send_request(request, false).unwrap();
+    let mut answers = within(response).await.unwrap().into_body();
+    // Each is answered before the next is sent.
+    for number in 0..50_u8 {
+        sink.send_data(Bytes::copy_from_slice(&[number; 10]), false)
+            .unwrap();
+        let answer = within(answers.data()).await.unwrap().unwrap();
+        assert_eq!(&*answer, [number; 10]);
+        answers
+            .flow_control()
+            .release_capacity(answer.len())
+            .unwrap();
+    }
+    sink.send_data(Bytes::new(), true).unwrap();
+    assert!(within(answers.data()).await.is_none());
+    let trailers = within(answers.trailers()).await.unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+}

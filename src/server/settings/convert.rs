@@ -57,6 +57,8 @@ impl Settings {
         Options {
             labels: gateway.labels.clone(),
             namespace: gateway.namespace.as_str().into(),
+            locality: gateway.locality.as_str().into(),
+            locality_failover: mesh.locality_lb_setting.enabled,
             root_namespace: mesh.root_namespace.as_str().into(),
             domain: gateway.dns.cluster_domain.as_str().into(),
             ports: gateway.ports.clone(),

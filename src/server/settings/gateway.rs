@@ -17,6 +17,8 @@ section! { "camelCase",
         pub labels: BTreeMap<String, String> = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
         /// Namespace this gateway runs in; policies and DestinationRules there apply to it.
         pub namespace: String = "istio-system".to_owned(),
+        /// Where this gateway runs, as `region/zone/subzone`; unset means that no endpoint is nearer than another.
+        pub locality: String = String::new(),
         /// Name of this gateway's workload, a metric label.
         pub workload: String = "istio-ingressgateway".to_owned(),
         /// `default` answers as Istio does by default; `edge` refuses more heads and paths, and normalises paths its own way.

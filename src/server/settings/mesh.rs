@@ -28,8 +28,18 @@ section! { "camelCase",
         pub default_destination_rule_export_to: Vec<String> = everyone(),
         /// `exportTo` of ServiceEntries that have none.
         pub default_service_export_to: Vec<String> = everyone(),
+        /// Which endpoints are preferred where no DestinationRule says it.
+        pub locality_lb_setting: LocalityLb = LocalityLb::default(),
         /// Istio's ProxyConfig.
         pub default_config: ProxyConfig = ProxyConfig::default(),
+    }
+}
+
+section! { "camelCase",
+    /// Which endpoints are preferred where no DestinationRule says it.
+    pub struct LocalityLb {
+        /// With outlier detection, prefer endpoints near `gateway.locality`.
+        pub enabled: bool = true,
     }
 }
 

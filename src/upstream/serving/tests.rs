@@ -251,3 +251,36 @@ async fn no_pick_finds_the_cluster_empty_while_endpoints_are_exchanged() {
             .all(|endpoint| endpoint.active == 0)
     );
 }
+
+#[tokio::test]
+async fn a_limited_clusters_counters_are_metrics_and_survive_plans() {
+    let upstreams = upstreams();
+    upstreams.publish(&table(&[("a", fixed(&[(1, 1)]))]));
+    let limited = |limit| {
+        let mut limited = cluster("a");
+        limited.pool.max_requests = std::num::NonZeroU32::new(limit);
+        limited
+    };
+    let state = first(&upstreams.serve(plan([limited(2)])));
+    let ask = Ask::default();
+    let held = [state.pick(&ask).unwrap(), state.pick(&ask).unwrap()];
+    assert_eq!(
+        state.pick(&ask).unwrap_err(),
+        crate::upstream::Refused::Overflow
+    );
+    // The next plan allows one more; what is in flight still counts.
+    let state = first(&upstreams.serve(plan([limited(3)])));
+    let third = state.pick(&ask).unwrap();
+    assert!(state.pick(&ask).is_err());
+    let metrics = upstreams.metrics();
+    for line in [
+        "pingress_upstream_overflows_total{cluster=\"a\"} 2",
+        "pingress_upstream_limited_requests{cluster=\"a\"} 3",
+    ] {
+        assert!(metrics.lines().any(|written| written == line), "{metrics}");
+    }
+    drop((held, third));
+    assert_eq!(state.limits().unwrap().requests, 0);
+    upstreams.serve(plan([cluster("a")]));
+    assert_eq!(upstreams.metrics(), "");
+}

@@ -103,18 +103,12 @@ fn every_field_that_is_not_honoured_is_reported_with_its_line_and_traffic_is_ser
     let yaml = with_rule(
         "  host: reviews
   trafficPolicy:
-    loadBalancer:
-      consistentHash: {httpHeaderName: x-user}
-      localityLbSetting: {enabled: true}
-      warmup: {duration: 10s}
+    loadBalancer: {warmup: {duration: 10s}}
     connectionPool:
       tcp: {maxConnections: 5, connectTimeout: 1s, idleTimeout: 1h}
       http: {http1MaxPendingRequests: 1, maxRetries: 0, useClientProtocol: false, idleTimeout: 5s}
     outlierDetection: {consecutive5xxErrors: 3}
-    proxyProtocol: {version: V1}
-    portLevelSettings:
-    - port: {number: 1}
-      loadBalancer: {simple: PASSTHROUGH}",
+    proxyProtocol: {version: V1}",
     );
     let answers = answer(&yaml, &[ask("reviews")]);
     assert_eq!(answers.addresses(0), ["10.0.0.1:8080"]);
@@ -123,16 +117,7 @@ fn every_field_that_is_not_honoured_is_reported_with_its_line_and_traffic_is_ser
         .iter()
         .map(|finding| finding.path.strip_prefix("spec.trafficPolicy.").unwrap())
         .collect();
-    assert_eq!(
-        paths,
-        [
-            "loadBalancer.consistentHash",
-            "loadBalancer.localityLbSetting",
-            "loadBalancer.warmup",
-            "proxyProtocol",
-            "portLevelSettings[0].loadBalancer.simple",
-        ]
-    );
+    assert_eq!(paths, ["proxyProtocol",]);
     let lines: Vec<_> = found
         .iter()
         .filter_map(|finding| Some(finding.origin.as_ref()?.position.line))
@@ -339,5 +324,134 @@ fn the_protocol_is_the_clients_the_rules_the_meshs_or_the_ports_in_this_order() 
             expected,
             "{name} {http} {mesh}"
         );
+    }
+}
+
+fn balancing(block: &str) -> crate::plan::Balancing {
+    let yaml = with_rule(&format!(
+        "  host: reviews\n  trafficPolicy: {{loadBalancer: {block}}}"
+    ));
+    let answers = answer(&yaml, &[ask("reviews")]);
+    assert_eq!(answers.findings, [], "{block}");
+    answers.cluster(0).balancing.clone()
+}
+
+#[test]
+fn every_form_of_consistent_hash_is_honoured() {
+    for (hash, expected) in [
+        (
+            "httpHeaderName: X-User",
+            "ring hash of 1024 by header x-user",
+        ),
+        ("httpHeaderName: host", "ring hash of 1024 by authority"),
+        ("httpHeaderName: ':path'", "ring hash of 1024 by path"),
+        (
+            "useSourceIp: true, minimumRingSize: 9",
+            "ring hash of 9 by client address",
+        ),
+        (
+            "httpQueryParameterName: q, ringHash: {minimumRingSize: 7}",
+            "ring hash of 7 by query parameter q",
+        ),
+        (
+            "useSourceIp: true, ringHash: {}",
+            "ring hash of 1024 by client address",
+        ),
+        (
+            "httpHeaderName: x, maglev: {}",
+            "maglev of 65537 by header x",
+        ),
+        (
+            "httpHeaderName: x, maglev: {tableSize: 251}",
+            "maglev of 251 by header x",
+        ),
+        ("httpCookie: {name: c}", "ring hash of 1024 by cookie c"),
+        (
+            "httpCookie: {name: c, ttl: 0s}",
+            "ring hash of 1024 by cookie c (given for 0ns; HttpOnly)",
+        ),
+        (
+            "httpCookie: {name: c, ttl: 60s, path: /p, attributes: [{name: SameSite, value: Lax}, {name: Secure}]}",
+            "ring hash of 1024 by cookie c (given for 60s; Path=/p; SameSite=Lax; Secure; HttpOnly)",
+        ),
+    ] {
+        let balancing = balancing(&format!("{{consistentHash: {{{hash}}}}}"));
+        assert_eq!(balancing.to_string(), expected);
+    }
+}
+
+#[test]
+fn warm_up_is_honoured_in_both_forms() {
+    for (block, expected) in [
+        (
+            "{warmup: {duration: 30s}}",
+            "least request, warm-up within 30s from 10%, aggression 1",
+        ),
+        (
+            "{simple: ROUND_ROBIN, warmup: {duration: 30s, minimumPercent: 5, aggression: 2.5}}",
+            "round robin, warm-up within 30s from 5%, aggression 2.5",
+        ),
+        (
+            "{simple: LEAST_REQUEST, warmupDurationSecs: 5s}",
+            "least request, warm-up within 5s from 10%, aggression 1",
+        ),
+    ] {
+        assert_eq!(balancing(block).to_string(), expected);
+    }
+}
+
+#[test]
+fn what_has_no_effect_in_a_load_balancer_is_said() {
+    for (block, path) in [
+        ("{simple: PASSTHROUGH}", "simple"),
+        ("{simple: RANDOM, warmup: {duration: 1s}}", "warmup"),
+        (
+            "{consistentHash: {useSourceIp: true}, warmupDurationSecs: 1s}",
+            "warmupDurationSecs",
+        ),
+        (
+            "{consistentHash: {useSourceIp: true, minimumRingSize: 5, maglev: {}}}",
+            "consistentHash.minimumRingSize",
+        ),
+        (
+            "{localityLbSetting: {failover: [{from: a, to: b}]}}",
+            "localityLbSetting.failover",
+        ),
+        (
+            "{localityLbSetting: {failoverPriority: [a]}}",
+            "localityLbSetting.failoverPriority",
+        ),
+        (
+            "{localityLbSetting: {distribute: [{from: a, to: {a: 100}}]}}",
+            "localityLbSetting.distribute",
+        ),
+    ] {
+        let yaml = with_rule(&format!(
+            "  host: reviews\n  trafficPolicy: {{loadBalancer: {block}}}"
+        ));
+        let answers = answer(&yaml, &[ask("reviews")]);
+        let finding = answers.finding("PGR0202");
+        let expected = format!("spec.trafficPolicy.loadBalancer.{path}");
+        assert_eq!(finding.path, expected, "{block}");
+        assert_eq!(
+            answers.cluster(0).name.as_ref(),
+            "outbound|80||reviews.default.svc.cluster.local"
+        );
+    }
+}
+
+#[test]
+fn outlier_detection_for_a_failover_may_come_from_the_rule_or_the_subset() {
+    let failover = "loadBalancer: {localityLbSetting: {failoverPriority: [a]}}";
+    let detection = "outlierDetection: {interval: 1s}";
+    for (of_rule, of_subset) in [(failover, detection), (detection, failover)] {
+        let yaml = with_rule(&format!(
+            "  host: reviews
+  trafficPolicy: {{{of_rule}}}
+  subsets:
+  - {{name: v1, labels: {{version: v1}}, trafficPolicy: {{{of_subset}}}}}"
+        ));
+        let answers = answer(&yaml, &[ask("reviews").subset("v1")]);
+        assert_eq!(answers.with("PGR0202").len(), 0, "{of_rule}");
     }
 }

@@ -120,6 +120,38 @@ fn values_out_of_range_are_refused() {
             "~.loadBalancer.localityLbSetting.distribute[0].to",
         ),
         (
+            "{loadBalancer: {localityLbSetting: {failover: [{from: a, to: a}]}}}",
+            "~.loadBalancer.localityLbSetting.failover[0].to",
+        ),
+        (
+            "{loadBalancer: {localityLbSetting: {failover: [{from: '*', to: a}]}}}",
+            "~.loadBalancer.localityLbSetting.failover[0]",
+        ),
+        (
+            "{loadBalancer: {consistentHash: {httpHeaderName: 'x y'}}}",
+            "~.loadBalancer.consistentHash.httpHeaderName",
+        ),
+        (
+            "{loadBalancer: {consistentHash: {useSourceIp: true, minimumRingSize: 8388609}}}",
+            "~.loadBalancer.consistentHash.minimumRingSize",
+        ),
+        (
+            "{loadBalancer: {consistentHash: {httpCookie: {name: 'a;b'}}}}",
+            "~.loadBalancer.consistentHash.httpCookie.name",
+        ),
+        (
+            "{loadBalancer: {consistentHash: {httpCookie: {name: a, path: '/;x'}}}}",
+            "~.loadBalancer.consistentHash.httpCookie.path",
+        ),
+        (
+            "{loadBalancer: {warmup: {aggression: 2}}}",
+            "~.loadBalancer.warmup.duration",
+        ),
+        (
+            "{loadBalancer: {warmup: {duration: 1s, aggression: 0}}}",
+            "~.loadBalancer.warmup.aggression",
+        ),
+        (
             "{portLevelSettings: [{loadBalancer: {simple: RANDOM}}]}",
             "~.portLevelSettings[0].port",
         ),
