@@ -283,6 +283,7 @@ fn route(number: usize, uri: UriMatch, predicates: Vec<Predicate>) -> Route {
         total_weight: 1,
         rewrite: Default::default(),
         timeout: None,
+        retry: None,
     };
     Route {
         name: "default".into(),

@@ -33,6 +33,7 @@ use rule::{Given, Translator};
 
 pub use memory::Memory;
 pub use options::Options;
+pub use rule::retry::of_mesh as retry_policy;
 
 /// What one compile gives.
 #[derive(Debug, Default)]

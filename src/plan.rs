@@ -17,6 +17,7 @@ pub mod paths;
 pub mod pool;
 pub mod predicate;
 pub mod render;
+pub mod retry;
 pub mod route;
 pub mod table;
 pub mod tls;
@@ -31,6 +32,7 @@ pub use health_check::{HealthCheck, HttpProbe, Probe, ProbeKind};
 pub use outlier::Outlier;
 pub use pool::Pool;
 pub use predicate::{Predicate, StringMatch, UriMatch};
+pub use retry::{Condition, Conditions, Failure, RetryPolicy, RetrySource};
 pub use route::{Action, Destination, Fence, Forward, Route, Target};
 pub use table::{ForwardClientCert, HttpOptions, Listener, PathNormalization, Plan, VirtualHost};
 pub use tls::{

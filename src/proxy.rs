@@ -19,6 +19,7 @@ mod limits;
 mod panics;
 mod peer;
 mod reply;
+mod retry;
 mod route;
 mod timed;
 mod to_client;
@@ -28,7 +29,7 @@ mod tunnel;
 pub use context::Context;
 pub use finish::Sink;
 pub use gateway::Gateway;
-pub use limits::{Limits, MAX_ATTEMPTS, h2_options, server_options};
+pub use limits::{Limits, MAX_ATTEMPTS, RETRY_BODY, h2_options, server_options};
 
 #[cfg(test)]
 mod tests;

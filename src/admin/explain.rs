@@ -18,7 +18,7 @@ use crate::policy::path::{normalize, normalize_edge, split_target};
 pub use super::clusters::{Member, Members, Name};
 pub use ask::{Ask, AskError};
 pub use endpoints::EndpointSource;
-pub use outcome::{Edits, Field, Outcome, Problem, Sent};
+pub use outcome::{Edits, Field, Outcome, Problem, Retries, Sent};
 
 /// How many rules that did not win are listed unless all are asked for.
 const SHOWN: usize = 50;

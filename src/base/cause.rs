@@ -43,6 +43,8 @@ pub enum CauseKind {
     UpstreamRemoteReset,
     /// The route's timeout passed (UT).
     UpstreamTimeout,
+    /// `perTryTimeout` of the last attempt passed (UT).
+    UpstreamPerTryTimeout,
     /// The endpoint sent something that is not HTTP (UPE).
     UpstreamProtocolError,
     /// A limit of the cluster's `connectionPool` is reached (UO).
@@ -88,6 +90,7 @@ impl CauseKind {
             UpstreamConnectionTermination => "upstream_connection_termination",
             UpstreamRemoteReset => "upstream_remote_reset",
             UpstreamTimeout => "upstream_timeout",
+            UpstreamPerTryTimeout => "upstream_per_try_timeout",
             UpstreamProtocolError => "upstream_protocol_error",
             UpstreamOverflow => "upstream_overflow",
             Fenced => "fenced",
@@ -117,7 +120,7 @@ impl CauseKind {
             Internal => 500,
             NotImplemented => 501,
             UpstreamProtocolError => 502,
-            UpstreamTimeout => 504,
+            UpstreamTimeout | UpstreamPerTryTimeout => 504,
             ClientDisconnect => 499,
             DirectResponse => 200,
             HttpsRedirect => 301,
@@ -142,7 +145,7 @@ impl CauseKind {
             UpstreamConnectFailure => "UF",
             UpstreamConnectionTermination => "UC",
             UpstreamRemoteReset => "UR",
-            UpstreamTimeout => "UT",
+            UpstreamTimeout | UpstreamPerTryTimeout => "UT",
             UpstreamProtocolError => "UPE",
             UpstreamOverflow => "UO",
             ClientDisconnect => "DC",
@@ -177,6 +180,7 @@ impl CauseKind {
             }
             UpstreamRemoteReset => "upstream_reset_before_response_started{remote_reset}",
             UpstreamTimeout => "response_timeout",
+            UpstreamPerTryTimeout => "upstream_per_try_timeout",
             UpstreamProtocolError => "upstream_reset_before_response_started{protocol_error}",
             UpstreamOverflow => "upstream_reset_before_response_started{overflow}",
             Fenced => "pingress_fenced",
@@ -208,7 +212,7 @@ impl CauseKind {
             UpstreamOverflow => {
                 "upstream connect error or disconnect/reset before headers. reset reason: overflow"
             }
-            UpstreamTimeout => "upstream request timeout",
+            UpstreamTimeout | UpstreamPerTryTimeout => "upstream request timeout",
             _ => "",
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::plan::HttpOptions;
+use crate::plan::{HttpOptions, RetryPolicy};
 
 /// The compiler's view of the settings file (`gateway:` section).
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +34,8 @@ pub struct Options {
     pub virtual_service_export_to: Vec<String>,
     pub destination_rule_export_to: Vec<String>,
     pub service_export_to: Vec<String>,
+    /// `meshConfig.defaultHttpRetryPolicy`: of rules without `retries`.
+    pub default_retry: Option<Arc<RetryPolicy>>,
     /// `meshConfig.h2UpgradePolicy` is UPGRADE: ports that say HTTP are asked in HTTP/2 (no).
     pub h2_upgrade: bool,
 }
@@ -55,6 +57,7 @@ impl Default for Options {
             virtual_service_export_to: all(),
             destination_rule_export_to: all(),
             service_export_to: all(),
+            default_retry: Some(Arc::default()),
             h2_upgrade: false,
         }
     }

@@ -9,6 +9,7 @@ pub(crate) mod answer;
 mod delegate;
 pub(crate) mod headers;
 pub(crate) mod matching;
+pub(crate) mod retry;
 mod rewrite;
 mod unsupported;
 
@@ -284,6 +285,9 @@ impl<'a, 'c> Translator<'a, 'c> {
             });
         if let Some(fence) = &fence {
             self.report_fence(rule.object, &printed, rule.position, fence);
+        }
+        if fence.is_none() {
+            retry::report(rule, &printed, self.findings);
         }
         let mut shared: Option<(Option<usize>, Arc<Action>)> = None;
         for ((position, spec, index), conditions) in matches().zip(conditions) {

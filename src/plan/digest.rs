@@ -344,6 +344,7 @@ fn forwarded(item: &Forward, clusters: &Clusters, to: &mut Lanes) {
         total_weight: _,
         rewrite,
         timeout,
+        retry,
     } = item;
     each(destinations, to, |item, to| destination(item, clusters, to));
     let Rewrite { path, authority } = rewrite;
@@ -353,7 +354,7 @@ fn forwarded(item: &Forward, clusters: &Clusters, to: &mut Lanes) {
         Some(PathRewrite::Full(whole)) => (2_u8, whole).hash(to),
         Some(PathRewrite::Regex { pattern, with }) => (3_u8, pattern.as_str(), with).hash(to),
     }
-    (authority, timeout).hash(to);
+    (authority, timeout, retry).hash(to);
 }
 
 fn destination(item: &Destination, clusters: &Clusters, to: &mut Lanes) {

@@ -80,6 +80,7 @@ pub fn forward(weights: &[u64]) -> Forward {
         total_weight: weights.iter().sum(),
         rewrite: Rewrite::default(),
         timeout: None,
+        retry: None,
     }
 }
 

@@ -55,6 +55,17 @@ pub struct RetryBudget {
     pub min_concurrency: u32,
 }
 
+impl RetryBudget {
+    /// How many retries may run beside `active` requests in flight.
+    pub fn allowed(&self, active: usize) -> u32 {
+        let active = u64::try_from(active).unwrap_or(u64::MAX);
+        let share = active.saturating_mul(u64::from(self.millipercent)) / 100_000;
+        u32::try_from(share)
+            .unwrap_or(u32::MAX)
+            .max(self.min_concurrency)
+    }
+}
+
 impl Pool {
     /// Whether anything is counted for its sake.
     pub fn is_limited(&self) -> bool {
@@ -97,5 +108,22 @@ impl Default for RetryBudget {
             millipercent: 20_000,
             min_concurrency: 3,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_a_share_of_the_requests_but_never_less_than_its_least() {
+        let budget = RetryBudget::default();
+        let allowed = [0, 15, 16, 20, 1_000].map(|active| budget.allowed(active));
+        assert_eq!(allowed, [3, 3, 3, 4, 200]);
+        let none = RetryBudget {
+            millipercent: 0,
+            min_concurrency: 0,
+        };
+        assert_eq!(none.allowed(usize::MAX), 0);
     }
 }

@@ -10,7 +10,7 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
-use super::{Cluster, HealthCheck, Protocol};
+use super::{Cluster, HealthCheck, Protocol, RetrySource};
 
 mod tls;
 
@@ -113,9 +113,18 @@ impl Plan {
         if let Some(authority) = authority {
             writeln!(out, "          rewrite authority {authority:?}")?;
         }
-        match forward.timeout {
-            Some(timeout) => writeln!(out, "          timeout {timeout:?}"),
-            None => Ok(()),
+        if let Some(timeout) = forward.timeout {
+            writeln!(out, "          timeout {timeout:?}")?;
+        }
+        match forward.retry.as_deref() {
+            // Most rules have the default; saying so each time would hide the others.
+            Some(retry) if retry.source == RetrySource::Default => Ok(()),
+            Some(retry) => writeln!(
+                out,
+                "          retries {retry}, by {}",
+                retry.source.as_str()
+            ),
+            None => writeln!(out, "          no retries"),
         }
     }
 

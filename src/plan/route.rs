@@ -9,8 +9,8 @@ use crate::policy::headers::spec::HeaderEdits;
 use crate::policy::redirect::spec::Redirect;
 use crate::policy::rewrite::spec::Rewrite;
 
-use super::ClusterId;
 use super::predicate::{Predicate, UriMatch};
+use super::{ClusterId, RetryPolicy};
 
 /// A match of an http rule with the rule's action.
 #[derive(Clone, Debug)]
@@ -55,6 +55,8 @@ pub struct Forward {
     pub rewrite: Rewrite,
     /// Clock starts when the request is fully received.
     pub timeout: Option<Duration>,
+    /// When failed attempts are repeated; `None` never.
+    pub retry: Option<Arc<RetryPolicy>>,
 }
 
 impl Forward {

@@ -1,52 +1,205 @@
-//! Step 6: what a failed attempt means, and whether it may be repeated.
+//! Step 6: what became of an attempt, and what that means for the request.
 //!
-//! Nothing is repeated but a request that met a pooled connection its origin was just closing,
-//! and only if sending it twice does no harm (design, promise 6).
+//! Each attempt ends here once: with a response, without a connection, or broken. What Pingora
+//! would repeat by itself is not asked; only what is decided here is (design, promise 6).
 
 use std::borrow::Cow;
 
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::Context;
+use super::limits::Limits;
+use super::retry::{REPLAYS, again, is_repeatable};
+use super::to_client;
 use crate::base::CauseKind;
+use crate::plan::Failure;
+use crate::upstream::Outcome;
 
 /// A connection to the endpoint could not be made.
-pub(super) fn connect_failed(ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+pub(super) fn connect_failed(
+    session: &Session,
+    ctx: &mut Context,
+    limits: &Limits,
+    mut error: Box<Error>,
+) -> Box<Error> {
     let is_unsent = ctx
         .pick
         .as_mut()
         .is_some_and(|pick| pick.dial_failed(&error));
-    error.set_retry(is_unsent);
     if is_unsent {
         // Another request makes the connection, so this was no attempt.
         ctx.attempts = ctx.attempts.saturating_sub(1);
+        error.set_retry(true);
         return error;
     }
+    let mut repeated = false;
     if ctx.is_late() {
+        ctx.report(Outcome::TimedOut);
         ctx.note(CauseKind::UpstreamTimeout, "the route's timeout passed");
     } else {
+        ctx.report(Outcome::ConnectFailed);
         ctx.upstream_failure = Some(transport_failure(&error));
         ctx.note(
             CauseKind::UpstreamConnectFailure,
             endpoint_message(ctx, "refused the connection"),
         );
+        repeated = again(session, ctx, limits, |policy| {
+            policy.covers(Failure::Connect)
+        });
     }
+    over(ctx, repeated);
+    error.set_retry(repeated);
     error
 }
 
-/// An attempt failed on an open connection.
-pub(super) fn failed(session: &Session, mut error: Box<Error>, reused: bool) -> Box<Error> {
-    let repeatable = session.req_header().method.is_idempotent()
-        && !session.as_ref().retry_buffer_truncated()
-        && session.response_written().is_none();
-    if repeatable {
-        // Errors of a fresh connection say "no" here, those of a reused one "yes".
-        error.retry.decide_reuse(reused);
-    } else {
-        error.set_retry(false);
+/// Gives back what the attempt held, so that the next one does not wait for itself.
+fn over(ctx: &mut Context, repeated: bool) {
+    if repeated {
+        ctx.pick = None;
     }
+}
+
+/// The origin answered.
+///
+/// # Errors
+/// The answer is dropped: another attempt follows.
+pub(super) fn answered(
+    session: &Session,
+    ctx: &mut Context,
+    limits: &Limits,
+    response: &ResponseHeader,
+) -> Result<()> {
+    if !to_client::is_final(response.status) {
+        return Ok(());
+    }
+    ctx.try_ends();
+    let status = response.status.as_u16();
+    ctx.report(Outcome::Answered(meaning(ctx, response)));
+    let given_up = again(session, ctx, limits, |policy| {
+        policy.covers_response(status, &response.headers)
+    });
+    if given_up {
+        ctx.retrying.given_up = true;
+        return Err(Error::explain(ErrorType::HTTPStatus(status), "to be retried").into_up());
+    }
+    to_client::note(ctx, response);
+    Ok(())
+}
+
+/// An attempt failed on an open connection.
+pub(super) fn failed(
+    session: &Session,
+    ctx: &mut Context,
+    limits: &Limits,
+    mut error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
+    let given_up = std::mem::take(&mut ctx.retrying.given_up);
+    let repeated = given_up || breaks(session, ctx, limits, &error, reused);
+    ctx.try_ends();
+    over(ctx, repeated);
+    error.set_retry(repeated);
     error
+}
+
+/// Whether an attempt that broke is repeated.
+fn breaks(
+    session: &Session,
+    ctx: &mut Context,
+    limits: &Limits,
+    error: &Error,
+    reused: bool,
+) -> bool {
+    // Whoever named a cause has decided the request, but for the client's own failures.
+    if ctx.cause.is_some() {
+        return false;
+    }
+    let Some(failure) = failure(error, ctx) else {
+        if ctx.is_late() {
+            ctx.report(Outcome::TimedOut);
+        }
+        return false;
+    };
+    let is_repeatable = is_repeatable(session, ctx, limits);
+    if is_repeatable && is_harmless(session, ctx, error, failure, reused) {
+        let replays = &mut ctx.retrying.replays;
+        if *replays < REPLAYS && ctx.attempts < limits.attempts {
+            *replays += 1;
+            return true;
+        }
+    }
+    let (kind, message) = cause(error, ctx);
+    ctx.note(kind, message);
+    ctx.report(match failure {
+        Failure::PerTryTimeout => Outcome::TimedOut,
+        _ => Outcome::Reset,
+    });
+    again(session, ctx, limits, |policy| policy.covers(failure))
+}
+
+/// Whether the request met a connection that its origin was just closing, and sending it again
+/// does no harm: it has no side effects, or the origin cannot have worked on it.
+fn is_harmless(
+    session: &Session,
+    ctx: &Context,
+    error: &Error,
+    failure: Failure,
+    reused: bool,
+) -> bool {
+    let mut retry = error.retry;
+    retry.decide_reuse(reused);
+    match failure {
+        Failure::BeforeRequest => reused,
+        Failure::Refused => is_going_away(error),
+        // Pingora's word for what happens to connections that were idle.
+        Failure::Reset => {
+            reused && retry.retry() && !ctx.upgrade && session.req_header().method.is_idempotent()
+        }
+        Failure::Connect | Failure::PerTryTimeout => false,
+    }
+}
+
+/// How the origin failed, if it was the origin, and in time.
+fn failure(error: &Error, ctx: &Context) -> Option<Failure> {
+    use ErrorType::*;
+    if ctx.is_late() {
+        return None;
+    }
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ReadTimedout | ReadError) if ctx.is_try_late() => {
+            Some(Failure::PerTryTimeout)
+        }
+        (ErrorSource::Upstream, _) if is_refused(error) => Some(Failure::Refused),
+        (ErrorSource::Upstream, WriteError | WriteTimedout) if !ctx.head_sent => {
+            Some(Failure::BeforeRequest)
+        }
+        (ErrorSource::Upstream, _) => Some(Failure::Reset),
+        _ => None,
+    }
+}
+
+/// The status that outlier detection counts: a gRPC status that comes with the head is mapped as
+/// Envoy does.
+fn meaning(ctx: &Context, response: &ResponseHeader) -> u16 {
+    let grpc = response.headers.get("grpc-status").filter(|_| ctx.grpc);
+    let grpc = grpc.and_then(|status| status.to_str().ok()?.parse::<u16>().ok());
+    match grpc {
+        None => response.status.as_u16(),
+        Some(0) => 200,
+        Some(1) => 499,
+        Some(3 | 9 | 11) => 400,
+        Some(4) => 504,
+        Some(5) => 404,
+        Some(6 | 10) => 409,
+        Some(7) => 403,
+        Some(8) => 429,
+        Some(12) => 501,
+        Some(14) => 503,
+        Some(16) => 401,
+        Some(_) => 500,
+    }
 }
 
 /// The cause of a final failure that no step has named.
@@ -57,6 +210,10 @@ pub(super) fn cause(error: &Error, ctx: &Context) -> (CauseKind, Cow<'static, st
         (ErrorSource::Downstream, ReadTimedout | ReadError) if ctx.is_late() => (
             CauseKind::UpstreamTimeout,
             "the route's timeout passed".into(),
+        ),
+        (ErrorSource::Downstream, ReadTimedout | ReadError) if ctx.is_try_late() => (
+            CauseKind::UpstreamPerTryTimeout,
+            endpoint_message(ctx, "did not begin to answer within perTryTimeout"),
         ),
         (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => (
             CauseKind::UpstreamTimeout,
@@ -92,12 +249,29 @@ pub(super) fn cause(error: &Error, ctx: &Context) -> (CauseKind, Cow<'static, st
     }
 }
 
+fn h2_error(error: &Error) -> Option<&h2::Error> {
+    error.root_cause().downcast_ref()
+}
+
+/// Whether the origin says that it has not looked at the request (RFC 9113 section 8.7).
+fn is_refused(error: &Error) -> bool {
+    let is_refused = h2_error(error).is_some_and(|cause| {
+        cause.is_reset() && cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM)
+    });
+    is_refused || is_going_away(error)
+}
+
+/// Whether the origin closes the connection in good order and never began with the request.
+/// The h2 crate gives this error to streams above the `GOAWAY`'s last one only.
+fn is_going_away(error: &Error) -> bool {
+    h2_error(error).is_some_and(|cause| {
+        cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR)
+    })
+}
+
 /// Whether the origin reset the stream, as opposed to losing the whole connection.
 fn is_reset(error: &Error) -> bool {
-    error
-        .root_cause()
-        .downcast_ref::<h2::Error>()
-        .is_none_or(|cause| cause.is_reset() || cause.is_go_away())
+    h2_error(error).is_none_or(|cause| cause.is_reset() || cause.is_go_away())
 }
 
 /// Pingora's word for a body that ends early with its connection.

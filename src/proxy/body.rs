@@ -7,6 +7,8 @@ use crate::base::CauseKind;
 
 /// A part of the request body arrived.
 pub(super) fn from_client(ctx: &mut Context, end: bool) {
+    // Pingora asks for the body only once the head is written.
+    ctx.head_sent = true;
     if end {
         ctx.request_complete();
     }

@@ -13,11 +13,15 @@ use pingora::{Error, ErrorType};
 
 use super::admit::Refusal;
 use super::reply::Reply;
+use super::retry::Retrying;
+use super::timed::Alarm;
 use crate::base::{Cause, CauseKind, clock};
 use crate::listener::Connection;
-use crate::plan::{Action, Cluster, ClusterId, Destination, Forward, Listener, Plan, Route};
+use crate::plan::{
+    Action, Cluster, ClusterId, Destination, Forward, Listener, Plan, RetryPolicy, Route,
+};
 use crate::policy::path::split_target;
-use crate::upstream::{Ask, ClusterState, Pick, Refused, Serving};
+use crate::upstream::{Ask, ClusterState, Outcome, Pick, Refused, Serving};
 
 /// State of one request.
 pub struct Context {
@@ -53,11 +57,21 @@ pub struct Context {
 
     // What happened since.
     pub(super) pick: Option<Pick>,
+    /// Times that the request was sent, or tried to be.
     pub(super) attempts: u32,
+    pub(super) retrying: Retrying,
+    /// The current attempt has its connection.
+    pub(super) connected: bool,
+    /// The current attempt's head is written.
+    pub(super) head_sent: bool,
     pub(super) upstream_local: Option<SocketAddr>,
     /// When the last byte of the request arrived: the route's clock starts here.
     pub(super) received_whole: Option<Instant>,
     pub(super) deadline: Option<Instant>,
+    /// When the response to the current attempt must have begun (`perTryTimeout`).
+    pub(super) try_deadline: Option<Instant>,
+    /// Watches over both deadlines of an HTTP/2 request.
+    pub(super) alarm: Option<Arc<Alarm>>,
     pub(super) service_time: Option<Duration>,
     pub(super) cause: Option<Cause>,
     pub(super) panicked: bool,
@@ -98,9 +112,14 @@ impl Context {
             set_cookie: None,
             pick: None,
             attempts: 0,
+            retrying: Retrying::default(),
+            connected: false,
+            head_sent: false,
             upstream_local: None,
             received_whole: None,
             deadline: None,
+            try_deadline: None,
+            alarm: None,
             service_time: None,
             panicked: false,
             cause: None,
@@ -156,7 +175,7 @@ impl Context {
         let picked = match self.cluster_state() {
             Some(cluster) => cluster.pick(&Ask {
                 hash: self.hash,
-                ..Ask::default()
+                tried: &self.retrying.tried,
             }),
             None => Err(Refused::NoEndpoint),
         };
@@ -212,17 +231,68 @@ impl Context {
         self.forward().filter(|_| !self.upgrade)?.timeout
     }
 
+    /// The rule's retry policy.
+    pub(super) fn retry_policy(&self) -> Option<&RetryPolicy> {
+        self.forward()?.retry.as_deref()
+    }
+
     /// The request is complete: the route's clock starts, unless it runs already.
     pub(super) fn request_complete(&mut self) {
-        if self.received_whole.is_some() {
-            return;
+        if self.received_whole.is_none() {
+            let now = clock::now();
+            self.received_whole = Some(now);
+            self.deadline = self.timeout().and_then(|timeout| now.checked_add(timeout));
+            self.try_begins();
         }
-        let now = clock::now();
-        self.received_whole = Some(now);
-        self.deadline = self.timeout().and_then(|timeout| now.checked_add(timeout));
-        if let (Some(deadline), Some(connection)) = (self.deadline, &self.connection) {
-            connection.answer_by(Some(deadline));
+    }
+
+    /// The current attempt's clock starts, once there is a connection and the request is
+    /// complete.
+    pub(super) fn try_begins(&mut self) {
+        if self.received_whole.is_some() && self.connected {
+            let timeout = self
+                .retry_policy()
+                .and_then(|policy| policy.per_try_timeout);
+            self.try_deadline = timeout.and_then(|timeout| clock::now().checked_add(timeout));
         }
+        self.watch();
+    }
+
+    /// The current attempt has its response, or is over.
+    pub(super) fn try_ends(&mut self) {
+        if self.try_deadline.take().is_some() {
+            self.watch();
+        }
+    }
+
+    /// Has the client's side end the wait for the origin at the earlier deadline.
+    pub(super) fn watch(&self) {
+        let both = [self.deadline, self.try_deadline];
+        let next = both.into_iter().flatten().min();
+        match (&self.alarm, &self.connection) {
+            (Some(alarm), _) => alarm.set(next),
+            (None, Some(connection)) => connection.answer_by(next),
+            (None, None) => {}
+        }
+    }
+
+    /// Whether the current attempt's response has begun.
+    pub(super) fn has_response(&self) -> bool {
+        self.service_time.is_some()
+    }
+
+    /// Tells the endpoint what became of the current attempt.
+    pub(super) fn report(&mut self, outcome: Outcome) {
+        if let Some(pick) = self.pick.as_ref().filter(|_| !self.retrying.reported) {
+            pick.report(outcome);
+            self.retrying.reported = true;
+        }
+    }
+
+    /// Whether the current attempt's own timeout has passed.
+    pub(super) fn is_try_late(&self) -> bool {
+        self.try_deadline
+            .is_some_and(|deadline| clock::now() >= deadline)
     }
 
     /// Whether the route's timeout has passed.

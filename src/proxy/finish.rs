@@ -1,5 +1,7 @@
 //! Step 10: the request is over; what happened is recorded and everything held is given back.
 
+use std::borrow::Cow;
+
 use http::header::USER_AGENT;
 use pingora::Error;
 use pingora::proxy::Session;
@@ -8,6 +10,7 @@ use super::admit::{FORWARDED_FOR, REQUEST_ID, authority};
 use super::attempt;
 use super::context::Context;
 use super::known::{addresses, protocol};
+use super::retry::RetryRefused;
 use crate::base::clock;
 use crate::observe::Record;
 
@@ -16,6 +19,17 @@ pub trait Sink: Send + Sync + 'static {
     fn finished(&self, record: &Record<'_>);
     /// A step of a request panicked; its request is finished as well.
     fn panicked(&self) {}
+}
+
+/// Envoy's flags of the cause, and of a retry that was not made.
+fn flags(ctx: &Context) -> Cow<'static, str> {
+    let cause = ctx.cause.as_ref().map(|cause| cause.kind.flag());
+    let cause = cause.filter(|flag| *flag != "-");
+    let refused = ctx.retrying.refused.map(RetryRefused::flag);
+    match (cause, refused) {
+        (Some(cause), Some(refused)) => format!("{cause},{refused}").into(),
+        (one, other) => one.or(other).unwrap_or_default().into(),
+    }
 }
 
 /// Records the request. Called exactly once, however it ended.
@@ -51,10 +65,7 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         path: std::str::from_utf8(request.raw_path()).ok(),
         protocol: Some(protocol(request.version)),
         status: response.map_or(0, |response| response.status.as_u16()),
-        flags: cause.map_or("", |cause| match cause.kind.flag() {
-            "-" => "",
-            flag => flag,
-        }),
+        flags: &flags(ctx),
         details: cause.map_or("via_upstream", |cause| cause.kind.details()),
         cause,
         upstream_failure: ctx.upstream_failure.as_deref(),
@@ -82,7 +93,7 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         response_headers: response.map(|response| &response.headers),
     };
     sink.finished(&record);
-    if let (Some(_), Some(connection)) = (ctx.deadline, &ctx.connection) {
+    if let (Some(_), Some(connection)) = (ctx.deadline.or(ctx.try_deadline), &ctx.connection) {
         connection.answer_by(None);
     }
 }

@@ -19,7 +19,9 @@ use super::context::Context;
 use super::finish::Sink;
 use super::limits::Limits;
 use super::panics::caught;
-use super::{admit, attempt, body, connection, finish, peer, reply, route, to_client, to_origin};
+use super::{
+    admit, attempt, body, connection, finish, peer, reply, retry, route, to_client, to_origin,
+};
 use crate::upstream::Serving;
 
 /// The gateway's HTTP application: one for all listeners.
@@ -65,12 +67,13 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        retry::back_off(session, ctx).await?;
         connection::next(session, ctx).await?;
         caught(ctx, |ctx| peer::choose(session, ctx).map(Box::new))
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
-        attempt::connect_failed(ctx, error)
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
+        attempt::connect_failed(session, ctx, &self.limits, error)
     }
 
     async fn connected_to_upstream(
@@ -89,9 +92,8 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn upstream_response_filter(&self, _: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-        to_client::note(ctx, response);
-        Ok(())
+    async fn upstream_response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        attempt::answered(session, ctx, &self.limits, response)
     }
 
     fn upstream_response_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
@@ -107,8 +109,8 @@ impl ProxyHttp for Gateway {
         caught(ctx, |ctx| to_client::prepare(session, ctx, response))
     }
 
-    fn error_while_proxy(&self, _: &HttpPeer, session: &mut Session, error: Box<Error>, _: &mut Context, reused: bool) -> Box<Error> {
-        attempt::failed(session, error, reused)
+    fn error_while_proxy(&self, _: &HttpPeer, session: &mut Session, error: Box<Error>, ctx: &mut Context, reused: bool) -> Box<Error> {
+        attempt::failed(session, ctx, &self.limits, error, reused)
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {

@@ -23,6 +23,10 @@ pub struct Limits {
     pub write_stall: Option<Duration>,
     /// How long an answered request's remaining body is read, so that the client sees the answer.
     pub drain: Duration,
+    /// Bytes of a request body that may be sent again, at most [`RETRY_BODY`].
+    pub retry_body: usize,
+    /// Attempts of a request, whatever its rule says: Pingora stops there.
+    pub attempts: u32,
 }
 
 impl Default for Limits {
@@ -35,6 +39,8 @@ impl Default for Limits {
             body_idle: None,
             write_stall: None,
             drain: Duration::from_secs(1),
+            retry_body: RETRY_BODY,
+            attempts: MAX_ATTEMPTS as u32,
         }
     }
 }
@@ -68,3 +74,6 @@ pub fn h2_options(limits: &Limits) -> H2Options {
 /// What `server` sets as `ServerConf::max_retries`, which counts every attempt: above anything a
 /// request does by itself, because 0 sends nothing at all (pingora.md section 1).
 pub const MAX_ATTEMPTS: usize = 16;
+
+/// How much of a request body Pingora keeps for sending it again. Its buffer is fixed.
+pub const RETRY_BODY: usize = 64 * 1024;

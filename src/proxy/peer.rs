@@ -8,8 +8,10 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::context::Context;
+use super::retry::REPLAYS;
 use super::{connection, timed, tunnel};
 use crate::base::{CauseKind, clock};
+use crate::upstream::Pick;
 
 /// How much later than ours Pingora's read timeout fires.
 const LENIENCE: Duration = Duration::from_millis(250);
@@ -18,12 +20,17 @@ const LENIENCE: Duration = Duration::from_millis(250);
 ///
 /// # Errors
 /// The client left.
-pub(super) async fn ready(session: &mut Session, ctx: &Context) -> Result<()> {
+pub(super) async fn ready(session: &mut Session, ctx: &mut Context) -> Result<()> {
     if ctx.expects_continue && !session.is_body_done() {
         session.write_continue_response().await?;
     }
-    if let Some(timeout) = ctx.timeout() {
-        timed::bound(session, timeout);
+    let is_timed = ctx.timeout().is_some()
+        || ctx
+            .retry_policy()
+            .is_some_and(|policy| policy.per_try_timeout.is_some());
+    if is_timed {
+        ctx.alarm = timed::bound(session);
+        ctx.watch();
     }
     Ok(())
 }
@@ -34,6 +41,11 @@ pub(super) async fn ready(session: &mut Session, ctx: &Context) -> Result<()> {
 /// No endpoint is left, or the route's time is over.
 pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPeer> {
     ctx.attempts += 1;
+    ctx.connected = false;
+    ctx.head_sent = false;
+    ctx.upstream_local = None;
+    ctx.service_time = None;
+    ctx.retrying.reported = false;
     if session.is_body_done() {
         ctx.request_complete();
     }
@@ -50,6 +62,12 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
     };
     if ctx.upgrade {
         tunnel::dial(&mut peer, ctx.random);
+    }
+    let is_pooled = ctx.pick.as_ref().is_some_and(Pick::is_pooled);
+    if is_pooled && ctx.retrying.replays == REPLAYS {
+        // Its own connection, which nobody else takes over: the others were all closing.
+        peer.group_key = peer.group_key.wrapping_add(ctx.random | 1);
+        peer.options.idle_timeout = Some(Duration::ZERO);
     }
     // `timed` and the client's socket watch over the answer; one whose body is still on its way
     // has no deadline yet. Connecting is what they do not see.
@@ -75,4 +93,6 @@ pub(super) fn connected(ctx: &mut Context, digest: Option<&Digest>) {
     if let Some(pick) = &mut ctx.pick {
         pick.connected();
     }
+    ctx.connected = true;
+    ctx.try_begins();
 }

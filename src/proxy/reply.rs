@@ -16,6 +16,9 @@ use crate::base::CauseKind;
 const FENCED: &str = "this route is fenced: its configuration, or a protection it needs, is not in force; \
                       the gateway's findings name the object to mend";
 
+/// What the texts of failed connections have in common.
+const RESET: &str = "reset reason: ";
+
 /// A status with what belongs to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reply {
@@ -76,7 +79,7 @@ pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error
         };
     }
     session.set_keepalive(None);
-    let reply = ctx.reply.take().unwrap_or_else(|| Reply::of(kind));
+    let reply = ctx.reply.take().unwrap_or_else(|| failure(kind, ctx));
     let error_code = reply.status;
     if send(session, ctx, reply).await.is_ok() && !is_http2(session) {
         // Linger, so that the client reads the answer before it meets a closed connection.
@@ -87,6 +90,25 @@ pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error
         error_code,
         can_reuse_downstream: false,
     }
+}
+
+/// The answer of a cause, in which Envoy tells how a connection failed and whether it tried again.
+fn failure(kind: CauseKind, ctx: &Context) -> Reply {
+    let mut reply = Reply::of(kind);
+    let is_reset = kind.body().contains(RESET);
+    if !is_reset || (ctx.retrying.retries == 0 && ctx.upstream_failure.is_none()) {
+        return reply;
+    }
+    let mut body = kind.body().to_owned();
+    if ctx.retrying.retries > 0 {
+        body = body.replacen(RESET, "retried and the latest reset reason: ", 1);
+    }
+    if let Some(failure) = &ctx.upstream_failure {
+        body.push_str(", transport failure reason: ");
+        body.push_str(failure);
+    }
+    reply.body = body.into();
+    reply
 }
 
 fn render(session: &Session, ctx: &mut Context, reply: Reply) -> Result<(ResponseHeader, Bytes)> {

@@ -8,6 +8,8 @@
 //!
 //! [`Connection::answer_by`]: crate::listener::Connection::answer_by
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -29,30 +31,63 @@ use crate::base::clock;
 
 type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
-/// The request's session, and how long the answer may take.
-struct Timed {
-    inner: Http2,
-    timeout: Duration,
-    /// Known once the request is complete.
-    deadline: Option<Instant>,
+/// When the wait for an origin ends; the steps of the request set it.
+#[derive(Debug)]
+pub(super) struct Alarm {
+    made: std::time::Instant,
+    /// Microseconds after `made`; 0 is never.
+    at: AtomicU64,
 }
 
-/// Puts an HTTP/2 request under a timeout; others are left alone.
-pub(super) fn bound(session: &mut Session, timeout: Duration) {
-    if !session.is_http2() {
-        return;
+impl Alarm {
+    fn new() -> Self {
+        Self {
+            made: clock::now(),
+            at: AtomicU64::new(0),
+        }
     }
+
+    /// Read anew by each wait that begins: Pingora begins one with each event of the request.
+    pub(super) fn set(&self, deadline: Option<std::time::Instant>) {
+        let after = deadline.map_or(0, |deadline| {
+            let after = deadline.saturating_duration_since(self.made).as_micros();
+            u64::try_from(after).unwrap_or(u64::MAX).max(1)
+        });
+        self.at.store(after, Ordering::Release);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.at.load(Ordering::Acquire) {
+            0 => None,
+            after => self.made.checked_add(Duration::from_micros(after)),
+        }
+        .map(Instant::from_std)
+    }
+}
+
+/// The request's session, and what watches over the answer.
+struct Timed {
+    inner: Http2,
+    alarm: Arc<Alarm>,
+}
+
+/// Puts an HTTP/2 request under an alarm; `None` for others, which are left alone.
+pub(super) fn bound(session: &mut Session) -> Option<Arc<Alarm>> {
+    if !session.is_http2() {
+        return None;
+    }
+    let alarm = Arc::new(Alarm::new());
     // Stands in for the moment of the exchange; it is never asked anything.
     let placeholder = ServerSession::new_custom(Box::new(()));
     let own = std::mem::replace(session.as_downstream_mut(), placeholder);
     *session.as_downstream_mut() = match own {
         ServerSession::H2(inner) => ServerSession::new_custom(Box::new(Timed {
             inner,
-            timeout,
-            deadline: None,
+            alarm: alarm.clone(),
         })),
         other => other,
     };
+    Some(alarm)
 }
 
 #[async_trait]
@@ -61,10 +96,9 @@ impl Custom for Timed {
         if !no_body_expected && !self.inner.is_body_done() {
             return self.inner.read_body_bytes().await;
         }
-        let timeout = self.timeout;
-        let deadline = *self
-            .deadline
-            .get_or_insert_with(|| Instant::from_std(clock::now()) + timeout);
+        let Some(deadline) = self.alarm.deadline() else {
+            return self.inner.read_body_or_idle(true).await;
+        };
         tokio::select! {
             left = self.inner.read_body_or_idle(true) => left,
             () = sleep_until(deadline) => Error::e_explain(ErrorType::ReadTimedout, "route timeout"),

@@ -19,13 +19,16 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const GRPC_STATUS: &str = "grpc-status";
 
-/// Notes when the origin answered, and its gRPC status if it comes with the head.
+/// Whether a status is the answer, not a note on the way to it.
+pub(super) fn is_final(status: StatusCode) -> bool {
+    !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Notes when the origin gave its final head, and its gRPC status if it comes with it.
 pub(super) fn note(ctx: &mut Context, response: &ResponseHeader) {
-    if !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS {
-        let since = ctx.received_whole.unwrap_or(ctx.started);
-        ctx.service_time = Some(clock::now().saturating_duration_since(since));
-        note_grpc_status(ctx, &response.headers);
-    }
+    let since = ctx.received_whole.unwrap_or(ctx.started);
+    ctx.service_time = Some(clock::now().saturating_duration_since(since));
+    note_grpc_status(ctx, &response.headers);
 }
 
 /// Notes what the response's trailers say.

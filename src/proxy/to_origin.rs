@@ -46,7 +46,7 @@ pub(super) fn prepare(session: &Session, ctx: &Context, request: &mut RequestHea
         request.insert_header(TE, "trailers")?;
     }
     if options.attempt_count {
-        request.insert_header(ATTEMPT_COUNT, HeaderValue::from(ctx.attempts))?;
+        request.insert_header(ATTEMPT_COUNT, HeaderValue::from(1 + ctx.retrying.retries))?;
     }
     if options.envoy_debug_headers
         && let Some(timeout) = forward.timeout

@@ -21,6 +21,7 @@ use super::outlier::{Detector, Ejected, EjectionCounts};
 use super::peer::{PeerTemplate, Wants, Way};
 use super::pick::{Ask, Lease, Pick, Refused};
 use super::queue::{Full, Queue};
+use super::retries::Retries;
 use super::shared::Shared;
 use super::snapshot::{Snapshot, Terms};
 use super::view::{BreakerView, ClusterView};
@@ -38,6 +39,7 @@ pub struct ClusterState {
     building: Mutex<()>,
     /// Whether a task builds it again and again because endpoints warm up.
     warming: AtomicBool,
+    pub(super) retries: Arc<Retries>,
     pub(super) detector: Arc<Detector>,
 }
 
@@ -80,6 +82,7 @@ impl ClusterState {
             definition: ArcSwap::new(definition),
             building: Mutex::default(),
             warming: AtomicBool::new(false),
+            retries: Arc::default(),
         }
     }
 
@@ -142,6 +145,11 @@ impl ClusterState {
             Lease::Own(hold) => hold.prepare(&mut peer),
         }
         peer
+    }
+
+    /// Requests in flight to all endpoints.
+    pub(super) fn active_requests(&self) -> usize {
+        self.endpoints.load().active()
     }
 
     /// What the operator sees.

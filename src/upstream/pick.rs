@@ -89,6 +89,11 @@ impl Pick {
         self.endpoint.addr
     }
 
+    /// Whether the connection is any of Pingora's pool.
+    pub fn is_pooled(&self) -> bool {
+        matches!(self.lease, Lease::None)
+    }
+
     /// The attempt has its connection.
     pub fn connected(&mut self) {
         if let Lease::Shared(seat) = &mut self.lease {

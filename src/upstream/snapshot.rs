@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::plan::endpoints::Place;
@@ -78,6 +79,12 @@ impl Snapshot {
             warming: false,
             names: Arc::default(),
         }
+    }
+
+    /// Requests in flight to all members.
+    pub(super) fn active(&self) -> usize {
+        let active = self.members().map(|(endpoint, _)| &endpoint.active);
+        active.map(|active| active.load(Ordering::Relaxed)).sum()
     }
 
     /// What `membership` says, with the endpoint states of `self` for addresses that stay.

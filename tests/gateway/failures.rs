@@ -63,14 +63,16 @@ fn a_refused_connection_is_503_uf_with_envoys_text() {
     let gateway = one(free_port(), &everything_to("one.internal"));
     let response = gateway.get("a.example.com", "/uf");
     assert_eq!(response.status, 503);
-    assert!(
-        response
-            .body
-            .starts_with("upstream connect error or disconnect/reset before headers."),
-        "{}",
-        response.body
+    assert_eq!(
+        response.body,
+        "upstream connect error or disconnect/reset before headers. retried and the latest reset \
+         reason: remote connection failure, transport failure reason: delayed connect error: \
+         Connection refused"
     );
-    assert!(gateway.await_log("/uf").contains(" 503 UF"), "UF is logged");
+    assert!(
+        gateway.await_log("/uf").contains(" 503 UF,URX "),
+        "UF,URX is logged, as Istio retries by default"
+    );
 }
 
 #[test]

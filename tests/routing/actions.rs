@@ -216,7 +216,6 @@ fn a_timeout_is_kept_and_none_is_the_default() {
 #[test]
 fn unsupported_fields_are_reported_once_and_the_rule_serves() {
     for (field, text) in [
-        ("retries", "retries: {attempts: 3}"),
         (
             "fault",
             "fault: {abort: {httpStatus: 500, percentage: {value: 10}}}",
@@ -238,8 +237,38 @@ fn unsupported_fields_are_reported_once_and_the_rule_serves() {
             "{found:?}"
         );
     }
-    let quiet = rule(&format!("{{retries: {{attempts: 0}}, {TO_A}}}"));
-    assert!(quiet.troubles().is_empty(), "{:?}", quiet.troubles());
+}
+
+#[test]
+fn a_written_retry_policy_that_may_repeat_a_post_is_warned_about_and_no_other() {
+    let warned = |rule_text: &str| {
+        let world = rule(&format!("{{{rule_text}, {TO_A}}}"));
+        assert_eq!(world.get("a.com", "/"), "outbound|80||a.internal");
+        world.found(Code::UNSAFE_RETRIES).len()
+    };
+    for safe in [
+        "retries: {attempts: 0}",
+        "retries: {attempts: 3}",
+        "retries: {attempts: 3, retryOn: 'connect-failure,refused-stream,reset-before-request'}",
+        "retries: {attempts: 3, retryOn: 'unavailable,cancelled,retriable-status-codes'}",
+    ] {
+        assert_eq!(warned(safe), 0, "{safe}");
+    }
+    for condition in [
+        "5xx",
+        "gateway-error",
+        "reset",
+        "503",
+        "internal",
+        "retriable-4xx",
+    ] {
+        let text = format!("retries: {{attempts: 1, retryOn: 'connect-failure,{condition}'}}");
+        assert_eq!(warned(&text), 1, "{condition}");
+    }
+    let world = rule(&format!(
+        "{{match: [{{method: {{exact: GET}}}}], retries: {{attempts: 1, retryOn: 5xx}}, {TO_A}}}"
+    ));
+    assert_eq!(world.found(Code::UNSAFE_RETRIES).len(), 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What becomes of the request: who gets it in which form, or what is answered instead.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,7 +10,8 @@ use serde::Serialize;
 
 use crate::base::{CauseKind, Origin};
 use crate::plan::{
-    Action, Cluster, ClusterId, Destination, Fence, Forward, Listener, Plan, Request, Route, Target,
+    Action, Cluster, ClusterId, Destination, Fence, Forward, Listener, Plan, Request, RetryPolicy,
+    Route, Target,
 };
 use crate::policy::headers::spec::{HeaderEdit, HeaderEdits, TemplatePart};
 use crate::policy::headers::{Substitutions, edit_request, edit_response};
@@ -24,6 +26,8 @@ pub enum Outcome {
     /// Sent to one of the destinations.
     Forward {
         timeout_ms: Option<u64>,
+        /// What happens to failed attempts; `None` if nothing.
+        retries: Option<Retries>,
         destinations: Vec<Sent>,
     },
     /// The rule's redirect.
@@ -93,6 +97,21 @@ pub struct Sent {
     pub policy_origin: Option<String>,
 }
 
+/// When a failed attempt is repeated.
+#[derive(Debug, Serialize)]
+pub struct Retries {
+    /// Attempts after the first.
+    pub attempts: u32,
+    /// Conditions of `retryOn`, then status codes.
+    pub on: Vec<String>,
+    pub per_try_timeout_ms: Option<u64>,
+    pub backoff_ms: u64,
+    pub avoid_previous_hosts: bool,
+    pub remote_localities: bool,
+    /// Who asked for it: the rule, the mesh, or Istio's default.
+    pub by: &'static str,
+}
+
 /// An answer of the gateway's own.
 #[derive(Debug, Serialize)]
 pub struct Problem {
@@ -131,9 +150,8 @@ impl Outcome {
         };
         match &*route.action {
             Action::Forward(forward) => Self::Forward {
-                timeout_ms: forward
-                    .timeout
-                    .map(|timeout| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)),
+                timeout_ms: forward.timeout.map(millis),
+                retries: forward.retry.as_deref().map(Retries::of),
                 destinations: forward
                     .destinations
                     .iter()
@@ -241,6 +259,25 @@ impl Sent {
             policy_origin: cluster
                 .and_then(|cluster| cluster.policy_origin.as_ref())
                 .map(ToString::to_string),
+        }
+    }
+}
+
+impl Retries {
+    fn of(policy: &RetryPolicy) -> Self {
+        let conditions = policy
+            .conditions
+            .iter()
+            .map(|condition| condition.as_str().to_owned());
+        let statuses = policy.statuses.iter().map(ToString::to_string);
+        Self {
+            attempts: policy.retries,
+            on: conditions.chain(statuses).collect(),
+            per_try_timeout_ms: policy.per_try_timeout.map(millis),
+            backoff_ms: millis(policy.backoff),
+            avoid_previous_hosts: policy.avoid_previous,
+            remote_localities: policy.remote_localities,
+            by: policy.source.as_str(),
         }
     }
 }
@@ -362,6 +399,10 @@ fn received(request: &Request<'_>) -> Option<RequestHeader> {
         head.insert_header(HOST, request.authority).ok()?;
     }
     Some(head)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn target(request: &Request<'_>) -> String {

@@ -64,6 +64,7 @@ fn forward(destinations: Vec<Destination>, rewrite: Rewrite) -> Action {
         destinations,
         rewrite,
         timeout: Some(Duration::from_millis(1_500)),
+        retry: None,
     })
 }
 
@@ -292,6 +293,7 @@ fn the_text_says_what_is_sent_where_and_why_nothing_else_won() {
          \x20 endpoints\n\
          \x20   no endpoint\n\
          within 1500 ms\n\
+         without retries\n\
          \n\
          tried before, not matching\n\
          \x20 shop.yaml:10 VirtualService default/shop spec.http[10] (name \"rule-10\")\n\
@@ -329,6 +331,7 @@ fn the_json_form_has_stable_keys() {
         json!({
             "kind": "forward",
             "timeout_ms": 1500,
+            "retries": null,
             "destinations": [{
                 "weight": 1, "total_weight": 1,
                 "cluster": "outbound|80|v2|cart.default.svc.cluster.local",

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Edits, Explained, Outcome, Rule, Sent};
+use super::{Edits, Explained, Outcome, Retries, Rule, Sent};
 
 impl Display for Explained {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -62,15 +62,16 @@ fn outcome(f: &mut Formatter<'_>, outcome: &Outcome) -> fmt::Result {
     match outcome {
         Outcome::Forward {
             timeout_ms,
+            retries,
             destinations,
         } => {
             for sent in destinations {
                 destination(f, sent)?;
             }
-            match timeout_ms {
-                Some(timeout) => writeln!(f, "within {timeout} ms"),
-                None => Ok(()),
+            if let Some(timeout) = timeout_ms {
+                writeln!(f, "within {timeout} ms")?;
             }
+            repeats(f, retries.as_ref())
         }
         Outcome::Redirect {
             status,
@@ -119,6 +120,22 @@ fn outcome(f: &mut Formatter<'_>, outcome: &Outcome) -> fmt::Result {
             writeln!(f, "answers {status} before routing ({cause}): {reason}")
         }
     }
+}
+
+fn repeats(f: &mut Formatter<'_>, retries: Option<&Retries>) -> fmt::Result {
+    let Some(retries) = retries else {
+        return writeln!(f, "without retries");
+    };
+    write!(
+        f,
+        "with up to {} retries on {}",
+        retries.attempts,
+        retries.on.join(",")
+    )?;
+    if let Some(timeout) = retries.per_try_timeout_ms {
+        write!(f, ", each attempt within {timeout} ms")?;
+    }
+    writeln!(f, ", as {} says", retries.by)
 }
 
 fn destination(f: &mut Formatter<'_>, sent: &Sent) -> fmt::Result {

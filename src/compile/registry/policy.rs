@@ -169,7 +169,6 @@ impl<'a> Layer<'a> {
         let others = [
             ("tunnel", policy.tunnel.is_some()),
             ("proxyProtocol", policy.proxy_protocol.is_some()),
-            ("retryBudget", policy.retry_budget.is_some()),
         ];
         self.unsupported(&self.path, &others, findings);
         for (index, slot) in policy.port_level_settings.iter().enumerate() {
@@ -201,8 +200,6 @@ impl<'a> Layer<'a> {
             self.inert(&path.field("loadBalancer"), inert, findings);
         }
         if let Some(pool) = blocks.connection_pool {
-            let fields = pool::unsupported(&pool::read(pool));
-            self.unsupported(&path.field("connectionPool"), &fields, findings);
             let fields = pool.http.as_deref().and_then(pool::unsupported_keep_alive);
             if let Some(fields) = fields {
                 let path = path.field("connectionPool").field("http");

@@ -12,7 +12,7 @@ use crate::model::object::Step;
 use crate::plan::{Action, Destination, Fence, Forward, Target};
 use crate::policy::rewrite::spec::Rewrite;
 
-use super::{Rule, Translator, answer, headers, rewrite};
+use super::{Rule, Translator, answer, headers, retry, rewrite};
 
 impl Translator<'_, '_> {
     /// The action of a rule for matches on a prefix of the given length.
@@ -75,6 +75,7 @@ impl Translator<'_, '_> {
             Some(text) => Some(parse_duration(text, false)?),
             None => None,
         };
+        let retry = retry::of_rule(spec, &self.options.default_retry)?;
         let destinations = self.destinations(rule, port)?;
         let total_weight = destinations
             .iter()
@@ -85,6 +86,7 @@ impl Translator<'_, '_> {
             total_weight,
             rewrite,
             timeout,
+            retry,
         }))
     }
 

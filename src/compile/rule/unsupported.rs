@@ -6,7 +6,7 @@
 use crate::base::{Code, Finding, Findings, Position};
 use crate::model::Object;
 use crate::model::istio::VirtualService;
-use crate::model::istio::virtual_service::{HttpRoute, Retry};
+use crate::model::istio::virtual_service::HttpRoute;
 
 /// Reports the unsupported fields of one `http` rule.
 pub(super) fn rule(
@@ -16,13 +16,7 @@ pub(super) fn rule(
     rule: &HttpRoute,
     findings: &mut Findings,
 ) {
-    // `attempts: 0` asks for what is done anyway: no retries.
-    let asks_for_retries = |retry: &Retry| retry.attempts != Some(0);
     let fields = [
-        (
-            "retries",
-            rule.retries.as_deref().is_some_and(asks_for_retries),
-        ),
         ("fault", rule.fault.is_some()),
         ("mirror", rule.mirror.is_some()),
         ("mirrors", !rule.mirrors.is_empty()),

@@ -9,7 +9,8 @@ use super::super::fixture::{
     route, without,
 };
 use super::super::{
-    Balance, ClusterId, Clusters, HttpOptions, Outlier, Probe, ProbeKind, Protocol,
+    Balance, ClusterId, Clusters, HttpOptions, Outlier, Probe, ProbeKind, Protocol, RetryPolicy,
+    RetrySource,
 };
 use super::*;
 use crate::base::{HostPattern, Origin, Position};
@@ -142,6 +143,15 @@ fn every_change_of_meaning_changes_the_digest() {
         Box::new(|plan| {
             forward_with(plan, |forward| {
                 forward.timeout = Some(Duration::from_secs(2))
+            })
+        }),
+        Box::new(|plan| forward_with(plan, |forward| forward.retry = Some(Arc::default()))),
+        Box::new(|plan| {
+            forward_with(plan, |forward| {
+                forward.retry = Some(Arc::new(RetryPolicy {
+                    source: RetrySource::Rule,
+                    ..RetryPolicy::default()
+                }))
             })
         }),
         Box::new(|plan| forward_with(plan, |forward| forward.destinations[0].weight = 8)),

@@ -2,10 +2,10 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
-use super::super::Predicate;
 use super::super::fixture::{
     Asked, exact, forward, header, host, is, listener, origin, plan, prefix, route,
 };
+use super::super::{Predicate, RetryPolicy};
 use super::*;
 use crate::policy::direct_response::spec::DirectResponse;
 
@@ -27,6 +27,10 @@ fn a_plan_is_readable_and_complete() {
     });
     to.rewrite.authority = Some(HeaderValue::from_static("shop"));
     to.timeout = Some(std::time::Duration::from_millis(1500));
+    to.retry = Some(Arc::new(RetryPolicy {
+        source: RetrySource::Rule,
+        ..RetryPolicy::default()
+    }));
     split.action = Arc::new(Action::Forward(to));
 
     let mut moved = route(
@@ -77,6 +81,7 @@ fn a_plan_is_readable_and_complete() {
           rewrite prefix of 5 to "/"
           rewrite authority "shop"
           timeout 1.5s
+          retries 2 on connect-failure,refused-stream,retriable-status-codes,cancelled,unavailable, backoff 25ms, by the rule
     2. uri.exact "/old", method.exact "GET"
        default from VirtualService default/shop spec.http[20] at routes.yaml:20
        -> redirect 302 scheme https authority b.com path /new port 8443

@@ -140,7 +140,10 @@ async fn connect_failures_closed_connections_and_garbage_are_told_apart() {
     let (answer, record) = outcome(&rig, "/uf").await;
     assert_eq!(
         answer.body,
-        format!("{CONNECT_ERROR}remote connection failure")
+        format!(
+            "{CONNECT_ERROR}remote connection failure, transport failure reason: \
+             delayed connect error: Connection refused"
+        )
     );
     assert_eq!(
         (answer.status, &*record.0, record.2),

@@ -487,5 +487,6 @@ pub fn to(clusters: &[(u32, u64)]) -> Forward {
         destinations,
         rewrite: Rewrite::default(),
         timeout: None,
+        retry: None,
     }
 }

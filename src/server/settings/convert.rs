@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use pingora_core::server::configuration::ServerConf;
 
-use crate::compile::Options;
+use crate::compile::{Options, retry_policy};
 use crate::listener::ListenerLimits;
+use crate::model::istio::virtual_service::Retry;
 use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
-use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization};
-use crate::proxy::Limits;
+use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
+use crate::proxy::{Limits, RETRY_BODY};
 use crate::upstream::DnsOptions;
 
 use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
@@ -47,7 +49,28 @@ impl Settings {
         if self.max_retries == 0 {
             return Err("max_retries: 0 would send no request at all; use 1 for no retries".into());
         }
+        if gateway.limits.retry_body > RETRY_BODY {
+            return Err(format!(
+                "gateway.limits.retryBody: {} is more than the {RETRY_BODY} bytes that are kept",
+                gateway.limits.retry_body
+            ));
+        }
+        self.default_retry()
+            .map_err(|message| format!("gateway.mesh.defaultHttpRetryPolicy: {message}"))?;
         Ok(())
+    }
+
+    /// What rules without `retries` do.
+    fn default_retry(&self) -> Result<Option<Arc<RetryPolicy>>, String> {
+        let written = &self.gateway.mesh.default_http_retry_policy;
+        retry_policy(&Retry {
+            attempts: Some(written.attempts),
+            per_try_timeout: written.per_try_timeout.clone(),
+            retry_on: Some(written.retry_on.clone()),
+            retry_remote_localities: Some(written.retry_remote_localities),
+            retry_ignore_previous_hosts: Some(written.retry_ignore_previous_hosts),
+            backoff: Some(written.backoff.clone()),
+        })
     }
 
     /// The compiler's view.
@@ -68,6 +91,8 @@ impl Settings {
             virtual_service_export_to: mesh.default_virtual_service_export_to.clone(),
             destination_rule_export_to: mesh.default_destination_rule_export_to.clone(),
             service_export_to: mesh.default_service_export_to.clone(),
+            // `verify` has refused a policy that cannot be read.
+            default_retry: self.default_retry().unwrap_or_default(),
             h2_upgrade: mesh.h2_upgrade_policy == UpgradePolicy::Upgrade,
         }
     }
@@ -170,6 +195,8 @@ impl Settings {
             head: limits.max_header_bytes,
             fields: limits.max_headers,
             request_line: limits.max_request_line,
+            retry_body: limits.retry_body,
+            attempts: u32::try_from(self.max_retries).unwrap_or(u32::MAX),
             ..Limits::default()
         }
     }

@@ -28,6 +28,8 @@ section! { "camelCase",
         pub default_destination_rule_export_to: Vec<String> = everyone(),
         /// `exportTo` of ServiceEntries that have none.
         pub default_service_export_to: Vec<String> = everyone(),
+        /// Retries of rules that have no `retries`.
+        pub default_http_retry_policy: HttpRetry = HttpRetry::default(),
         /// Which endpoints are preferred where no DestinationRule says it.
         pub locality_lb_setting: LocalityLb = LocalityLb::default(),
         /// Istio's ProxyConfig.
@@ -48,6 +50,24 @@ section! { "camelCase",
     pub struct PathNormalization {
         /// DEFAULT (= BASE), NONE, BASE, MERGE_SLASHES or DECODE_AND_MERGE_SLASHES.
         pub normalization: Normalization = Normalization::Default,
+    }
+}
+
+section! { "camelCase",
+    /// Retries of rules that have no `retries`.
+    pub struct HttpRetry {
+        /// Attempts after the first; 0 disables retries.
+        pub attempts: i32 = 2,
+        /// Conditions and status codes separated by commas; of these, only Istio's own repeat no work of an origin.
+        pub retry_on: String = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes".to_owned(),
+        /// How long an attempt may take until its response begins; unset means the whole timeout.
+        pub per_try_timeout: Option<String> = None,
+        /// Base of the jittered exponential waits between attempts, which stay below ten times it.
+        pub backoff: String = "25ms".to_owned(),
+        /// Whether endpoints that failed the request are avoided.
+        pub retry_ignore_previous_hosts: bool = true,
+        /// Whether retries widen to other localities.
+        pub retry_remote_localities: bool = false,
     }
 }
 

@@ -97,11 +97,6 @@ pub(super) fn unsupported_keep_alive(http: &HttpPool) -> Option<[(&'static str, 
     Some([("timeout", timeout != PING_TIMEOUT)])
 }
 
-/// Fields that are read and not yet enforced.
-pub(super) fn unsupported(pool: &Pool) -> [(&'static str, bool); 1] {
-    [("http.maxRetries", pool.max_retries.is_some())]
-}
-
 fn limit(number: Option<i32>) -> Option<NonZeroU32> {
     number
         .and_then(|number| u32::try_from(number).ok())
