@@ -21,6 +21,7 @@ pub enum Kind {
     AuthorizationPolicy,
     RequestAuthentication,
     EnvoyFilter,
+    HealthCheckPolicy,
     Other(Arc<str>),
 }
 
@@ -41,6 +42,7 @@ impl Kind {
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::RequestAuthentication => "RequestAuthentication",
             Kind::EnvoyFilter => "EnvoyFilter",
+            Kind::HealthCheckPolicy => "HealthCheckPolicy",
             Kind::Other(name) => name,
         }
     }

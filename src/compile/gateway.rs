@@ -237,7 +237,7 @@ impl<'a> Gateways<'a> {
                 continue;
             };
             if let Some(text) = unsupported(&read) {
-                let hint = "nothing of this server is served, in plaintext neither; its connections are closed";
+                let hint = "nothing of this server is served, in plaintext neither";
                 findings.push(note(Code::UNSUPPORTED, text).hint(hint));
             } else if read.https_redirect && read.protocol.is_tls() {
                 let message = "`httpsRedirect` has no effect on a TLS server".to_owned();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::base::tls_material::Credential;
 use crate::base::{ObjectKey, Origin, Position};
 
-use super::{Node, istio, kube};
+use super::{Node, istio, kube, own};
 
 /// A document of a kind Pingress reads.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ pub enum Spec {
     AuthorizationPolicy(istio::AuthorizationPolicy),
     RequestAuthentication(istio::RequestAuthentication),
     EnvoyFilter(istio::EnvoyFilter),
+    HealthCheckPolicy(own::HealthCheckPolicy),
     /// An Istio kind that Pingress knows by name only; `compile` reports it as unsupported.
     Unsupported,
 }
@@ -92,7 +93,7 @@ pub struct Issue {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IssueKind {
-    /// The field is not in Istio's schema.
+    /// The field is not in the kind's schema.
     UnknownField,
     /// The field has another type than the schema says, or a value its type cannot hold.
     WrongType,

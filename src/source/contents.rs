@@ -122,6 +122,11 @@ impl Reader<'_> {
                 let hint = format!("use `{}`", with_version(api_version, known));
                 self.lose(Code::UNKNOWN_API_VERSION, origin, message, &hint);
             }
+            Meaning::UnknownKind { known } => {
+                let message = format!("there is no {kind} of apiVersion `{api_version}`");
+                let hint = format!("the group has {known}");
+                self.lose(Code::UNKNOWN_API_VERSION, origin, message, &hint);
+            }
             Meaning::Foreign => {
                 self.contents
                     .foreign

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use crate::base::tls_material::Credential;
-use crate::base::{Finding, Findings, Kind};
+use crate::base::{Code, Finding, Findings, Kind};
 use crate::model::kube::{EndpointSlice, Endpoints, Service};
 use crate::model::{FieldPath, Object};
 
@@ -85,14 +85,16 @@ pub(super) fn check_secret(object: &Object, credential: &Credential, findings: &
         .chain(authorities.filter_map(|read| read.as_ref().err()))
         .chain(revocations.filter_map(|read| read.as_ref().err()));
     for problem in problems {
-        let (path, hint) = match object.key.kind {
-            Kind::TlsFiles => (
-                FieldPath::default(),
-                "mend the file; it is read again at once",
-            ),
-            _ => (FieldPath::default().field("data"), "mend the Secret"),
-        };
-        findings.push(fault(object, &path, problem.to_string(), hint));
+        findings.push(match object.key.kind {
+            Kind::TlsFiles => Finding::new(Code::UNREADABLE_FILE, problem.to_string())
+                .at(&object.origin)
+                .of(&object.key)
+                .hint("mend the file; it is read again at once"),
+            _ => {
+                let path = FieldPath::default().field("data");
+                fault(object, &path, problem.to_string(), "mend the Secret")
+            }
+        });
     }
 }
 
