@@ -8,6 +8,7 @@ mod failures;
 mod forwarding;
 mod harness;
 mod hashing;
+mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod operator;
