@@ -10,6 +10,7 @@ pub mod kube;
 pub mod node;
 pub mod object;
 pub mod own;
+pub mod tls_files;
 
 pub use decode::{At, Slot};
 pub use inventory::Inventory;

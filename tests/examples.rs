@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use pingress::base::Severity;
+use pingress::base::{Finding, Severity};
 use pingress::compile::{Compiled, Memory, Options, compile};
 use pingress::plan::{Action, Decision, Plan, Request, Target};
 use pingress::server::Settings;
@@ -86,16 +86,20 @@ fn every_example_is_clean_and_has_a_readme_of_five_lines() {
         seen += 1;
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let findings = compiled(&name).findings;
+        // The reader makes the certificate of this one; what is said until then names the files.
+        let is_certificate =
+            |finding: &&Finding| name == "https" && (finding.message.contains("`shop.crt`"));
         let worst: Vec<String> = findings
             .iter()
             .filter(|finding| finding.severity >= Severity::Warning)
+            .filter(|finding| !is_certificate(finding))
             .map(ToString::to_string)
             .collect();
         assert!(worst.is_empty(), "{name}: {worst:#?}");
         let readme = std::fs::read_to_string(path.join("README.md")).unwrap();
         assert_eq!(readme.lines().count(), 5, "{name}/README.md");
     }
-    assert!(seen >= 9, "{seen} examples");
+    assert!(seen >= 11, "{seen} examples");
 }
 
 #[test]
@@ -155,6 +159,14 @@ fn every_example_decides_as_its_readme_says() {
             "403 not here".into(),
         ),
         ("rewrite-redirect", shop, "/", &[], "404".into()),
+        (
+            "resilience",
+            shop,
+            "/cart",
+            &[],
+            "outbound|80||cart.internal 1".into(),
+        ),
+        ("https", shop, "/", &[], "https".into()),
         (
             "delegate",
             shop,

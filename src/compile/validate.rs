@@ -31,6 +31,7 @@ pub(crate) fn check(object: &Object, patterns: &Patterns, findings: &mut Finding
         Spec::WorkloadEntry(spec) => service_entry::check_workload(object, spec, findings),
         Spec::Service(spec) => kubernetes::check_service(object, spec, findings),
         Spec::EndpointSlice(slice) => kubernetes::check_slice(object, slice, findings),
+        Spec::Secret(credential) => kubernetes::check_secret(object, credential, findings),
         Spec::Endpoints(record) => kubernetes::check_endpoints(object, record, findings),
         Spec::HealthCheckPolicy(spec) => health_check::check(object, spec, findings),
         _ => {}

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::tls_material::Credential;
 use crate::base::{ObjectKey, Origin, Position};
 
 use super::{Node, istio, kube, own};
@@ -42,6 +43,8 @@ pub enum Spec {
     Endpoints(kube::Endpoints),
     EndpointSlice(kube::EndpointSlice),
     Pod(kube::Pod),
+    /// What a Secret holds for TLS; empty if it holds nothing of the kind.
+    Secret(Credential),
     AuthorizationPolicy(istio::AuthorizationPolicy),
     RequestAuthentication(istio::RequestAuthentication),
     EnvoyFilter(istio::EnvoyFilter),

@@ -1,6 +1,7 @@
 //! Documents to objects: identity, metadata, decoded spec, and what is not an object at all.
 
 mod content_hash;
+mod secret;
 mod spec;
 
 use std::collections::BTreeMap;

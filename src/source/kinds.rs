@@ -98,6 +98,7 @@ fn core(kind: &str) -> Option<Kind> {
         "Service" => Kind::Service,
         "Endpoints" => Kind::Endpoints,
         "Pod" => Kind::Pod,
+        "Secret" => Kind::Secret,
         _ => return None,
     })
 }

@@ -8,6 +8,8 @@ use crate::model::decode::{UnknownFields, decode};
 use crate::model::object::{FieldPath, Issue, Spec};
 use crate::model::{Node, kube};
 
+use super::secret;
+
 /// Decodes a document; its mistakes are added to `issues`.
 pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
     match kind {
@@ -27,7 +29,11 @@ pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
         Kind::Endpoints => Spec::Endpoints(kube_document(node, issues)),
         Kind::EndpointSlice => Spec::EndpointSlice(kube_document(node, issues)),
         Kind::Pod => Spec::Pod(kube_document(node, issues)),
-        Kind::Other(_) => Spec::Unsupported,
+        Kind::Secret => {
+            let document: kube::Secret = kube_document(node, issues);
+            Spec::Secret(secret::read(&document, node, issues))
+        }
+        Kind::TlsFiles | Kind::Other(_) => Spec::Unsupported,
     }
 }
 
