@@ -1,7 +1,7 @@
 # `make run` starts the demo, `make test` runs everything CI runs.
 
-# What BoringSSL and Pingora need to build, and curl for the tests.
-PACKAGES = cmake g++ libclang-dev make curl
+# What BoringSSL and Pingora need to build, and the clients of the tests.
+PACKAGES = cmake g++ libclang-dev make curl openssl
 CARGO ?= cargo
 
 .PHONY: run test bench deps

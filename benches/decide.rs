@@ -304,6 +304,7 @@ fn empty_listener() -> Listener {
     Listener {
         addr: ([127, 0, 0, 1], 8080).into(),
         declared_port: 80,
+        is_tls: false,
         origins: vec![origin()],
         hosts: Arc::default(),
         virtual_hosts: Vec::new(),

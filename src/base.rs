@@ -10,6 +10,7 @@ pub mod host;
 pub mod object;
 pub mod origin;
 pub mod quantity;
+pub mod tls_material;
 
 pub use cause::{Cause, CauseKind};
 pub use finding::{Code, Finding, Findings, Severity};

@@ -70,7 +70,7 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
     };
     let mut translator = Translator::new(given, &mut registry, &mut memory.words, &mut findings);
     let mut listeners = hosts::listeners(
-        &sockets,
+        &sockets.http,
         &gateways,
         &services,
         &mut kept,
@@ -79,11 +79,13 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
     );
     let delegates = std::mem::take(&mut translator.delegates);
     services.report(&delegates, &mut findings);
+    let tls = gateway::tls::sockets(&sockets, &gateways, &versions, options, &mut findings);
     protect::fence(&versions, options, &mut listeners, &mut findings);
     let (clusters, endpoints, slots) = registry.finish(&mut findings);
     memory.slots = slots;
     let mut plan = Plan {
         listeners,
+        tls,
         clusters,
         http: options.http.clone(),
         ..Plan::default()

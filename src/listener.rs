@@ -19,11 +19,13 @@ mod ports;
 mod serve;
 mod shared;
 mod socket;
+mod tls;
 
 pub use connection::{Connection, ConnectionObserver, EarlyRefusal};
 pub use error::{ListenerError, ListenerOutcome};
 pub use limits::ListenerLimits;
 pub use ports::Listeners;
+pub use tls::{HandshakeError, PeerCertificate, TlsDetails};
 
 #[cfg(test)]
 mod tests;

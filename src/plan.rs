@@ -20,6 +20,7 @@ pub mod render;
 pub mod retry;
 pub mod route;
 pub mod table;
+pub mod tls;
 pub mod why;
 
 pub use balance::{Balance, Balancing, HashKey, HashTable};
@@ -33,4 +34,8 @@ pub use pool::Pool;
 pub use predicate::{Predicate, StringMatch, UriMatch};
 pub use retry::{Condition, Conditions, Failure, RetryPolicy, RetrySource};
 pub use route::{Action, Destination, Fence, Forward, Route, Target};
-pub use table::{HttpOptions, Listener, PathNormalization, Plan, VirtualHost};
+pub use table::{ForwardClientCert, HttpOptions, Listener, PathNormalization, Plan, VirtualHost};
+pub use tls::{
+    ClientCertificates, ClientRules, Misdirected, TlsServer, TlsService, TlsSocket, TlsTerms,
+    TlsVersion,
+};

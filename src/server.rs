@@ -6,6 +6,7 @@
 
 pub mod boot;
 mod config;
+mod expiry;
 mod life;
 pub mod logging;
 mod service;

@@ -5,6 +5,7 @@
 //! [`Watcher`] tells which paths changed. `server` and `cli` call both; nothing here knows what
 //! an object means.
 
+mod certificates;
 mod contents;
 pub mod files;
 mod kinds;

@@ -27,6 +27,7 @@ mod outlier;
 pub mod peer;
 pub mod pick;
 mod priority;
+mod probe;
 mod queue;
 mod retries;
 mod schedule;

@@ -1,5 +1,7 @@
 //! Which page a path is, and what it says.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 use http::header::ACCEPT;
 use http::request::Parts;
@@ -130,9 +132,10 @@ fn config(state: &State, json: bool) -> Answer {
         not_ready_because: obstacle,
         plan: plan.digest.to_string(),
         listeners: plan
-            .listeners
+            .addresses()
+            .collect::<BTreeSet<_>>()
             .iter()
-            .map(|listener| listener.addr.to_string())
+            .map(ToString::to_string)
             .collect(),
         hosts: hosts().count(),
         routes: hosts().map(|host| host.routes.len()).sum(),

@@ -33,8 +33,10 @@ pub fn text(plan: &Plan) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(
             text,
-            "listener {} (port {})",
-            listener.addr, listener.declared_port
+            "listener {} (port {}{})",
+            listener.addr,
+            listener.declared_port,
+            if listener.is_tls { ", TLS" } else { "" }
         );
         table(&rows(plan, listener), &mut text);
         text.push('\n');

@@ -53,6 +53,9 @@ pub enum CauseKind {
     Fenced,
     /// The client left before the answer was complete (DC).
     ClientDisconnect,
+    /// The Host belongs to another server than the one the TLS handshake chose, and may not be
+    /// served on its terms (RFC 9110 section 15.5.20).
+    Misdirected,
     /// Too many connections are open.
     ConnectionLimit,
     /// A bug of ours: the request's handling panicked or failed inside.
@@ -92,6 +95,7 @@ impl CauseKind {
             UpstreamOverflow => "upstream_overflow",
             Fenced => "fenced",
             ClientDisconnect => "client_disconnect",
+            Misdirected => "misdirected",
             ConnectionLimit => "connection_limit",
             Internal => "internal",
             DirectResponse => "direct_response",
@@ -110,6 +114,7 @@ impl CauseKind {
             BodyTooLarge => 413,
             UriTooLong => 414,
             ExpectationFailed => 417,
+            Misdirected => 421,
             UpgradeRequired => 426,
             HeadersTooLarge => 431,
             Internal => 500,
@@ -180,6 +185,7 @@ impl CauseKind {
             UpstreamOverflow => "upstream_reset_before_response_started{overflow}",
             Fenced => "pingress_fenced",
             ClientDisconnect => "downstream_remote_disconnect",
+            Misdirected => "misdirected_request",
             ConnectionLimit => "connection_limit",
             Internal => "internal_error",
             DirectResponse | HttpsRedirect => "direct_response",

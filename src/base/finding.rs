@@ -112,6 +112,7 @@ impl Code {
     pub const UNROUTED_HOST: Self = Self::warning("PGR0211", "UnroutedHost");
     pub const UNSAFE_RETRIES: Self = Self::warning("PGR0212", "UnsafeRetries");
     // Ours: running.
+    pub const CERTIFICATE_EXPIRES: Self = Self::warning("PGR0302", "CertificateExpires");
     pub const LISTENER_FAILED: Self = Self::error("PGR0301", "ListenerFailed");
 }
 

@@ -15,9 +15,13 @@ pub enum Kind {
     Endpoints,
     EndpointSlice,
     Pod,
+    Secret,
+    /// Files that a Gateway names for TLS; not a kind anybody writes.
+    TlsFiles,
     AuthorizationPolicy,
     RequestAuthentication,
     EnvoyFilter,
+    HealthCheckPolicy,
     Other(Arc<str>),
 }
 
@@ -33,9 +37,12 @@ impl Kind {
             Kind::Endpoints => "Endpoints",
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Pod => "Pod",
+            Kind::Secret => "Secret",
+            Kind::TlsFiles => "TlsFiles",
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::RequestAuthentication => "RequestAuthentication",
             Kind::EnvoyFilter => "EnvoyFilter",
+            Kind::HealthCheckPolicy => "HealthCheckPolicy",
             Kind::Other(name) => name,
         }
     }
@@ -57,6 +64,9 @@ pub struct ObjectKey {
 
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        match self.namespace.is_empty() {
+            true => write!(f, "{} {}", self.kind, self.name),
+            false => write!(f, "{} {}/{}", self.kind, self.namespace, self.name),
+        }
     }
 }

@@ -6,13 +6,14 @@
 
 pub(crate) mod listen;
 pub(crate) mod reach;
+pub(crate) mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::base::{Code, Finding, Findings, HostPattern, Origin, Severity};
-use crate::model::istio::gateway::Server as ServerSpec;
+use crate::model::istio::gateway::{Server as ServerSpec, ServerTls};
 use crate::model::{FieldPath, Object, Spec, istio};
 use crate::plan::Fence;
 
@@ -77,7 +78,7 @@ pub(crate) struct Server<'a> {
     pub protocol: ServerProtocol,
     pub port_name: &'a str,
     pub hosts: Vec<ServerHost>,
-    pub has_tls: bool,
+    pub tls: Option<&'a ServerTls>,
     pub https_redirect: bool,
     /// Set when the server has errors: what it routes answers 503.
     pub fence: Option<Arc<Fence>>,
@@ -236,7 +237,7 @@ impl<'a> Gateways<'a> {
                 continue;
             };
             if let Some(text) = unsupported(&read) {
-                let hint = "TLS and TCP come later; nothing of this server is served in plaintext meanwhile";
+                let hint = "nothing of this server is served, in plaintext neither";
                 findings.push(note(Code::UNSUPPORTED, text).hint(hint));
             } else if read.https_redirect && read.protocol.is_tls() {
                 let message = "`httpsRedirect` has no effect on a TLS server".to_owned();
@@ -252,12 +253,31 @@ impl<'a> Gateways<'a> {
     }
 }
 
+impl Server<'_> {
+    /// The TLS mode; Istio's enum begins with PASSTHROUGH, so that is what unset means (gotcha 1).
+    pub(crate) fn mode(&self) -> &str {
+        let written = self.tls.and_then(|tls| tls.mode.as_deref());
+        written.unwrap_or("PASSTHROUGH")
+    }
+
+    /// Whether TLS ends here and HTTP is inside.
+    pub(crate) fn terminates(&self) -> bool {
+        self.protocol == ServerProtocol::Https
+            && matches!(self.mode(), "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL")
+    }
+}
+
 /// Why a server's protocol cannot be served yet.
 fn unsupported(server: &Server<'_>) -> Option<String> {
     let what = match server.protocol {
         ServerProtocol::Http => return None,
-        ServerProtocol::Https => "HTTPS",
-        ServerProtocol::Tls => "TLS",
+        ServerProtocol::Https if server.terminates() => return None,
+        ServerProtocol::Https | ServerProtocol::Tls => match server.mode() {
+            "PASSTHROUGH" => "PASSTHROUGH",
+            "AUTO_PASSTHROUGH" => "AUTO_PASSTHROUGH",
+            "ISTIO_MUTUAL" => "ISTIO_MUTUAL",
+            _ => "TLS (with other than HTTP inside)",
+        },
         ServerProtocol::Tcp => "TCP",
     };
     Some(format!(
@@ -307,7 +327,7 @@ fn read_server<'a>(
         protocol,
         port_name: port.name.as_deref().unwrap_or_default(),
         hosts,
-        has_tls: spec.tls.is_some(),
+        tls: spec.tls.as_deref(),
         https_redirect: spec
             .tls
             .as_ref()

@@ -8,7 +8,6 @@ mod merge;
 mod shadow;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
@@ -54,12 +53,12 @@ pub(crate) fn listeners<'a>(
     gateways: &Gateways<'a>,
     services: &Services<'a>,
     kept: &mut [Kept],
-    known: &mut foldhash::HashMap<SocketAddr, Vhosts>,
+    known: &mut Vec<Vhosts>,
     translator: &mut Translator<'a, '_>,
 ) -> Vec<Listener> {
     let drafts = draft(sockets, gateways, services, translator);
     let mut merge = Merge::new(gateways, services, kept, translator);
-    let mut before = std::mem::take(known);
+    let mut before = std::mem::take(known).into_iter();
     let mut listeners = Vec::with_capacity(sockets.len());
     for (socket, drafts) in sockets.iter().zip(drafts) {
         let first = socket
@@ -67,7 +66,7 @@ pub(crate) fn listeners<'a>(
             .first()
             .and_then(|server| gateways.servers.get(*server));
         let declared_port = first.map_or(socket.addr.port(), |server| server.declared_port);
-        let before = before.remove(&socket.addr).unwrap_or_default();
+        let before = before.next().unwrap_or_default();
         let vhosts = merge.socket(drafts, declared_port, before);
         let origins = socket
             .servers
@@ -76,12 +75,13 @@ pub(crate) fn listeners<'a>(
         listeners.push(Listener {
             addr: socket.addr,
             declared_port,
+            is_tls: socket.is_tls,
             origins: origins.map(|server| server.origin.clone()).collect(),
             hosts: vhosts.index.clone(),
             virtual_hosts: vhosts.served().cloned().collect(),
             fence: None,
         });
-        known.insert(socket.addr, vhosts);
+        known.push(vhosts);
     }
     merge.report();
     listeners

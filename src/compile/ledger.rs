@@ -132,7 +132,7 @@ impl Books<'_> {
             | Spec::EndpointSlice(_)
             | Spec::Pod(_) => Fate::Serving,
             // A rule for traffic without subsets shows only where its policy differs.
-            Spec::DestinationRule(_) => match self.told(object, "") {
+            Spec::DestinationRule(_) | Spec::HealthCheckPolicy(_) => match self.told(object, "") {
                 Fate::Lost => Fate::Serving,
                 fate => fate,
             },

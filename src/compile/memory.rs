@@ -5,7 +5,6 @@
 //! taken over when that is unchanged: objects are the same if they are the same allocation, which
 //! the kept handle keeps from being given to another. [`compile`](super::compile) says which results.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use foldhash::HashMap;
@@ -33,7 +32,8 @@ pub struct Memory {
     /// compile is under way: one that panicked leaves results that must not be taken over.
     options: Option<Options>,
     gateways: Vec<Arc<Object>>,
-    pub(super) sockets: HashMap<SocketAddr, Vhosts>,
+    /// By the place of their listener: equal Gateways have equal sockets in equal order.
+    pub(super) sockets: Vec<Vhosts>,
     pub(super) slots: Slots,
     pub(super) words: Words,
 }
@@ -135,8 +135,9 @@ impl Memory {
     /// The digests of a plan's virtual hosts; of those that are as they were, the known ones.
     pub(super) fn digests(&mut self, plan: &Plan) -> Vec<Vec<Digest>> {
         let mut digests = Vec::with_capacity(plan.listeners.len());
+        let mut sockets = self.sockets.iter_mut();
         for listener in &plan.listeners {
-            let vhosts = self.sockets.get_mut(&listener.addr);
+            let vhosts = sockets.next();
             let mut merged = vhosts.into_iter().flat_map(|vhosts| &mut vhosts.merged);
             let of_host = |host: &Arc<VirtualHost>| {
                 let digest = || Digest::of_virtual_host(host, &plan.clusters);
@@ -155,7 +156,7 @@ impl Memory {
 
     /// Forgets everything that names clusters by id.
     fn forget_results(&mut self, kept: &mut [Kept]) {
-        self.sockets = HashMap::default();
+        self.sockets = Vec::new();
         self.slots = Slots::default();
         for kept in kept {
             kept.placed = None;

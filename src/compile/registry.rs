@@ -7,6 +7,7 @@
 mod broken;
 mod discovery;
 mod entry;
+mod health;
 mod kubernetes;
 mod locality;
 mod missing;
@@ -36,6 +37,7 @@ use crate::plan::{
 use super::Options;
 use super::version::Versions;
 use discovery::Discovery;
+use health::HealthChecks;
 use locality::Placing;
 use missing::Missing;
 use near::Nearest;
@@ -58,6 +60,7 @@ pub(crate) struct Registry<'a> {
     /// The rule that holds for each service, by the service's index.
     rule_of: Vec<Option<usize>>,
     workloads: Workloads<'a>,
+    health_checks: HealthChecks<'a>,
     clusters: Vec<Planned<'a>>,
     /// What each service and port came to, by subset.
     outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
@@ -163,8 +166,10 @@ impl<'a> Registry<'a> {
             .iter()
             .map(|service| rules.find(&service.host, service.namespace(), options))
             .collect();
+        let health_checks = HealthChecks::index(versions, &services, options, findings);
         let registry = Self {
             options,
+            health_checks,
             services,
             rules,
             rule_of,
@@ -286,6 +291,8 @@ impl<'a> Registry<'a> {
         }
         table.seal();
         self.report_unused(findings);
+        let planned = self.clusters.iter().map(|planned| &*planned.cluster);
+        self.health_checks.report_unused(planned, findings);
         let mut clusters = Clusters::default();
         for planned in self.clusters {
             if let Some(id) = self.slots.get(&planned.cluster.name) {
@@ -379,6 +386,7 @@ impl<'a> Registry<'a> {
             return Err(fence);
         }
         let subset_name = subset.map(|subset| subset.spec.name.as_str());
+        let protocol = effective.protocol(port.speech, self.options);
         let effective_locality = effective.locality();
         let cluster = Cluster {
             name: name::cluster_name(&service.host, u32::from(port.number), subset_name),
@@ -387,11 +395,13 @@ impl<'a> Registry<'a> {
             subset: subset_name.map(Arc::from),
             service_name: service.name.clone(),
             service_namespace: service.namespace().clone(),
-            protocol: effective.protocol(port.speech, self.options),
+            protocol,
             balancing: effective.balancing(),
             pool: effective.pool(),
             outlier: effective.outlier(),
-            health_check: None,
+            health_check: self
+                .health_checks
+                .find(&service.host, port.number, protocol),
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin

@@ -1,4 +1,4 @@
-//! What Istio refuses when an object is applied (istio.md section 11).
+//! What Istio refuses when an object is applied (istio.md section 11), and what is wrong with our own.
 //!
 //! One file per kind, each with `check(object, spec, findings)`: it adds one finding of severity
 //! error per fault, made with [`fault`], with the field's path. `version` calls [`check`] on every
@@ -9,6 +9,7 @@ mod destination_rule;
 mod edits;
 mod extras;
 mod gateway;
+pub(crate) mod health_check;
 mod kubernetes;
 pub(crate) mod name;
 mod route;
@@ -30,7 +31,9 @@ pub(crate) fn check(object: &Object, patterns: &Patterns, findings: &mut Finding
         Spec::WorkloadEntry(spec) => service_entry::check_workload(object, spec, findings),
         Spec::Service(spec) => kubernetes::check_service(object, spec, findings),
         Spec::EndpointSlice(slice) => kubernetes::check_slice(object, slice, findings),
+        Spec::Secret(credential) => kubernetes::check_secret(object, credential, findings),
         Spec::Endpoints(record) => kubernetes::check_endpoints(object, record, findings),
+        Spec::HealthCheckPolicy(spec) => health_check::check(object, spec, findings),
         _ => {}
     }
 }

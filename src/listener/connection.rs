@@ -4,12 +4,13 @@
 //! first hook of a request calls [`Connection::head_received`].
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use pingora_core::protocols::Digest;
 
+use super::tls::{HandshakeError, TlsDetails};
 use crate::base::{CauseKind, clock};
 
 /// State of one client connection, shared by the socket wrapper and every request on it.
@@ -21,6 +22,7 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// Unique within the process.
     pub id: u64,
+    tls: OnceLock<Box<TlsDetails>>,
     received: AtomicU64,
     sent: AtomicU64,
     requests: AtomicU64,
@@ -56,6 +58,8 @@ pub trait ConnectionObserver: Send + Sync + 'static {
     fn opened(&self, _connection: &Connection) {}
     /// An opened connection is gone.
     fn closed(&self, _connection: &Connection) {}
+    /// A TLS handshake is over; after an error the connection is closed.
+    fn handshake(&self, _connection: &Connection, _outcome: Result<&TlsDetails, &HandshakeError>) {}
     /// No hook saw this head, or this connection was over a limit and never opened.
     fn refused(&self, _refusal: EarlyRefusal) {}
 }
@@ -87,6 +91,7 @@ impl Connection {
             local,
             peer,
             id,
+            tls: OnceLock::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -105,6 +110,15 @@ impl Connection {
             .user_data
             .as_ref()?
             .downcast_ref()
+    }
+
+    /// What the TLS handshake agreed on; `None` for a plaintext connection.
+    pub fn tls(&self) -> Option<&TlsDetails> {
+        self.tls.get().map(|details| &**details)
+    }
+
+    pub(super) fn set_tls(&self, details: TlsDetails) -> &TlsDetails {
+        self.tls.get_or_init(|| Box::new(details))
     }
 
     /// The first hook of a request calls this: the head is whole, its deadline is over.

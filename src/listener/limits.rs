@@ -11,6 +11,8 @@ const MOST_CONNECTIONS: usize = 50_000;
 pub struct ListenerLimits {
     /// Time for a whole request head, from its first byte.
     pub header_deadline: Duration,
+    /// Time for a TLS handshake, from the connection's first moment.
+    pub handshake: Duration,
     /// How long a connection may wait for its first or next request.
     pub keepalive_idle: Duration,
     /// How long an idle connection is still served once its listener closes: a client may be about
@@ -28,6 +30,8 @@ impl Default for ListenerLimits {
     fn default() -> Self {
         Self {
             header_deadline: Duration::from_secs(60),
+            // Envoy's (`transport_socket_connect_timeout` as Istio sets it).
+            handshake: Duration::from_secs(15),
             keepalive_idle: Duration::from_secs(3600),
             drain_idle: Duration::from_secs(5),
             max_connections: connections_for(open_files_limit()),

@@ -23,6 +23,7 @@ use super::error::{ListenerError, ListenerOutcome};
 use super::limits::ListenerLimits;
 use super::serve::Front;
 use super::shared::Shared;
+use crate::plan::TlsSocket;
 
 /// The listening ports in front of one application, usually the shared `HttpProxy`.
 pub struct Listeners<A> {
@@ -103,6 +104,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
             });
         }
         outcomes
+    }
+
+    /// Ends TLS for these servers from the next handshake on; open connections notice nothing.
+    /// To be called before [`apply`](Self::apply) opens their ports. Gives what is wrong with
+    /// those that cannot be served; their handshakes fail.
+    pub fn terminate(&self, sockets: &[TlsSocket]) -> Vec<String> {
+        let (next, problems) = self.shared.tls.load().succeeded_by(sockets);
+        self.shared.tls.store(Arc::new(next));
+        problems
     }
 
     /// The addresses that listen now, with the real port where 0 was asked for.

@@ -13,16 +13,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
-use pingora_core::protocols::Stream;
 use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::{ALPN, Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
 
 use super::application::Application;
 use super::connection::{Connection, EarlyRefusal, Phase};
+use super::digests;
 use super::head::Opening;
 use super::patience::Patience;
 use super::shared::Shared;
 use super::socket::Socket;
+use super::tls::HandshakeError;
 use crate::base::CauseKind;
 
 /// Pingora's application of one port: it stands in front of the shared one.
@@ -44,6 +46,29 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             application,
             shared,
             listener,
+        }
+    }
+
+    /// The stream itself, or what is inside its TLS if this is a port of TLS. A connection whose
+    /// handshake fails is dropped.
+    async fn secured(&self, stream: Stream, connection: &Connection) -> Option<Stream> {
+        let terminator = self.shared.tls.load().of(self.listener).cloned();
+        let Some(terminator) = terminator else {
+            return Some(stream);
+        };
+        // Not within the future of the connection's whole life: a handshake's state is large.
+        let accepting = Box::pin(terminator.accept(stream));
+        let accepted = tokio::time::timeout(self.shared.limits.handshake, accepting).await;
+        let observer = &self.shared.observer;
+        match accepted.unwrap_or(Err(HandshakeError::TimedOut)) {
+            Ok((stream, details)) => {
+                observer.handshake(connection, Ok(connection.set_tls(details)));
+                Some(stream)
+            }
+            Err(error) => {
+                observer.handshake(connection, Err(&error));
+                None
+            }
         }
     }
 
@@ -102,7 +127,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
 impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
     async fn process_new(
         self: &Arc<Self>,
-        stream: Stream,
+        mut stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let (local, peer) = addresses(&stream);
@@ -113,11 +138,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
                 return None;
             }
         };
+        // Of the plain stream: one of TLS passes its digest on, but does not take it.
+        digests::attach(&mut stream, place.connection.clone());
+        let stream = self.secured(stream, &place.connection).await?;
         let mut socket = Box::new(Socket::new(
             stream,
             place.connection.clone(),
             self.shared.clone(),
         ));
+        if stream_speaks_http2(&socket) {
+            socket.speak_http2();
+            self.application.process_new(socket, shutdown).await;
+            return None;
+        }
         let mut patience = Patience::new(&self.shared.limits, shutdown);
         while socket.opening() == Opening::Undecided {
             if !patience.wait(&mut socket).await {
@@ -133,6 +166,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
         }
         None
     }
+}
+
+/// Whether the client chose HTTP/2 in its TLS handshake.
+fn stream_speaks_http2(socket: &Socket) -> bool {
+    socket.selected_alpn_proto() == Some(ALPN::H2)
 }
 
 /// Runs a request until it ends or its connection is cut, which drops both.

@@ -5,15 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::connection::{Connection, ConnectionObserver};
 use super::limits::ListenerLimits;
+use super::tls::Terminators;
 
 /// One per [`Listeners`](super::Listeners).
 pub(super) struct Shared {
     pub limits: ListenerLimits,
     pub observer: Arc<dyn ConnectionObserver>,
+    pub tls: ArcSwap<Terminators>,
     open: AtomicUsize,
     accepted: AtomicU64,
     emptied: Notify,
@@ -30,6 +33,7 @@ impl Shared {
         Self {
             limits,
             observer,
+            tls: ArcSwap::default(),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             emptied: Notify::new(),

@@ -15,7 +15,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use super::connection::{Connection, EarlyRefusal, Phase};
-use super::digests;
 use super::frames::Frames;
 use super::head::{Head, Opening, Start};
 use super::shared::Shared;
@@ -38,8 +37,8 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub fn new(mut inner: Stream, connection: Arc<Connection>, shared: Arc<Shared>) -> Self {
-        digests::attach(&mut inner, connection.clone());
+    /// `inner` has the connection in its digest already (see `digests::attach`).
+    pub fn new(inner: Stream, connection: Arc<Connection>, shared: Arc<Shared>) -> Self {
         Self {
             inner,
             connection,

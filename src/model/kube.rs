@@ -3,6 +3,8 @@
 //! Only the fields a gateway reads; everything else in an export of a cluster is passed over in
 //! silence. Service labels and a slice's service name are in the object's own labels.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Deserializer, de};
 
 use super::istio::{Items, Labels};
@@ -137,6 +139,16 @@ impl Pod {
                     && condition.status.as_deref() == Some("True")
             })
     }
+}
+
+/// `Secret`, whole document. It is read into a `Credential` at once and not kept.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Secret {
+    /// Base64.
+    pub data: BTreeMap<String, String>,
+    /// As it is; beats `data`, as in Kubernetes.
+    pub string_data: BTreeMap<String, String>,
 }
 
 /// The part of `metadata` that says whether the object is on its way out.

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::base::tls_material::Credential;
 use crate::base::{ObjectKey, Origin, Position};
 
-use super::{Node, istio, kube};
+use super::{Node, istio, kube, own};
 
 /// A document of a kind Pingress reads.
 #[derive(Debug)]
@@ -42,9 +43,12 @@ pub enum Spec {
     Endpoints(kube::Endpoints),
     EndpointSlice(kube::EndpointSlice),
     Pod(kube::Pod),
+    /// What a Secret holds for TLS; empty if it holds nothing of the kind.
+    Secret(Credential),
     AuthorizationPolicy(istio::AuthorizationPolicy),
     RequestAuthentication(istio::RequestAuthentication),
     EnvoyFilter(istio::EnvoyFilter),
+    HealthCheckPolicy(own::HealthCheckPolicy),
     /// An Istio kind that Pingress knows by name only; `compile` reports it as unsupported.
     Unsupported,
 }
@@ -89,7 +93,7 @@ pub struct Issue {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IssueKind {
-    /// The field is not in Istio's schema.
+    /// The field is not in the kind's schema.
     UnknownField,
     /// The field has another type than the schema says, or a value its type cannot hold.
     WrongType,

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::base::tls_material::KeyKind;
 use crate::base::{Finding, Severity};
-use crate::plan::Digest;
+use crate::plan::{Digest, Plan, TlsService};
 
 /// The metrics, and the registry that prints them.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Counters {
     pub(super) early_refusals: IntCounterVec,
     pub(super) connections_opened: IntCounter,
     pub(super) connections_open: IntGauge,
+    pub(super) handshakes: IntCounterVec,
+    certificate_expiry: GaugeVec,
     pub(super) panics: IntCounter,
     pub(super) log_lines_dropped: IntCounter,
     pub(super) reload_errors: IntCounter,
@@ -53,6 +56,20 @@ impl Counters {
             connections_open: IntGauge::new(
                 "pingress_connections_open",
                 "Connections from clients open now.",
+            )?,
+            handshakes: IntCounterVec::new(
+                Opts::new(
+                    "pingress_tls_handshakes_total",
+                    "TLS handshakes with clients: full, resumed, or why they failed.",
+                ),
+                &["result"],
+            )?,
+            certificate_expiry: GaugeVec::new(
+                Opts::new(
+                    "pingress_certificate_expiry_timestamp_seconds",
+                    "When a server's certificate expires, since the Unix epoch.",
+                ),
+                &["server", "key"],
             )?,
             panics: IntCounter::new("pingress_panics_total", "Requests that ended in a panic.")?,
             log_lines_dropped: IntCounter::new(
@@ -100,11 +117,13 @@ impl Counters {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let collectors: [Box<dyn prometheus::core::Collector>; 13] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 15] = [
             Box::new(self.local_replies.clone()),
             Box::new(self.early_refusals.clone()),
             Box::new(self.connections_opened.clone()),
             Box::new(self.connections_open.clone()),
+            Box::new(self.handshakes.clone()),
+            Box::new(self.certificate_expiry.clone()),
             Box::new(self.panics.clone()),
             Box::new(self.log_lines_dropped.clone()),
             Box::new(self.reload_errors.clone()),
@@ -125,6 +144,26 @@ impl Counters {
         self.last_swap.set(at.as_secs_f64());
         self.plan.reset();
         self.plan.with_label_values(&[&digest.to_string()]).set(1);
+    }
+
+    /// The certificates that are served now.
+    pub(super) fn certificates(&self, plan: &Plan) {
+        self.certificate_expiry.reset();
+        for server in plan.tls.iter().flat_map(|socket| &socket.servers) {
+            let TlsService::Http { terms, .. } = &server.service else {
+                continue;
+            };
+            for pair in &terms.pairs {
+                let kind = match pair.kind() {
+                    KeyKind::Rsa => "rsa",
+                    KeyKind::Ecdsa => "ecdsa",
+                    KeyKind::Other => "other",
+                };
+                self.certificate_expiry
+                    .with_label_values(&[&*server.name, kind])
+                    .set(pair.validity().until as f64);
+            }
+        }
     }
 
     pub(super) fn findings(&self, findings: &[Finding]) {

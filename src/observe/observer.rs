@@ -152,6 +152,12 @@ impl Observe {
         self.counters.swapped(plan.digest, at);
         let live: HashSet<&str> = plan.clusters.iter().map(|cluster| &*cluster.name).collect();
         self.requests.retain(&live);
+        self.counters.certificates(plan);
+    }
+
+    /// A TLS handshake with a client is over; `result` is one of a closed list of words.
+    pub fn handshake(&self, result: &'static str) {
+        self.counters.handshakes.with_label_values(&[result]).inc();
     }
 
     /// A load failed as a whole; what was serving still is.

@@ -15,6 +15,7 @@ use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
+use super::tls::{TlsServer, TlsService, TlsSocket};
 use super::{Cluster, Clusters, HealthCheck};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
@@ -53,6 +54,7 @@ impl Digest {
         Self::of(|to| {
             let Plan {
                 listeners,
+                tls,
                 clusters,
                 http,
                 digest: _,
@@ -61,6 +63,7 @@ impl Digest {
             for (item, hosts) in listeners.iter().zip(hosts) {
                 listener(item, hosts, to);
             }
+            each(tls, to, tls_socket);
             // A sum: ids are free to differ, so the order of clusters means nothing.
             let sum = clusters.iter().fold(0_u128, |sum, cluster| {
                 sum.wrapping_add(Self::of_cluster(cluster).0)
@@ -203,14 +206,38 @@ fn listener(item: &Listener, digests: &[Digest], to: &mut Lanes) {
     let Listener {
         addr,
         declared_port,
+        is_tls,
         origins: _,
         hosts: _,
         virtual_hosts: _,
         fence,
     } = item;
-    (addr, declared_port).hash(to);
+    (addr, declared_port, is_tls).hash(to);
     digests.hash(to);
     maybe(fence.as_deref(), to, fenced);
+}
+
+fn tls_socket(item: &TlsSocket, to: &mut Lanes) {
+    // `names` is built from the hosts of the servers, which their listeners do not hold all.
+    let TlsSocket {
+        addr,
+        names,
+        servers,
+        has_client_rules: _,
+    } = item;
+    (addr, names).hash(to);
+    each(servers, to, |server, to| {
+        let TlsServer {
+            origin: _,
+            name,
+            service,
+        } = server;
+        name.hash(to);
+        match service {
+            TlsService::Http { listener, terms } => (0_u8, listener, terms).hash(to),
+            TlsService::Unsupported => 1_u8.hash(to),
+        }
+    });
 }
 
 fn virtual_host(item: &VirtualHost, clusters: &Clusters, to: &mut Lanes) {

@@ -57,7 +57,7 @@ pub struct HttpProbe {
     /// The Host header.
     pub host: Box<str>,
     pub headers: Vec<(Box<str>, Box<str>)>,
-    /// Statuses that pass; informational answers are never looked at.
+    /// Statuses that pass.
     pub expected: Vec<RangeInclusive<u16>>,
     pub port: Option<u16>,
     /// HTTP/2 without TLS, as the cluster's requests.

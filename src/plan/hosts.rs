@@ -3,6 +3,7 @@
 //! A trailing dot is part of the name: `a.com.` is not `a.com` (istio.md section 3).
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::base::HostPattern;
@@ -17,6 +18,18 @@ pub struct HostIndex {
     shortest: usize,
     longest: usize,
     any: Option<u32>,
+}
+
+/// By its patterns, in any order.
+impl Hash for HostIndex {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for map in [&self.exact, &self.suffix] {
+            let mut entries: Vec<_> = map.iter().collect();
+            entries.sort_unstable();
+            entries.hash(state);
+        }
+        self.any.hash(state);
+    }
 }
 
 impl HostIndex {

@@ -48,12 +48,6 @@ impl Outlier {
         let (ejected, hosts) = (ejected as u128 + 1, hosts as u128);
         ejected * 100 <= hosts * u128::from(self.max_ejection_percent)
     }
-
-    /// Whether so few endpoints are healthy that the ill ones take traffic as well.
-    pub fn panics(&self, unhealthy: usize, hosts: usize) -> bool {
-        let healthy = hosts.saturating_sub(unhealthy) as u128;
-        healthy * 100 < hosts as u128 * u128::from(self.min_health_percent)
-    }
 }
 
 impl Default for Outlier {
@@ -125,18 +119,5 @@ mod tests {
             ..outlier
         };
         assert_eq!(long.ejection(3).as_secs(), 600);
-    }
-
-    #[test]
-    fn panic_begins_below_the_share_and_never_at_zero() {
-        let outlier = |min_health_percent| Outlier {
-            min_health_percent,
-            ..Outlier::default()
-        };
-        assert!(!outlier(0).panics(10, 10));
-        assert!(!outlier(50).panics(5, 10));
-        assert!(outlier(50).panics(6, 10));
-        assert!(outlier(1).panics(10, 10));
-        assert!(!outlier(50).panics(0, 0));
     }
 }

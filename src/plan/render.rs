@@ -9,8 +9,10 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
-use super::table::{HttpOptions, Listener, Plan, VirtualHost};
+use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
 use super::{Cluster, HealthCheck, Protocol, RetrySource};
+
+mod tls;
 
 impl Plan {
     /// The whole plan. Digests and indexes are left out: they follow from the rest.
@@ -27,6 +29,10 @@ impl Plan {
             self.listener_text(out, listener)?;
             writeln!(out)?;
         }
+        for socket in &self.tls {
+            tls::text(out, socket)?;
+            writeln!(out)?;
+        }
         writeln!(out, "clusters")?;
         for cluster in self.clusters.by_name() {
             cluster_text(out, cluster)?;
@@ -38,8 +44,10 @@ impl Plan {
     fn listener_text(&self, out: &mut String, listener: &Listener) -> fmt::Result {
         writeln!(
             out,
-            "listener {} (port {})",
-            listener.addr, listener.declared_port
+            "listener {} (port {}{})",
+            listener.addr,
+            listener.declared_port,
+            if listener.is_tls { ", TLS" } else { "" }
         )?;
         for origin in &listener.origins {
             writeln!(out, "  server {origin}")?;
@@ -285,6 +293,7 @@ fn http_text(out: &mut String, http: &HttpOptions) -> fmt::Result {
     let HttpOptions {
         path_normalization,
         trusted_proxies,
+        client_cert,
         http10,
         server_header,
         request_id,
@@ -304,6 +313,9 @@ fn http_text(out: &mut String, http: &HttpOptions) -> fmt::Result {
         "  server header {:?}",
         server_header.as_deref().unwrap_or("of the origin")
     )?;
+    if *client_cert != ForwardClientCert::SanitizeSet {
+        writeln!(out, "  x-forwarded-client-cert {client_cert:?}")?;
+    }
     for (name, on) in [
         ("http/1.0", http10),
         ("request id", request_id),

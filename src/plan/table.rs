@@ -9,13 +9,16 @@ pub use crate::policy::path::PathNormalization;
 use super::hosts::HostIndex;
 use super::paths::PathIndex;
 use super::route::{Fence, Route};
+use super::tls::TlsSocket;
 use super::{Cluster, ClusterId, Clusters, Digest};
 
 /// Everything needed to serve a request, compiled from one inventory.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// Sorted by address; one per socket.
+    /// Sorted by address; one per plaintext socket, and one per server of a TLS socket.
     pub listeners: Vec<Listener>,
+    /// Sorted by address.
+    pub tls: Vec<TlsSocket>,
     /// Names are unique.
     pub clusters: Clusters,
     pub http: HttpOptions,
@@ -24,12 +27,27 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The listener of a socket.
+    /// The listener of a plaintext socket.
     pub fn listener(&self, addr: SocketAddr) -> Option<&Listener> {
         self.listeners
             .binary_search_by_key(&addr, |listener| listener.addr)
             .ok()
             .and_then(|index| self.listeners.get(index))
+            .filter(|listener| !listener.is_tls)
+    }
+
+    /// The TLS servers of a socket.
+    pub fn tls_socket(&self, addr: SocketAddr) -> Option<&TlsSocket> {
+        self.tls
+            .binary_search_by_key(&addr, |socket| socket.addr)
+            .ok()
+            .and_then(|index| self.tls.get(index))
+    }
+
+    /// All sockets to listen on.
+    pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        let plain = self.listeners.iter().map(|listener| listener.addr);
+        plain.chain(self.tls.iter().map(|socket| socket.addr))
     }
 
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<Cluster>> {
@@ -44,6 +62,8 @@ pub struct Listener {
     pub addr: SocketAddr,
     /// The port the Gateways declare; `match.port`, virtual host names and redirects use it.
     pub declared_port: u16,
+    /// Whether its requests come in over TLS; if so, `Plan::tls` says for which names.
+    pub is_tls: bool,
     /// The servers merged here.
     pub origins: Vec<Origin>,
     pub hosts: Arc<HostIndex>,
@@ -74,6 +94,7 @@ pub struct HttpOptions {
     pub path_normalization: PathNormalization,
     /// `gatewayTopology.numTrustedProxies`.
     pub trusted_proxies: u32,
+    pub client_cert: ForwardClientCert,
     /// Serve HTTP/1.0 instead of answering 426.
     pub http10: bool,
     /// Value of the `server` response header; `None` passes the origin's through.
@@ -90,11 +111,29 @@ pub struct HttpOptions {
     pub edge: bool,
 }
 
+/// What becomes of `x-forwarded-client-cert` (`gatewayTopology.forwardClientCertDetails`).
+/// "Mutual" is a connection whose client certificate was accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ForwardClientCert {
+    /// Removed.
+    Sanitize,
+    /// The client's is kept on a mutual connection, else removed.
+    ForwardOnly,
+    /// The client's certificate is appended on a mutual connection, else it is removed.
+    AppendForward,
+    /// Replaced by the client's certificate on a mutual connection, else removed.
+    #[default]
+    SanitizeSet,
+    /// Kept, whoever sent it.
+    AlwaysForwardOnly,
+}
+
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
             path_normalization: PathNormalization::Base,
             trusted_proxies: 0,
+            client_cert: ForwardClientCert::SanitizeSet,
             http10: false,
             server_header: Some("istio-envoy".into()),
             request_id: true,

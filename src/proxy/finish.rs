@@ -82,7 +82,10 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         upstream_local_address: ctx.upstream_local,
         downstream_local_address: addresses.local,
         downstream_remote_address: addresses.remote,
-        requested_server_name: None,
+        requested_server_name: ctx
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.tls()?.server_name.as_deref()),
         route_name: ctx.route().map(|route| &*route.name),
         grpc: ctx.grpc,
         grpc_status: ctx.grpc_status,

@@ -11,7 +11,7 @@ use super::hash;
 use super::known::addresses;
 use super::reply::Reply;
 use crate::base::CauseKind;
-use crate::plan::{Action, Decision, Fence, Listener, Request, Target};
+use crate::plan::{Action, Decision, Fence, Listener, Misdirected, Plan, Request, Target};
 
 /// What to do next.
 pub(super) enum Step {
@@ -24,23 +24,24 @@ pub(super) fn route(session: &Session, ctx: &mut Context) -> Step {
     let request = session.req_header();
     // Held here so that the decision may borrow from the plan while the context is filled.
     let serving = ctx.serving.clone();
-    let address = addresses(session, ctx).listener;
-    let listener = address.and_then(|address| serving.plan.listener(address));
-    let Some(listener) = listener else {
+    let found = match listener(session, ctx, &serving.plan) {
+        Ok(found) => found,
+        Err(Misdirected) => {
+            let message = "the host is another server's, and this connection's TLS handshake was not on its terms";
+            return Step::Answer(local(ctx, CauseKind::Misdirected, message));
+        }
+    };
+    let Some(listener) = found else {
         return Step::Answer(local(
             ctx,
             CauseKind::RouteNotFound,
             "no Gateway listens here any more",
         ));
     };
-    let authority = authority(request);
     let (path, query) = ctx.path_and_query(request);
     let decision = listener.decide(&Request {
-        host: ctx
-            .host
-            .as_deref()
-            .unwrap_or_else(|| without_port(authority)),
-        authority,
+        host: host(ctx, request),
+        authority: authority(request),
         path,
         query,
         method: &request.method,
@@ -87,6 +88,38 @@ pub(super) fn route(session: &Session, ctx: &mut Context) -> Step {
             "no Gateway serves this host",
         )),
     }
+}
+
+/// The listener whose routes hold: that of the socket, or of the server that TLS was made with.
+fn listener<'p>(
+    session: &Session,
+    ctx: &Context,
+    plan: &'p Plan,
+) -> Result<Option<&'p Listener>, Misdirected> {
+    let Some(address) = addresses(session, ctx).listener else {
+        return Ok(None);
+    };
+    let Some(tls) = ctx
+        .connection
+        .as_ref()
+        .and_then(|connection| connection.tls())
+    else {
+        return Ok(plan.listener(address));
+    };
+    let Some(socket) = plan.tls_socket(address) else {
+        return Ok(None);
+    };
+    let name = tls.server_name.as_deref().unwrap_or_default();
+    let host = host(ctx, session.req_header());
+    let index = socket.listener(name, &tls.terms.client, host, plan.http.edge)?;
+    Ok(index.and_then(|index| plan.listeners.get(index)))
+}
+
+/// In lower case, without the port.
+fn host<'a>(ctx: &'a Context, request: &'a RequestHeader) -> &'a str {
+    ctx.host
+        .as_deref()
+        .unwrap_or_else(|| without_port(authority(request)))
 }
 
 fn act(ctx: &mut Context, request: &RequestHeader, listener: &Listener, action: &Action) -> Step {

@@ -21,13 +21,17 @@ use crate::compile::{Memory, Options, compile};
 use crate::listener::ListenerOutcome;
 use crate::observe::Observe;
 use crate::plan::{Digest, Plan};
-use crate::source::Loader;
+use crate::source::{Loader, Watcher};
 use crate::upstream::{Serving, Upstreams};
 
+use super::expiry;
 use super::life::Life;
 
 /// How long a listener that could not be opened, or a retired plan, waits for the next look.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How often certificates are looked at for their end.
+const LOOK_AT_DATES: Duration = Duration::from_secs(3600);
 
 /// How long a new plan waits for the first DNS answers of its new clusters, which would answer 503
 /// until then (Envoy warms its clusters likewise).
@@ -36,6 +40,7 @@ const WARM: Duration = Duration::from_secs(1);
 /// Everything the loop needs.
 pub struct Config {
     pub loader: Loader,
+    pub watcher: Watcher,
     pub options: Options,
     pub start_partial: bool,
     pub serving: Arc<ArcSwap<Serving>>,
@@ -57,6 +62,10 @@ pub struct State {
     compiled: Findings,
     /// Listeners that could not be opened, with the reason.
     failed: Vec<(SocketAddr, String)>,
+    /// What the Gateways name and the watcher follows.
+    certificate_files: Vec<PathBuf>,
+    /// TLS servers whose handshakes fail, with the reason.
+    unterminated: Vec<String>,
     /// Plans that requests may still hold; freed here so that no request pays for it.
     retired: Vec<Arc<Serving>>,
 }
@@ -103,6 +112,11 @@ impl Config {
             None | Some([]) => self.loader.load(),
             Some(paths) => self.loader.reload(paths),
         };
+        let files = self.loader.certificate_files();
+        if files != self.state.certificate_files {
+            self.watcher.also_follow(files.clone());
+            self.state.certificate_files = files;
+        }
         if inventory.incomplete && self.state.plan.is_none() && !self.start_partial {
             self.state.compiled = inventory.findings.clone();
             error!(
@@ -124,6 +138,10 @@ impl Config {
     fn go_live(&mut self, plan: Plan) {
         self.state.plan = Some(plan.digest);
         let plan = Arc::new(plan);
+        // Before its ports open and its routes hold: a new server's handshakes succeed at once.
+        if let Some(listeners) = self.life.listeners.get() {
+            self.state.unterminated = listeners.terminate(&plan.tls);
+        }
         let live = self.upstreams.serve(plan.clone());
         self.state.retired.push(self.serving.swap(live));
         self.free_retired();
@@ -141,14 +159,7 @@ impl Config {
         let Some(listeners) = self.life.listeners.get() else {
             return;
         };
-        let wanted: Vec<SocketAddr> = self
-            .serving
-            .load()
-            .plan
-            .listeners
-            .iter()
-            .map(|listener| listener.addr)
-            .collect();
+        let wanted: Vec<SocketAddr> = self.serving.load().plan.addresses().collect();
         let mut failed = Vec::new();
         for outcome in listeners.apply(&wanted).await {
             match outcome {
@@ -173,6 +184,14 @@ impl Config {
             )
             .hint("the attempt is repeated every second; the other listeners serve")
         }));
+        findings.extend(self.state.unterminated.iter().map(|reason| {
+            Finding::new(Code::LISTENER_FAILED, reason)
+                .hint("mend the server's `tls`; its handshakes fail until then")
+        }));
+        findings.extend(expiry::findings(
+            &self.serving.load().plan,
+            clock::since_epoch(),
+        ));
         let before = self.findings.load();
         let known: HashSet<String> = before.iter().map(ToString::to_string).collect();
         for finding in &findings {
@@ -193,22 +212,18 @@ impl Config {
     async fn next_change(&mut self, changes: &mut Receiver<Vec<PathBuf>>) -> Option<Vec<PathBuf>> {
         loop {
             let waiting = !self.state.failed.is_empty() || !self.state.retired.is_empty();
-            let first = if waiting {
-                match tokio::time::timeout(LOOK_AGAIN, changes.recv()).await {
-                    Ok(first) => first?,
-                    Err(_) => {
-                        self.free_retired();
-                        if !self.state.failed.is_empty() {
-                            self.open_listeners().await;
-                            self.show_findings();
-                        }
-                        continue;
-                    }
+            let patience = if waiting { LOOK_AGAIN } else { LOOK_AT_DATES };
+            let Ok(first) = tokio::time::timeout(patience, changes.recv()).await else {
+                self.free_retired();
+                if !self.state.failed.is_empty() {
+                    self.open_listeners().await;
                 }
-            } else {
-                changes.recv().await?
+                if !waiting || !self.state.failed.is_empty() {
+                    self.show_findings();
+                }
+                continue;
             };
-            let mut paths = first;
+            let mut paths = first?;
             while let Ok(more) = changes.try_recv() {
                 if paths.is_empty() || more.is_empty() {
                     paths.clear();

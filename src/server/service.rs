@@ -67,7 +67,7 @@ impl Service for GatewayService {
             error!("the gateway service was started twice");
             return;
         };
-        let witness = Arc::new(Witness(self.observe.clone()));
+        let witness = Arc::new(Witness::new(self.observe.clone()));
         let listeners = Arc::new(Listeners::new(
             self.app.clone(),
             fds,
@@ -105,6 +105,7 @@ impl Service for GatewayService {
         ));
         let config = Config {
             loader,
+            watcher,
             options: self.options.clone(),
             start_partial: self.start_partial,
             serving: self.serving.clone(),
@@ -131,7 +132,6 @@ impl Service for GatewayService {
         }
         // An error means that the server is gone, which ends the service as well.
         let _ = shutdown.wait_for(|stop| *stop).await;
-        drop(watcher);
     }
 
     fn name(&self) -> &str {

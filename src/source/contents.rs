@@ -1,6 +1,7 @@
 //! Documents to objects: identity, metadata, decoded spec, and what is not an object at all.
 
 mod content_hash;
+mod secret;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -119,6 +120,11 @@ impl Reader<'_> {
             Meaning::UnknownVersion { known } => {
                 let message = format!("there is no {kind} of apiVersion `{api_version}`");
                 let hint = format!("use `{}`", with_version(api_version, known));
+                self.lose(Code::UNKNOWN_API_VERSION, origin, message, &hint);
+            }
+            Meaning::UnknownKind { known } => {
+                let message = format!("there is no {kind} of apiVersion `{api_version}`");
+                let hint = format!("the group has {known}");
                 self.lose(Code::UNKNOWN_API_VERSION, origin, message, &hint);
             }
             Meaning::Foreign => {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crate::model::{Inventory, Object};
 
+use super::certificates::Certificates;
 use super::merge::Merge;
 use super::walk::{self, Identity, Stamp};
 use super::yaml::KeyNames;
@@ -52,6 +53,7 @@ pub struct Loader {
     aliased: bool,
     keys: KeyNames,
     merge: Merge,
+    certificates: Certificates,
     changes: Changes,
     last: Option<Arc<Inventory>>,
 }
@@ -79,6 +81,7 @@ impl Loader {
             aliased: false,
             keys: KeyNames::default(),
             merge: Merge::default(),
+            certificates: Certificates::default(),
             changes: Changes::default(),
             last: None,
         }
@@ -87,6 +90,11 @@ impl Loader {
     /// The paths as given.
     pub fn paths(&self) -> &[PathBuf] {
         &self.paths
+    }
+
+    /// The files that Gateways name for TLS, to be watched beside the paths.
+    pub fn certificate_files(&self) -> Vec<PathBuf> {
+        self.certificates.paths().cloned().collect()
     }
 
     /// Looks at everything; reads again only files that changed.
@@ -252,8 +260,9 @@ impl Loader {
     /// The inventory as it is now; the last one if nothing changed.
     fn publish(&mut self) -> Arc<Inventory> {
         let Changes { removed, added } = std::mem::take(&mut self.changes);
-        let is_changed = !removed.is_empty() || !added.is_empty();
+        let mut is_changed = !removed.is_empty() || !added.is_empty();
         self.merge.apply(&removed, added);
+        is_changed |= self.certificates.refresh(self.merge.ordered());
         let (findings, incomplete) = findings::of(self);
         if let Some(last) = &self.last
             && !is_changed
@@ -263,7 +272,7 @@ impl Loader {
             return last.clone();
         }
         let inventory = Arc::new(Inventory {
-            objects: self.merge.ordered().to_vec(),
+            objects: [self.merge.ordered(), &self.certificates.objects()].concat(),
             findings,
             incomplete,
             revision: self.last.as_ref().map_or(1, |last| last.revision + 1),

@@ -11,6 +11,8 @@ pub(super) enum Meaning {
     Unsupported(Kind),
     /// A kind of ours in a version that is not served.
     UnknownVersion { known: &'static str },
+    /// A kind that our own group does not have: a slip.
+    UnknownKind { known: &'static str },
     /// Nothing to a gateway.
     Foreign,
 }
@@ -31,6 +33,13 @@ pub(super) fn meaning(api_version: &str, kind: &str) -> Meaning {
         // The operator's own input, which no proxy ever sees.
         "install.istio.io" => Meaning::Foreign,
         _ if group.ends_with(".istio.io") => Meaning::Unsupported(Kind::Other(kind.into())),
+        "gateway.pingress.io" => match own(kind) {
+            Some(read) if version == "v1alpha1" => Meaning::Read(read),
+            Some(_) => Meaning::UnknownVersion { known: "v1alpha1" },
+            None => Meaning::UnknownKind {
+                known: "HealthCheckPolicy",
+            },
+        },
         "" => match core(kind) {
             Some(read) if version == "v1" => Meaning::Read(read),
             Some(_) => Meaning::UnknownVersion { known: "v1" },
@@ -77,11 +86,19 @@ fn security(kind: &str) -> Option<Kind> {
     })
 }
 
+fn own(kind: &str) -> Option<Kind> {
+    match kind {
+        "HealthCheckPolicy" => Some(Kind::HealthCheckPolicy),
+        _ => None,
+    }
+}
+
 fn core(kind: &str) -> Option<Kind> {
     Some(match kind {
         "Service" => Kind::Service,
         "Endpoints" => Kind::Endpoints,
         "Pod" => Kind::Pod,
+        "Secret" => Kind::Secret,
         _ => return None,
     })
 }
@@ -130,6 +147,16 @@ mod tests {
                 Meaning::Unsupported(Kind::Other(kind.into()))
             );
         }
+    }
+
+    #[test]
+    fn our_own_group_has_its_kinds_and_no_others() {
+        let policy = meaning("gateway.pingress.io/v1alpha1", "HealthCheckPolicy");
+        assert_eq!(policy, Meaning::Read(Kind::HealthCheckPolicy));
+        let version = meaning("gateway.pingress.io/v1", "HealthCheckPolicy");
+        assert!(matches!(version, Meaning::UnknownVersion { .. }));
+        let kind = meaning("gateway.pingress.io/v1alpha1", "HealthCheck");
+        assert!(matches!(kind, Meaning::UnknownKind { .. }));
     }
 
     #[test]

@@ -47,6 +47,7 @@ pub enum WatchError {
 #[derive(Debug)]
 enum Message {
     Event(notify::Result<Event>),
+    Also(Vec<PathBuf>),
     Stop,
 }
 
@@ -66,6 +67,7 @@ impl Watcher {
         let system = notify::recommended_watcher(handler).map_err(WatchError::Start)?;
         let mut watch = Watch {
             system,
+            named: paths.len(),
             roots: paths.iter().map(|path| Root::new(path)).collect(),
         };
         watch.set_all()?;
@@ -75,6 +77,15 @@ impl Watcher {
             .spawn(move || watch.run(&messages, &batches))
             .map_err(WatchError::Thread)?;
         Ok((Self { stop }, receiver))
+    }
+}
+
+impl Watcher {
+    /// Follows these paths too, in place of those of the call before. What cannot be watched is
+    /// logged and tried again.
+    pub fn also_follow(&self, paths: Vec<PathBuf>) {
+        // Fails only when the watching has ended.
+        let _ = self.stop.send(Message::Also(paths));
     }
 }
 
@@ -129,6 +140,8 @@ impl Root {
 struct Watch {
     system: notify::RecommendedWatcher,
     roots: Vec<Root>,
+    /// How many of them were named at the start.
+    named: usize,
 }
 
 impl Watch {
@@ -143,6 +156,11 @@ impl Watch {
             };
             match message {
                 Ok(Message::Event(event)) => self.note(event, &mut batch),
+                Ok(Message::Also(paths)) => {
+                    self.follow(&paths);
+                    // What changed before it was watched was seen by nobody.
+                    batch.add_everything();
+                }
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -153,6 +171,22 @@ impl Watch {
                 return;
             }
         }
+    }
+
+    /// Replaces the roots that were not named at the start; those that stay are not set anew.
+    fn follow(&mut self, paths: &[PathBuf]) {
+        let mut before = self.roots.split_off(self.named.min(self.roots.len()));
+        for path in paths {
+            let root = Root::new(path);
+            let known = before
+                .iter()
+                .position(|known| known.absolute == root.absolute);
+            self.roots.push(match known {
+                Some(index) => before.swap_remove(index),
+                None => root,
+            });
+        }
+        self.set_missing();
     }
 
     fn note(&mut self, event: notify::Result<Event>, batch: &mut Batch) {

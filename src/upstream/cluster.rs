@@ -17,13 +17,14 @@ use crate::plan::balance::WarmUp;
 use super::breaker::Breaker;
 use super::health::EndpointHealth;
 use super::membership::Membership;
-use super::outlier::{Detector, Ejected, EjectionCounts};
+use super::outlier::{Detector, EjectionCounts};
 use super::peer::{PeerTemplate, Wants, Way};
 use super::pick::{Ask, Lease, Pick, Refused};
 use super::queue::{Full, Queue};
 use super::retries::Retries;
 use super::shared::Shared;
 use super::snapshot::{Snapshot, Terms};
+use super::sweep::Event;
 use super::view::{BreakerView, ClusterView};
 
 /// The run-time side of a [`Cluster`]; lives as long as any plan names the cluster.
@@ -71,7 +72,7 @@ impl EndpointState {
 
 impl ClusterState {
     /// Ejections are told to `events`.
-    pub(super) fn new(definition: Arc<Cluster>, events: UnboundedSender<Ejected>) -> Self {
+    pub(super) fn new(definition: Arc<Cluster>, events: UnboundedSender<Event>) -> Self {
         let detector = Detector::new(definition.name.clone(), definition.outlier.as_ref(), events);
         Self {
             detector,
@@ -283,6 +284,33 @@ impl ClusterState {
         let rules = rules.as_deref().filter(|_| recovering);
         let next = rules.map(|rules| self.detector.turn_after(now, rules));
         (returned, next)
+    }
+
+    /// All addresses, whatever their weight.
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        let snapshot = self.endpoints.load();
+        snapshot.members().map(|(member, _)| member.addr).collect()
+    }
+
+    /// Takes up what probes found: why an address is out of traffic, if it is. Called as
+    /// `publish`.
+    pub(super) fn heed_probes(&self, failure: impl Fn(SocketAddr) -> Option<Arc<String>>) {
+        let mut changed = false;
+        for (member, _) in self.endpoints.load().members() {
+            changed |= member.health.set_failure(failure(member.addr));
+        }
+        if changed {
+            self.rebuild();
+        }
+    }
+
+    /// How many endpoints are out of traffic because they fail their probe.
+    pub(super) fn failing(&self) -> usize {
+        let snapshot = self.endpoints.load();
+        let failing = snapshot
+            .members()
+            .filter(|(member, _)| member.health.is_failing());
+        failing.count()
     }
 
     /// What outlier detection has done here.

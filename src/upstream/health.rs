@@ -86,13 +86,8 @@ impl EndpointHealth {
         }
     }
 
-    /// Whether the endpoint may be given traffic.
+    /// Whether nothing keeps the endpoint from traffic; in a panic that does not count.
     pub(super) fn is_usable(&self) -> bool {
-        self.is_fit() || self.detector.panics()
-    }
-
-    /// Whether nothing is known against the endpoint, panic or not.
-    pub(super) fn is_fit(&self) -> bool {
         self.state.load(Ordering::Acquire) & UNFIT == 0
     }
 
@@ -187,8 +182,7 @@ impl EndpointHealth {
         self.reason.store(reason as u8, Ordering::Relaxed);
         let eject = |state: u8| (state & GONE == 0).then_some((state & !CLAIMED) | EJECTED);
         match self.change(eject) {
-            Some(before) => {
-                self.detector.turned(before & UNFIT, EJECTED);
+            Some(_) => {
                 self.detector.ejected(Ejected {
                     cluster: self.detector.cluster.clone(),
                     addr: self.addr,
@@ -226,14 +220,28 @@ impl EndpointHealth {
         ] {
             reset(counter);
         }
-        let Some(before) = self.change(ejected) else {
+        if self.change(ejected).is_none() {
             return false;
-        };
-        self.detector
-            .turned(before & UNFIT, before & UNFIT & !EJECTED);
+        }
         // After the state: never are more ejected than are counted.
         self.detector.release();
         true
+    }
+
+    /// Notes that probes fail, and why, or that they pass. `true` if that is news.
+    pub(super) fn set_failure(&self, failure: Option<Arc<String>>) -> bool {
+        let failing = failure.is_some();
+        self.failure.store(failure);
+        let turn = |state: u8| {
+            let turns = (state & FAILING != 0) != failing && state & GONE == 0;
+            turns.then_some(state ^ FAILING)
+        };
+        self.change(turn).is_some()
+    }
+
+    /// Whether probes keep the endpoint from traffic.
+    pub(super) fn is_failing(&self) -> bool {
+        self.state.load(Ordering::Acquire) & FAILING != 0
     }
 
     /// Whether the sweep has something to do here at its next turn.
@@ -244,11 +252,7 @@ impl EndpointHealth {
     /// The endpoint is not published any more.
     pub(super) fn retire(&self) {
         let before = self.state.fetch_or(GONE, Ordering::AcqRel);
-        if before & GONE != 0 {
-            return;
-        }
-        self.detector.turned(before & UNFIT, 0);
-        if before & EJECTED != 0 {
+        if before & GONE == 0 && before & EJECTED != 0 {
             self.detector.release();
         }
     }

@@ -1,6 +1,7 @@
 //! What is counted per cluster, as metrics. Written when it is asked for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::observe::Exposition;
 
@@ -8,48 +9,81 @@ use super::{BreakerView, ClusterState, Upstreams};
 
 impl Upstreams {
     /// The clusters' metrics in the Prometheus text format. A cluster without outlier
-    /// detection and without limits has none.
+    /// detection, health check and limits has none.
     pub fn metrics(&self) -> String {
         let mut clusters = self.clusters();
         clusters.sort_by(|a, b| a.detector.cluster.cmp(&b.detector.cluster));
-        let counts: Vec<_> = clusters
-            .iter()
-            .map(|cluster| (&*cluster.detector.cluster, cluster.ejections()))
-            .filter(|(_, counts)| counts.on)
-            .collect();
         let mut out = Exposition::default();
         limits(&clusters, &mut out);
-        if counts.is_empty() {
-            return out.into_text();
-        }
-        out.family(
-            "pingress_upstream_ejections_total",
-            "counter",
-            "Endpoints that outlier detection took out of traffic, by reason.",
-        );
-        for (cluster, counts) in &counts {
-            for (reason, total) in &counts.total {
-                let labels = [("cluster", *cluster), ("reason", reason.code())];
-                out.sample(&labels, total);
-            }
-        }
-        out.family(
-            "pingress_upstream_ejections_overflow_total",
-            "counter",
-            "Ejections that maxEjectionPercent did not allow.",
-        );
-        for (cluster, counts) in &counts {
-            out.sample(&[("cluster", *cluster)], counts.overflows);
-        }
-        out.family(
-            "pingress_upstream_ejected",
-            "gauge",
-            "Endpoints that are ejected now.",
-        );
-        for (cluster, counts) in &counts {
-            out.sample(&[("cluster", *cluster)], counts.ejected);
-        }
+        ejections(&clusters, &mut out);
+        self.probes(&clusters, &mut out);
         out.into_text()
+    }
+
+    fn probes(&self, clusters: &[Arc<ClusterState>], out: &mut Exposition) {
+        let mut clusters = clusters
+            .iter()
+            .filter(|cluster| cluster.definition.load().health_check.is_some())
+            .peekable();
+        if clusters.peek().is_none() {
+            return;
+        }
+        out.family(
+            "pingress_upstream_probes_total",
+            "counter",
+            "Probes of endpoints, by result. An endpoint of several clusters is probed once.",
+        );
+        let totals = self.probe_totals();
+        for (result, total) in [("passed", &totals.passed), ("failed", &totals.failed)] {
+            out.sample(&[("result", result)], total.load(Ordering::Relaxed));
+        }
+        out.family(
+            "pingress_upstream_failing",
+            "gauge",
+            "Endpoints that are out of traffic because they fail their probe.",
+        );
+        for cluster in clusters {
+            let labels = [("cluster", &*cluster.detector.cluster)];
+            out.sample(&labels, cluster.failing());
+        }
+    }
+}
+
+fn ejections(clusters: &[Arc<ClusterState>], out: &mut Exposition) {
+    let counts: Vec<_> = clusters
+        .iter()
+        .map(|cluster| (&*cluster.detector.cluster, cluster.ejections()))
+        .filter(|(_, counts)| counts.on)
+        .collect();
+    if counts.is_empty() {
+        return;
+    }
+    out.family(
+        "pingress_upstream_ejections_total",
+        "counter",
+        "Endpoints that outlier detection took out of traffic, by reason.",
+    );
+    for (cluster, counts) in &counts {
+        for (reason, total) in &counts.total {
+            let labels = [("cluster", *cluster), ("reason", reason.code())];
+            out.sample(&labels, total);
+        }
+    }
+    out.family(
+        "pingress_upstream_ejections_overflow_total",
+        "counter",
+        "Ejections that maxEjectionPercent did not allow.",
+    );
+    for (cluster, counts) in &counts {
+        out.sample(&[("cluster", *cluster)], counts.overflows);
+    }
+    out.family(
+        "pingress_upstream_ejected",
+        "gauge",
+        "Endpoints that are ejected now.",
+    );
+    for (cluster, counts) in &counts {
+        out.sample(&[("cluster", *cluster)], counts.ejected);
     }
 }
 

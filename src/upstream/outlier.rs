@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicIsize, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -15,6 +15,8 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::base::clock;
 use crate::plan::Outlier;
+
+use super::sweep::Event;
 
 /// Why an endpoint was ejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,15 +59,12 @@ pub(super) struct Detector {
     hosts: AtomicUsize,
     /// How many are ejected, or just being so.
     ejected: AtomicUsize,
-    /// How many are ejected or fail their probe. Signed, because a change that overtakes
-    /// another may be counted first.
-    unfit: AtomicIsize,
     totals: [AtomicU64; Reason::ALL.len()],
     overflows: AtomicU64,
     /// What the interval is counted from.
     born: Instant,
     /// Has at most one entry for each ejected endpoint.
-    events: UnboundedSender<Ejected>,
+    events: UnboundedSender<Event>,
 }
 
 impl Reason {
@@ -90,14 +89,13 @@ impl Detector {
     pub(super) fn new(
         cluster: Arc<str>,
         rules: Option<&Outlier>,
-        events: UnboundedSender<Ejected>,
+        events: UnboundedSender<Event>,
     ) -> Arc<Self> {
         Arc::new(Self {
             cluster,
             rules: ArcSwapOption::new(rules.cloned().map(Arc::new)),
             hosts: AtomicUsize::new(0),
             ejected: AtomicUsize::new(0),
-            unfit: AtomicIsize::new(0),
             totals: Default::default(),
             overflows: AtomicU64::new(0),
             born: clock::now(),
@@ -115,16 +113,6 @@ impl Detector {
 
     pub(super) fn set_hosts(&self, hosts: usize) {
         self.hosts.store(hosts, Ordering::Relaxed);
-    }
-
-    /// Whether so few endpoints are healthy that the ill ones take traffic as well.
-    pub(super) fn panics(&self) -> bool {
-        let rules = self.rules.load();
-        let unfit = usize::try_from(self.unfit.load(Ordering::Relaxed)).unwrap_or(0);
-        let hosts = self.hosts.load(Ordering::Relaxed);
-        rules
-            .as_deref()
-            .is_some_and(|rules| rules.panics(unfit, hosts))
     }
 
     /// Takes one of the places for ejected endpoints, if there is one.
@@ -146,22 +134,13 @@ impl Detector {
         self.ejected.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// An endpoint's marks of being unfit became others; 0 is none.
-    pub(super) fn turned(&self, before: u8, after: u8) {
-        match (before != 0, after != 0) {
-            (false, true) => self.unfit.fetch_add(1, Ordering::Relaxed),
-            (true, false) => self.unfit.fetch_sub(1, Ordering::Relaxed),
-            _ => return,
-        };
-    }
-
     /// Counts an ejection and tells it to the sweep.
     pub(super) fn ejected(&self, event: Ejected) {
         if let Some(total) = self.totals.get(event.reason as usize) {
             total.fetch_add(1, Ordering::Relaxed);
         }
         // An error means that the process ends.
-        let _ = self.events.send(event);
+        let _ = self.events.send(Event::Ejected(event));
     }
 
     pub(super) fn counts(&self) -> EjectionCounts {

@@ -16,8 +16,8 @@ use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Plan, Res
 use super::ClusterState;
 use super::dns::{DnsOptions, Names};
 use super::membership::{Membership, literal};
-use super::outlier::Ejected;
-use super::sweep::sweep;
+use super::probe::{Probes, Target, Totals};
+use super::sweep::{Event, sweep};
 use super::warmup;
 
 /// A plan with the live state of each of its clusters. A request pins one and keeps it.
@@ -44,8 +44,9 @@ pub(super) struct Live {
     /// The last table, kept because it may run ahead of the plan.
     table: HashMap<Arc<str>, Arc<ClusterEndpoints>>,
     names: Names,
+    probes: Probes,
     /// Given to each new cluster.
-    events: UnboundedSender<Ejected>,
+    events: UnboundedSender<Event>,
     runtime: Handle,
 }
 
@@ -56,12 +57,13 @@ impl Serving {
 }
 
 impl Upstreams {
-    /// Names are asked, and the ejected given back to traffic, on `runtime`.
+    /// Names are asked, endpoints probed, and the ejected given back to traffic, on `runtime`.
     pub fn new(dns: DnsOptions, runtime: Handle) -> Arc<Self> {
         let (events, ejected) = unbounded_channel();
         let live = Arc::new_cyclic(|this: &Weak<Mutex<Live>>| {
             runtime.spawn(sweep(this.clone(), ejected));
             let this = this.clone();
+            let probes = Probes::new(runtime.clone(), events.clone());
             let names = Names::new(dns, runtime.clone(), move |name| {
                 if let Some(live) = this.upgrade() {
                     lock(&live).answered(name);
@@ -72,6 +74,7 @@ impl Upstreams {
                 current: Vec::new(),
                 table: HashMap::new(),
                 names,
+                probes,
                 events,
                 runtime: runtime.clone(),
             })
@@ -112,12 +115,19 @@ impl Upstreams {
             .collect();
         live.current = clusters.iter().flatten().cloned().collect();
         live.states.retain(|_, state| state.strong_count() > 0);
+        let named = plan.clusters.iter().map(|cluster| &cluster.name);
+        live.probes.retain(&named.collect());
         Arc::new(Serving { plan, clusters })
     }
 
     /// The clusters of the last plan.
     pub fn clusters(&self) -> Vec<Arc<ClusterState>> {
         lock(&self.live).current.clone()
+    }
+
+    /// How many probes passed and failed.
+    pub(super) fn probe_totals(&self) -> Arc<Totals> {
+        lock(&self.live).probes.totals()
     }
 
     /// Returns when every published name was asked once, or after `limit`. Between `publish`
@@ -143,6 +153,7 @@ impl Live {
     fn state(&mut self, definition: &Arc<Cluster>) -> Arc<ClusterState> {
         if let Some(state) = self.cluster(&definition.name) {
             state.define(definition);
+            self.probe(&state);
             warmup::drive(&state, &self.runtime);
             return state;
         }
@@ -191,12 +202,38 @@ impl Live {
     }
 
     /// Publishes to a cluster, if it lives, who belongs to it now.
-    fn refresh(&self, cluster: &str) {
+    fn refresh(&mut self, cluster: &str) {
         let state = self.cluster(cluster);
         if let (Some(state), Some(endpoints)) = (state, self.table.get(cluster)) {
             state.publish(Membership::new(endpoints, |name| self.names.get(name)));
+            self.probe(&state);
             warmup::drive(&state, &self.runtime);
         }
+    }
+
+    /// Probes exactly the members of a cluster, and tells it what is known about them.
+    fn probe(&mut self, state: &ClusterState) {
+        let definition = state.definition.load();
+        let check = definition.health_check.as_ref();
+        let probe = check.map(|check| &check.probe);
+        let addresses = state.addresses().into_iter();
+        self.probes.watch(&definition.name, probe, addresses);
+        self.heed_probes(&definition.name);
+    }
+
+    /// The clusters that watch a probed target.
+    pub(super) fn watchers(&self, target: &Target) -> Vec<Arc<str>> {
+        self.probes.clusters(target).cloned().collect()
+    }
+
+    /// Tells a cluster what its probes found.
+    pub(super) fn heed_probes(&self, cluster: &str) {
+        let Some(state) = self.cluster(cluster) else {
+            return;
+        };
+        let definition = state.definition.load();
+        let check = definition.health_check.as_ref();
+        state.heed_probes(|addr| self.probes.failure(addr, &check?.probe));
     }
 }
 

@@ -321,7 +321,7 @@ fn group(
 
 impl Member {
     fn is_fit(&self) -> bool {
-        self.endpoint.health.is_fit()
+        self.endpoint.health.is_usable()
     }
 
     /// What is written, or the part of it that a new endpoint has.

@@ -1,5 +1,5 @@
-//! The one task that follows the health of all clusters: it logs ejections, publishes who is
-//! left, and gives endpoints back when their time is over.
+//! The one task that follows the health of all clusters: it takes up what probes found, logs
+//! ejections, publishes who is left, and gives endpoints back when their time is over.
 //!
 //! An ejection itself is made by the request that reaches the limit, and picks heed it at once;
 //! what is done here may come a moment later. Nothing is swept where nothing is ejected.
@@ -15,13 +15,22 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::base::clock;
 
 use super::outlier::Ejected;
+use super::probe::Target;
 use super::serving::{Live, lock};
+
+/// Something about an endpoint's health has changed.
+#[derive(Debug)]
+pub(super) enum Event {
+    Ejected(Ejected),
+    /// The verdict about a probed target is another.
+    Probed(Target),
+}
 
 /// Events taken up at once.
 const BATCH: usize = 256;
 
 /// Runs until the clusters are gone.
-pub(super) async fn sweep(live: Weak<Mutex<Live>>, mut events: UnboundedReceiver<Ejected>) {
+pub(super) async fn sweep(live: Weak<Mutex<Live>>, mut events: UnboundedReceiver<Event>) {
     let mut turns = Turns::default();
     loop {
         let mut batch = Vec::new();
@@ -35,7 +44,18 @@ pub(super) async fn sweep(live: Weak<Mutex<Live>>, mut events: UnboundedReceiver
             return;
         }
         let live = lock(&live);
-        turns.eject(&live, &batch);
+        let mut probed = BTreeSet::new();
+        let mut ejected = Vec::new();
+        for event in batch {
+            match event {
+                Event::Ejected(event) => ejected.push(event),
+                Event::Probed(target) => probed.extend(live.watchers(&target)),
+            }
+        }
+        for cluster in probed {
+            live.heed_probes(&cluster);
+        }
+        turns.eject(&live, &ejected);
         turns.take(&live, clock::now());
     }
 }

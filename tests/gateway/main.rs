@@ -8,7 +8,9 @@ mod failures;
 mod forwarding;
 mod harness;
 mod hashing;
+mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod operator;
 mod routing;
+mod tls;

@@ -158,10 +158,10 @@ fn the_first_protocol_claims_a_port() {
 }
 
 #[test]
-fn a_virtual_service_only_on_tls_servers_says_that_it_is_not_served() {
+fn a_virtual_service_only_on_servers_that_are_not_served_says_that_it_is_not_served() {
     let edge = EDGE.replace("protocol: HTTP}", "protocol: HTTPS}").replace(
         "    hosts: ['*']",
-        "    hosts: ['*']\n    tls: {mode: SIMPLE, credentialName: c}",
+        "    hosts: ['*']\n    tls: {mode: PASSTHROUGH}",
     );
     let world = world(&[&edge, &routes("vs", "a.com", &answers("", "x"))]);
     assert!(world.compiled.plan.listeners.is_empty());

@@ -7,7 +7,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use thiserror::Error;
 
-use crate::plan::{HttpOptions, Listener, Plan};
+use crate::plan::{HttpOptions, Listener, Plan, TlsService};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -128,8 +128,12 @@ impl Ask {
             .trim_matches(['[', ']'])
             .parse::<IpAddr>()
             .ok();
+        let host = self.authority.host().to_ascii_lowercase();
         let choose = |has_port: &dyn Fn(&Listener) -> bool| {
-            let all = || plan.listeners.iter().filter(|listener| has_port(listener));
+            let all = || {
+                let with_port = plan.listeners.iter().filter(|listener| has_port(listener));
+                with_port.filter(|listener| !listener.is_tls || answers(plan, listener, &host))
+            };
             all()
                 .find(|listener| Some(listener.addr.ip()) == ip)
                 .or_else(|| all().next())
@@ -228,6 +232,18 @@ fn client(hops: &[&str], trusted: u32) -> IpAddr {
     from_right
         .and_then(|index| received.get(index)?.parse().ok())
         .unwrap_or(peer)
+}
+
+/// Whether a client that names the host in its TLS handshake reaches this listener.
+fn answers(plan: &Plan, listener: &Listener, host: &str) -> bool {
+    let server = plan
+        .tls_socket(listener.addr)
+        .and_then(|socket| socket.server(host));
+    matches!(
+        server.map(|server| &server.service),
+        Some(TlsService::Http { listener: index, .. })
+            if plan.listeners.get(*index).is_some_and(|own| std::ptr::eq(own, listener))
+    )
 }
 
 fn read_headers(lines: &[String]) -> Result<HeaderMap, AskError> {

@@ -15,6 +15,8 @@ use super::{Gateways, Server, ServerProtocol};
 #[derive(Debug)]
 pub(crate) struct Socket {
     pub addr: SocketAddr,
+    /// Whether its one server terminates TLS; others may have the same address.
+    pub is_tls: bool,
     pub servers: Vec<usize>,
 }
 
@@ -48,10 +50,20 @@ enum Refusal {
     DuplicateName,
 }
 
-/// Merges the servers of all our Gateways into sockets, sorted by address.
-pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> Vec<Socket> {
+/// The sockets of all our Gateways, sorted by address.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets {
+    /// Those that carry HTTP, in plaintext or inside TLS.
+    pub http: Vec<Socket>,
+    /// The servers of TLS sockets, the unsupported ones too.
+    pub tls: BTreeMap<SocketAddr, Vec<usize>>,
+}
+
+/// Merges the servers of all our Gateways into sockets.
+pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> Sockets {
     let mut claims = Claims::default();
     let mut open: BTreeMap<SocketAddr, Vec<usize>> = BTreeMap::new();
+    let mut tls: BTreeMap<SocketAddr, Vec<usize>> = BTreeMap::new();
     for gateway in 0..gateways.gateways.len() {
         let Some(range) = gateways
             .gateways
@@ -77,6 +89,10 @@ pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> V
                         open.entry(addr).or_default().push(index);
                         serves = true;
                     }
+                    Ok(()) if server.protocol.is_tls() => {
+                        serves |= server.terminates();
+                        tls.entry(addr).or_default().push(index);
+                    }
                     Ok(()) => {}
                     Err(refusal) if !refused => {
                         refused = true;
@@ -90,9 +106,29 @@ pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> V
             }
         }
     }
-    open.into_iter()
-        .map(|(addr, servers)| Socket { addr, servers })
-        .collect()
+    let plain = open.into_iter().map(|(addr, servers)| Socket {
+        addr,
+        is_tls: false,
+        servers,
+    });
+    let mut http: Vec<Socket> = plain.collect();
+    for (addr, servers) in &tls {
+        let terminated = servers.iter().filter(|index| {
+            gateways
+                .servers
+                .get(**index)
+                .is_some_and(Server::terminates)
+        });
+        http.extend(terminated.map(|index| Socket {
+            addr: *addr,
+            is_tls: true,
+            servers: vec![*index],
+        }));
+    }
+    http.sort_by_key(|socket| socket.addr);
+    // A port of which nothing can be served is not opened.
+    tls.retain(|addr, _| http.iter().any(|socket| socket.addr == *addr));
+    Sockets { http, tls }
 }
 
 impl Claims {
@@ -103,7 +139,7 @@ impl Claims {
         index: usize,
         server: &Server<'_>,
     ) -> Result<(), Refusal> {
-        if server.has_tls {
+        if server.tls.is_some() {
             let known = self.tls_hosts.entry(addr).or_default();
             for host in &server.hosts {
                 if let Some(first) = known.get(&host.literal) {

@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod entries;
+mod health_checks;
 mod outliers;
 mod policies;
 mod rules;

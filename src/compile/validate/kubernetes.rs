@@ -4,7 +4,8 @@
 
 use std::net::IpAddr;
 
-use crate::base::{Finding, Findings};
+use crate::base::tls_material::Credential;
+use crate::base::{Code, Finding, Findings, Kind};
 use crate::model::kube::{EndpointSlice, Endpoints, Service};
 use crate::model::{FieldPath, Object};
 
@@ -69,6 +70,31 @@ pub(super) fn check_endpoints(object: &Object, record: &Endpoints, findings: &mu
                 findings.push(not_an_address(object, &path, ip));
             }
         }
+    }
+}
+
+/// Checks what a Secret holds for TLS. Anything else in it is not looked at.
+pub(super) fn check_secret(object: &Object, credential: &Credential, findings: &mut Findings) {
+    let pair = credential
+        .pair
+        .iter()
+        .filter_map(|pair| pair.as_ref().err());
+    let authorities = credential.authorities.iter();
+    let revocations = credential.revocations.iter();
+    let problems = pair
+        .chain(authorities.filter_map(|read| read.as_ref().err()))
+        .chain(revocations.filter_map(|read| read.as_ref().err()));
+    for problem in problems {
+        findings.push(match object.key.kind {
+            Kind::TlsFiles => Finding::new(Code::UNREADABLE_FILE, problem.to_string())
+                .at(&object.origin)
+                .of(&object.key)
+                .hint("mend the file; it is read again at once"),
+            _ => {
+                let path = FieldPath::default().field("data");
+                fault(object, &path, problem.to_string(), "mend the Secret")
+            }
+        });
     }
 }
 

@@ -12,7 +12,8 @@ use pingora::proxy::Session;
 use smallvec::SmallVec;
 use uuid::Uuid;
 
-use crate::plan::HttpOptions;
+use crate::listener::PeerCertificate;
+use crate::plan::{ForwardClientCert, HttpOptions};
 use crate::proxy::context::Context;
 
 pub(in crate::proxy) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -42,8 +43,13 @@ pub(super) fn stamp(session: &mut Session, ctx: &mut Context, options: &HttpOpti
     let tls = session
         .digest()
         .is_some_and(|digest| digest.ssl_digest.is_some());
+    let certificate = ctx
+        .connection
+        .as_ref()
+        .and_then(|connection| connection.tls()?.peer.as_ref());
     let request = session.req_header_mut();
     strip_foreign(request);
+    forward_client_certificate(request, certificate, options.client_cert);
     ctx.client = client(&request.headers, peer, options.trusted_proxies);
     let proto = protocol(&request.headers, tls, options.trusted_proxies);
     ctx.forwarded_https = proto == "https" && !tls;
@@ -72,12 +78,36 @@ pub(super) fn stamp(session: &mut Session, ctx: &mut Context, options: &HttpOpti
     }
 }
 
+/// Says who the client's certificate is, and what becomes of the client's own word for it.
+fn forward_client_certificate(
+    request: &mut RequestHeader,
+    certificate: Option<&PeerCertificate>,
+    mode: ForwardClientCert,
+) {
+    use ForwardClientCert::*;
+    match (mode, certificate) {
+        (AlwaysForwardOnly, _) | (ForwardOnly, Some(_)) => {}
+        (SanitizeSet, Some(peer)) => set(request, CLIENT_CERT, peer.element.clone()),
+        (AppendForward, Some(peer)) => {
+            let received = request.headers.get_all(CLIENT_CERT).iter();
+            let mut list: Vec<&[u8]> = received.map(HeaderValue::as_bytes).collect();
+            list.push(peer.element.as_bytes());
+            if let Ok(value) = HeaderValue::from_bytes(&list.join(&b","[..])) {
+                set(request, CLIENT_CERT, value);
+            }
+        }
+        (Sanitize, _) | (ForwardOnly | SanitizeSet | AppendForward, None) => {
+            request.remove_header(&CLIENT_CERT);
+        }
+    }
+}
+
 /// Headers only Envoy-like proxies may write.
 fn strip_foreign(request: &mut RequestHeader) {
     let foreign: SmallVec<[HeaderName; 4]> = request
         .headers
         .keys()
-        .filter(|name| name.as_str().starts_with("x-envoy-") || **name == CLIENT_CERT)
+        .filter(|name| name.as_str().starts_with("x-envoy-"))
         .cloned()
         .collect();
     for name in foreign {

@@ -117,6 +117,7 @@ impl Site {
         let listener = Listener {
             addr: key,
             declared_port: 80,
+            is_tls: false,
             origins: vec![origin()],
             hosts: index.into(),
             virtual_hosts: self.hosts.into_iter().map(Arc::new).collect(),

@@ -10,11 +10,11 @@ use crate::compile::{Options, retry_policy};
 use crate::listener::ListenerLimits;
 use crate::model::istio::virtual_service::Retry;
 use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
-use crate::plan::{HttpOptions, PathNormalization, RetryPolicy};
+use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
 use crate::proxy::{Limits, RETRY_BODY};
 use crate::upstream::DnsOptions;
 
-use super::value::{Encoding, Normalization, UpgradePolicy};
+use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
 use super::{Profile, Settings};
 
 impl Settings {
@@ -110,6 +110,13 @@ impl Settings {
                 Normalization::DecodeAndMergeSlashes => PathNormalization::DecodeAndMergeSlashes,
             },
             trusted_proxies: config.gateway_topology.num_trusted_proxies,
+            client_cert: match config.gateway_topology.forward_client_cert_details {
+                ClientCertDetails::Sanitize => ForwardClientCert::Sanitize,
+                ClientCertDetails::ForwardOnly => ForwardClientCert::ForwardOnly,
+                ClientCertDetails::AppendForward => ForwardClientCert::AppendForward,
+                ClientCertDetails::SanitizeSet => ForwardClientCert::SanitizeSet,
+                ClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
+            },
             http10: self.gateway.http10,
             server_header: (!headers.server.disabled).then(|| headers.server.value.as_str().into()),
             request_id: !headers.request_id.disabled,
@@ -169,6 +176,7 @@ impl Settings {
         let limits = &self.gateway.limits;
         let mut converted = ListenerLimits {
             header_deadline: limits.header_deadline.0,
+            handshake: limits.tls_handshake.0,
             keepalive_idle: limits.keepalive_idle.0,
             accept_tasks: self.listener_tasks_per_fd,
             ..ListenerLimits::default()

@@ -61,6 +61,8 @@ section! { "camelCase",
         pub max_connections: usize = 0,
         /// Time for a whole request head, from its first byte; answered with 408 after that.
         pub header_deadline: Span = Span::seconds(60),
+        /// Time for a TLS handshake, from the first moment of a connection; it is closed after that.
+        pub tls_handshake: Span = Span::seconds(15),
         /// Time a connection may stay open without a request.
         pub keepalive_idle: Span = Span::seconds(3600),
         /// Bytes of all header fields of a request; more is answered with 431.

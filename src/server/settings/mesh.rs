@@ -1,7 +1,7 @@
 //! The `gateway.mesh:` section: MeshConfig under its own names, as far as a gateway honours it.
 
 use super::describe::section;
-use super::value::{Encoding, Normalization, UpgradePolicy};
+use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
 
 fn everyone() -> Vec<String> {
     vec!["*".to_owned()]
@@ -86,6 +86,8 @@ section! { "camelCase",
     pub struct GatewayTopology {
         /// Proxies in front whose `x-forwarded-for` entries are trusted.
         pub num_trusted_proxies: u32 = 0,
+        /// SANITIZE, FORWARD_ONLY, APPEND_FORWARD, SANITIZE_SET or ALWAYS_FORWARD_ONLY: what becomes of `x-forwarded-client-cert`.
+        pub forward_client_cert_details: ClientCertDetails = ClientCertDetails::SanitizeSet,
     }
 }
 

@@ -78,6 +78,20 @@ pub enum Normalization {
 
 impl Leaf for Normalization {}
 
+/// `gatewayTopology.forwardClientCertDetails`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum ClientCertDetails {
+    Sanitize,
+    ForwardOnly,
+    AppendForward,
+    #[default]
+    SanitizeSet,
+    AlwaysForwardOnly,
+}
+
+impl Leaf for ClientCertDetails {}
+
 /// MeshConfig's `h2UpgradePolicy`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]

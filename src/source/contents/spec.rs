@@ -8,17 +8,20 @@ use crate::model::decode::{UnknownFields, decode};
 use crate::model::object::{FieldPath, Issue, Spec};
 use crate::model::{Node, kube};
 
+use super::secret;
+
 /// Decodes a document; its mistakes are added to `issues`.
 pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
     match kind {
-        Kind::Gateway => Spec::Gateway(istio_spec(node, issues)),
-        Kind::VirtualService => Spec::VirtualService(istio_spec(node, issues)),
-        Kind::DestinationRule => Spec::DestinationRule(istio_spec(node, issues)),
-        Kind::ServiceEntry => Spec::ServiceEntry(istio_spec(node, issues)),
-        Kind::WorkloadEntry => Spec::WorkloadEntry(istio_spec(node, issues)),
-        Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(istio_spec(node, issues)),
-        Kind::RequestAuthentication => Spec::RequestAuthentication(istio_spec(node, issues)),
-        Kind::EnvoyFilter => Spec::EnvoyFilter(istio_spec(node, issues)),
+        Kind::Gateway => Spec::Gateway(strict_spec(node, issues)),
+        Kind::VirtualService => Spec::VirtualService(strict_spec(node, issues)),
+        Kind::DestinationRule => Spec::DestinationRule(strict_spec(node, issues)),
+        Kind::ServiceEntry => Spec::ServiceEntry(strict_spec(node, issues)),
+        Kind::WorkloadEntry => Spec::WorkloadEntry(strict_spec(node, issues)),
+        Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(strict_spec(node, issues)),
+        Kind::RequestAuthentication => Spec::RequestAuthentication(strict_spec(node, issues)),
+        Kind::EnvoyFilter => Spec::EnvoyFilter(strict_spec(node, issues)),
+        Kind::HealthCheckPolicy => Spec::HealthCheckPolicy(strict_spec(node, issues)),
         Kind::Service => {
             let document: WithSpec<kube::Service> = kube_document(node, issues);
             Spec::Service(document.spec)
@@ -26,18 +29,22 @@ pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
         Kind::Endpoints => Spec::Endpoints(kube_document(node, issues)),
         Kind::EndpointSlice => Spec::EndpointSlice(kube_document(node, issues)),
         Kind::Pod => Spec::Pod(kube_document(node, issues)),
-        Kind::Other(_) => Spec::Unsupported,
+        Kind::Secret => {
+            let document: kube::Secret = kube_document(node, issues);
+            Spec::Secret(secret::read(&document, node, issues))
+        }
+        Kind::TlsFiles | Kind::Other(_) => Spec::Unsupported,
     }
 }
 
-/// A whole Istio document: what stands beside `spec` is anyone's, other keys are mistakes.
+/// A whole document of Istio's or of ours: what stands beside `spec` is anyone's, other keys are mistakes.
 #[derive(Deserialize)]
 #[serde(
     default,
     rename_all = "camelCase",
     bound = "T: Deserialize<'de> + Default"
 )]
-struct IstioDocument<T> {
+struct StrictDocument<T> {
     #[serde(rename = "apiVersion")]
     _api_version: IgnoredAny,
     #[serde(rename = "kind")]
@@ -49,7 +56,7 @@ struct IstioDocument<T> {
     _status: IgnoredAny,
 }
 
-impl<T: Default> Default for IstioDocument<T> {
+impl<T: Default> Default for StrictDocument<T> {
     fn default() -> Self {
         Self {
             _api_version: IgnoredAny,
@@ -67,8 +74,8 @@ struct WithSpec<T> {
     spec: T,
 }
 
-fn istio_spec<T: DeserializeOwned + Default>(node: &Node, issues: &mut Vec<Issue>) -> T {
-    let (document, found): (IstioDocument<T>, _) =
+fn strict_spec<T: DeserializeOwned + Default>(node: &Node, issues: &mut Vec<Issue>) -> T {
+    let (document, found): (StrictDocument<T>, _) =
         decode(node, &FieldPath::default(), UnknownFields::Report);
     issues.extend(found);
     document.spec

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use super::*;
 use crate::upstream::Outcome::{Answered, ConnectFailed, Reset, TimedOut};
 use crate::upstream::outlier::EjectionCounts;
+use crate::upstream::sweep::Event;
 
 impl Default for EndpointHealth {
     /// Of no cluster that ejects anybody.
@@ -19,7 +20,7 @@ impl Default for EndpointHealth {
 struct Rig {
     detector: Arc<Detector>,
     hosts: Vec<EndpointHealth>,
-    events: UnboundedReceiver<Ejected>,
+    events: UnboundedReceiver<Event>,
 }
 
 fn rules() -> Outlier {
@@ -244,24 +245,6 @@ fn a_host_that_leaves_gives_its_place_back_and_is_never_ejected_again() {
     host.note_all([Answered(500); 50]);
     assert!(!host.end_ejection());
     assert_eq!(counts(&rig).ejected, 0);
-    assert!(!rig.detector.panics());
-}
-
-#[test]
-fn below_the_minimum_of_healthy_hosts_the_ejected_take_traffic_too() {
-    let minimum = Outlier {
-        min_health_percent: 50,
-        ..rules()
-    };
-    let rig = rig(4, &minimum);
-    let usable = || rig.hosts.iter().filter(|host| host.is_usable()).count();
-    for (host, left) in rig.hosts.iter().zip([3, 2, 4, 4]) {
-        host.note_all([Answered(500); 5]);
-        assert_eq!(usable(), left);
-    }
-    assert!(rig.hosts[0].end_ejection());
-    assert!(rig.hosts[1].end_ejection());
-    assert_eq!(usable(), 2);
 }
 
 #[test]
@@ -277,7 +260,9 @@ fn gotcha_34_without_a_minimum_all_may_be_out() {
 fn the_event_says_who_why_and_for_how_long() {
     let mut rig = rig(1, &rules());
     rig.hosts[0].note_all([Answered(500); 5]);
-    let event = rig.events.try_recv().unwrap();
+    let Event::Ejected(event) = rig.events.try_recv().unwrap() else {
+        panic!("an ejection");
+    };
     assert_eq!(event.reason, Reason::ServerErrors);
     assert_eq!((&*event.cluster, event.addr), ("c", rig.hosts[0].addr));
     // The base time, and at most one interval until the sweep comes by.
@@ -331,15 +316,6 @@ fn no_race_ejects_more_than_the_limit_or_loses_count() {
             .filter(|(index, host)| *index != round && host.is_ejected());
         let out = out.count();
         assert_eq!(detector.counts().ejected, out);
-        // As many are known to be unfit: seen from where panic begins.
-        for percent in 1..=100 {
-            let minimum = Outlier {
-                min_health_percent: percent,
-                ..rules.clone()
-            };
-            detector.set_rules(Some(&minimum));
-            assert_eq!(detector.panics(), minimum.panics(out, HOSTS), "{percent}%");
-        }
         let total = detector.counts().total[0].1 as usize;
         // The one that left may have been out when it did.
         assert!((ended + out..=ended + out + 1).contains(&total));
@@ -350,4 +326,23 @@ fn no_race_ejects_more_than_the_limit_or_loses_count() {
         }
         assert_eq!(told, total);
     }
+}
+
+#[test]
+fn probes_and_ejections_keep_an_endpoint_out_each_on_its_own() {
+    let rig = rig(2, &rules());
+    let host = &rig.hosts[0];
+    let why = || Some(Arc::new("answered 500".to_owned()));
+    assert!(host.set_failure(why()));
+    assert!(!host.set_failure(why()), "no news");
+    assert!(!host.is_usable());
+    host.note_all([Answered(500); 5]);
+    assert_eq!(host.view().failing, why());
+    assert!(host.set_failure(None));
+    assert!(!host.is_usable(), "it is still ejected");
+    assert!(host.end_ejection());
+    assert!(host.is_usable());
+    assert!(host.view().is_healthy());
+    host.retire();
+    assert!(!host.set_failure(why()), "it has left");
 }

@@ -161,3 +161,30 @@ async fn the_metrics_of_a_cluster_with_outlier_detection_say_who_is_out() {
     upstreams.serve(plan([cluster("b")]));
     assert_eq!(upstreams.metrics(), "");
 }
+
+#[tokio::test]
+async fn below_the_minimum_of_healthy_endpoints_the_ejected_take_traffic_too() {
+    let upstreams = Upstreams::new(DnsOptions::default(), Handle::current());
+    upstreams.publish(&table(&[("a", fixed(&[(1, 1), (2, 1), (3, 1), (4, 1)]))]));
+    let mut watched = watched(FOREVER);
+    if let Some(outlier) = &mut watched.outlier {
+        outlier.min_health_percent = 50;
+    }
+    let state = first(&upstreams.serve(plan([watched])));
+    let fail = |last: u8| {
+        for endpoint in (0..500).filter_map(|_| state.pick(&Ask::default()).ok()) {
+            if endpoint.addr() == addr(last) && ejected(&state).len() < usize::from(last) {
+                endpoint.report(Outcome::ConnectFailed);
+            }
+        }
+    };
+    let taking = || {
+        let picks = (0..100).filter_map(|_| state.pick(&Ask::default()).ok());
+        picks.map(|pick| pick.addr()).collect::<BTreeSet<_>>().len()
+    };
+    for (last, left) in [(1, 3), (2, 2), (3, 4)] {
+        fail(last);
+        assert_eq!(ejected(&state).len(), usize::from(last));
+        until("as many take traffic", || taking() == left).await;
+    }
+}

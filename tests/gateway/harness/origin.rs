@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use super::loopback;
 /// What an origin does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
-    /// 200 with its name and the request's head as body.
+    /// 200, or what [`Origin::answer`] says, with its name and the request's head as body.
     Echo,
     /// Reads the request and never answers.
     Stall,
@@ -29,6 +29,7 @@ pub struct Origin {
     pub requests: Arc<AtomicUsize>,
     heads: Arc<Mutex<Vec<String>>>,
     release: Sender<()>,
+    status: Arc<AtomicU16>,
 }
 
 impl Origin {
@@ -38,12 +39,14 @@ impl Origin {
         let requests = Arc::new(AtomicUsize::new(0));
         let heads = Arc::new(Mutex::new(Vec::new()));
         let (release, held) = channel();
+        let status = Arc::new(AtomicU16::new(200));
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             behaviour,
             requests: requests.clone(),
             heads: heads.clone(),
             held: Mutex::new(held),
+            status: status.clone(),
         });
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -56,11 +59,17 @@ impl Origin {
             requests,
             heads,
             release,
+            status,
         }
     }
 
     pub fn echo(name: &str) -> Self {
         Self::start(name, Behaviour::Echo)
+    }
+
+    /// Answers with another status from now on.
+    pub fn answer(&self, status: u16) {
+        self.status.store(status, Ordering::SeqCst);
     }
 
     /// Requests received so far.
@@ -90,6 +99,7 @@ struct Shared {
     requests: Arc<AtomicUsize>,
     heads: Arc<Mutex<Vec<String>>>,
     held: Mutex<Receiver<()>>,
+    status: Arc<AtomicU16>,
 }
 
 impl Shared {
@@ -142,7 +152,8 @@ impl Shared {
             }
             let text = format!("{}\n{head}{}", self.name, String::from_utf8_lossy(&body));
             let answer = format!(
-                "HTTP/1.1 200 OK\r\nserver: origin\r\nx-origin: {}\r\ncontent-length: {}\r\n\r\n{text}",
+                "HTTP/1.1 {} OK\r\nserver: origin\r\nx-origin: {}\r\ncontent-length: {}\r\n\r\n{text}",
+                self.status.load(Ordering::SeqCst),
                 self.name,
                 text.len()
             );

@@ -1,0 +1,202 @@
+//! Where a server's certificates and authorities come from: Secrets in the gateway's own
+//! namespace, or files (istio.md section 2, `tls`).
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use crate::base::tls_material::{Authorities, Credential, KeyPair, MaterialError, Revocations};
+use crate::base::{Kind, ObjectKey};
+use crate::compile::Options;
+use crate::compile::version::Versions;
+use crate::model::istio::gateway::ServerTls;
+use crate::model::tls_files::TlsFiles;
+use crate::model::{FieldPath, Object, Spec};
+
+/// All credentials by identity.
+pub(super) struct Credentials<'a> {
+    all: HashMap<&'a ObjectKey, (&'a Object, &'a Credential)>,
+    namespace: Arc<str>,
+}
+
+/// Something that was named and cannot be had.
+pub(super) struct Missing {
+    pub path: FieldPath,
+    pub message: String,
+    /// Whether nothing of the name exists.
+    pub is_unknown: bool,
+}
+
+/// Whom client certificates must come from, and which of these are revoked.
+#[derive(Default)]
+pub(super) struct Trust {
+    pub authorities: Option<Arc<Authorities>>,
+    pub revocations: Option<Arc<Revocations>>,
+}
+
+impl<'a> Credentials<'a> {
+    pub fn index(versions: &'a Versions, options: &Options) -> Self {
+        let all = versions.objects.iter().filter_map(|object| {
+            let Spec::Secret(credential) = &object.spec else {
+                return None;
+            };
+            Some((&object.key, (&**object, credential)))
+        });
+        Self {
+            all: all.collect(),
+            namespace: options.namespace.clone(),
+        }
+    }
+
+    /// The certificates a server names, in order, and what of them cannot be had.
+    pub fn pairs(&self, tls: &ServerTls, path: &FieldPath) -> Vec<Result<Arc<KeyPair>, Missing>> {
+        if let Some(name) = written(&tls.credential_name) {
+            return vec![self.secret_pair(name, path.field("credentialName"))];
+        }
+        if !tls.credential_names.is_empty() {
+            let path = path.field("credentialNames");
+            let names = tls.credential_names.iter().enumerate();
+            return names
+                .map(|(index, name)| self.secret_pair(name, path.index(index)))
+                .collect();
+        }
+        let mut listed = 0;
+        let mut pairs = Vec::new();
+        for files in TlsFiles::of(tls) {
+            let TlsFiles::Pair { certificate, .. } = files else {
+                continue;
+            };
+            let path = match tls.server_certificate.as_deref() == Some(certificate) {
+                true => path.field("serverCertificate"),
+                false => {
+                    listed += 1;
+                    path.field("tlsCertificates").index(listed - 1)
+                }
+            };
+            let credential = self.all.get(&files.object_key());
+            let read = credential.and_then(|(_, credential)| credential.pair.clone());
+            pairs.push(
+                read.unwrap_or(Err(MaterialError::Missing("serverCertificate")))
+                    .map_err(|error| Missing {
+                        path,
+                        message: error.to_string(),
+                        is_unknown: false,
+                    }),
+            );
+        }
+        pairs
+    }
+
+    fn secret_pair(&self, name: &str, path: FieldPath) -> Result<Arc<KeyPair>, Missing> {
+        let Some((object, credential)) = self.secret(name) else {
+            return Err(Missing {
+                path,
+                message: format!(
+                    "there is no Secret `{}` in the namespace `{}`",
+                    bare(name),
+                    self.namespace
+                ),
+                is_unknown: true,
+            });
+        };
+        let problem = match &credential.pair {
+            Some(Ok(pair)) => return Ok(pair.clone()),
+            Some(Err(error)) => error.to_string(),
+            None => "it holds no certificate (`tls.crt` and `tls.key`, or `cert` and `key`)".into(),
+        };
+        Err(Missing {
+            path,
+            message: format!("{} cannot be used: {problem}", object.key),
+            is_unknown: false,
+        })
+    }
+
+    fn secret(&self, name: &str) -> Option<&(&'a Object, &'a Credential)> {
+        self.all.get(&ObjectKey {
+            kind: Kind::Secret,
+            namespace: self.namespace.clone(),
+            name: bare(name).into(),
+        })
+    }
+
+    /// The CA: `caCertCredentialName`, else the `-cacert` companion, else the credential itself;
+    /// without a credential, files.
+    pub fn trust(&self, tls: &ServerTls, path: &FieldPath) -> Result<Trust, Missing> {
+        let pair = written(&tls.credential_name)
+            .or_else(|| tls.credential_names.first().map(String::as_str));
+        let places = match (written(&tls.ca_cert_credential_name), pair) {
+            (Some(named), _) => vec![named.to_owned()],
+            (None, Some(name)) => vec![format!("{}-cacert", bare(name)), name.to_owned()],
+            (None, None) => return self.trusted_files(tls, path),
+        };
+        for (object, credential) in places.iter().filter_map(|name| self.secret(name)) {
+            let Some(read) = &credential.authorities else {
+                continue;
+            };
+            return trust(read, credential.revocations.as_ref()).map_err(|error| Missing {
+                path: path.clone(),
+                message: format!("{} cannot be used: {error}", object.key),
+                is_unknown: false,
+            });
+        }
+        let names: Vec<String> = places
+            .iter()
+            .map(|name| format!("`{}`", bare(name)))
+            .collect();
+        Err(Missing {
+            path: path.clone(),
+            message: format!(
+                "no Secret {} in the namespace `{}` holds a CA (`cacert` or `ca.crt`)",
+                names.join(" or "),
+                self.namespace
+            ),
+            is_unknown: true,
+        })
+    }
+
+    fn trusted_files(&self, tls: &ServerTls, path: &FieldPath) -> Result<Trust, Missing> {
+        let (mut authorities, mut revocations) = (None, None);
+        for files in TlsFiles::of(tls) {
+            let found = self.all.get(&files.object_key());
+            let credential = found.map(|(_, credential)| *credential);
+            match files {
+                TlsFiles::Pair { .. } => {}
+                TlsFiles::Authorities(_) => {
+                    authorities = authorities.or(credential.and_then(|it| it.authorities.as_ref()));
+                }
+                TlsFiles::Revocations(_) => {
+                    revocations = credential.and_then(|it| it.revocations.as_ref());
+                }
+            }
+        }
+        // Validation has said that there is none, and the server is fenced.
+        let Some(authorities) = authorities else {
+            return Ok(Trust::default());
+        };
+        trust(authorities, revocations).map_err(|error| Missing {
+            path: path.field("caCertificates"),
+            message: error.to_string(),
+            is_unknown: false,
+        })
+    }
+}
+
+/// Both or neither: without its revocation lists, trust would be wider than it was meant.
+fn trust(
+    authorities: &Result<Arc<Authorities>, MaterialError>,
+    revocations: Option<&Result<Arc<Revocations>, MaterialError>>,
+) -> Result<Trust, MaterialError> {
+    Ok(Trust {
+        authorities: Some(authorities.clone()?),
+        revocations: revocations.cloned().transpose()?,
+    })
+}
+
+/// The scheme is optional.
+fn bare(name: &str) -> &str {
+    name.strip_prefix("kubernetes://").unwrap_or(name)
+}
+
+fn written(field: &Option<String>) -> Option<&str> {
+    field.as_deref().filter(|text| !text.is_empty())
+}

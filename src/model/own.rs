@@ -1,0 +1,7 @@
+//! Pingress's own objects (group `gateway.pingress.io`), for what no API it reads can say.
+//!
+//! As strict as Istio's: an unknown field is a mistake.
+
+pub mod health_check;
+
+pub use health_check::HealthCheckPolicy;

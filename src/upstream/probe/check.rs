@@ -1,0 +1,126 @@
+//! One probe of one address: TCP and HTTP by `pingora-load-balancing`'s checks, gRPC by ours.
+
+use std::net::SocketAddr;
+
+use http::{HeaderName, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora_core::{Error, ErrorType};
+use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
+use pingora_load_balancing::{Backend, Extensions};
+
+use crate::plan::{HttpProbe, Probe, ProbeKind};
+
+use super::grpc;
+
+/// As Envoy's checker names itself, so that origins can tell probes from traffic.
+pub(super) const USER_AGENT: &str = "Pingress/HC";
+
+/// What a probe does, with the connector it does it through.
+pub(super) struct Check {
+    probe: Probe,
+    by: By,
+}
+
+enum By {
+    Pingora(Box<dyn HealthCheck + Send + Sync>),
+    Grpc { service: Box<str> },
+}
+
+impl Check {
+    pub(super) fn new(probe: &Probe) -> Self {
+        let by = match &probe.kind {
+            ProbeKind::Tcp { .. } => By::Pingora(tcp(probe)),
+            ProbeKind::Http(http) => By::Pingora(http_check(probe, http)),
+            ProbeKind::Grpc { service, .. } => By::Grpc {
+                service: service.clone(),
+            },
+        };
+        Self {
+            probe: probe.clone(),
+            by,
+        }
+    }
+
+    /// Probes an address once.
+    ///
+    /// # Errors
+    /// Why it failed, in a few words.
+    pub(super) async fn run(&self, mut addr: SocketAddr) -> Result<(), String> {
+        if let Some(port) = self.probe.kind.port() {
+            addr.set_port(port);
+        }
+        let checked = async {
+            match &self.by {
+                By::Pingora(check) => {
+                    let backend = Backend {
+                        addr: PeerAddr::Inet(addr),
+                        weight: 1,
+                        ext: Extensions::new(),
+                    };
+                    check.check(&backend).await.map_err(|error| words(&error))
+                }
+                By::Grpc { service } => grpc::serves(addr, service).await,
+            }
+        };
+        // The crate's own limits are per step: a body that never ends would outlast them.
+        match tokio::time::timeout(self.probe.timeout, checked).await {
+            Ok(checked) => checked,
+            Err(_) => Err(format!("no answer within {:?}", self.probe.timeout)),
+        }
+    }
+}
+
+fn tcp(probe: &Probe) -> Box<TcpHealthCheck> {
+    let mut check = TcpHealthCheck::new();
+    check.peer_template.options.connection_timeout = Some(probe.timeout);
+    check
+}
+
+fn http_check(probe: &Probe, http: &HttpProbe) -> Box<HttpHealthCheck> {
+    // The request is replaced: `new` panics on a host that is no header value.
+    let mut check = HttpHealthCheck::new("", false);
+    if let Some(request) = request(http) {
+        check.req = request;
+    }
+    let options = &mut check.peer_template.options;
+    options.connection_timeout = Some(probe.timeout);
+    options.read_timeout = Some(probe.timeout);
+    let version = if http.http2 { 2 } else { 1 };
+    options.set_http_version(version, version);
+    let expected = http.expected.clone();
+    check.validator = Some(Box::new(move |response: &ResponseHeader| {
+        let status = response.status.as_u16();
+        match expected.iter().any(|range| range.contains(&status)) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorType::CustomCode("status", status))),
+        }
+    }));
+    Box::new(check)
+}
+
+/// `None` if something of it is no header, which validation has ruled out.
+fn request(http: &HttpProbe) -> Option<RequestHeader> {
+    let count = Some(http.headers.len() + 2);
+    let mut request = RequestHeader::build("GET", http.path.as_bytes(), count).ok()?;
+    request.insert_header("host", &*http.host).ok()?;
+    request.insert_header("user-agent", USER_AGENT).ok()?;
+    for (name, value) in &http.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        let value = HeaderValue::from_str(value).ok()?;
+        request.insert_header(name, value).ok()?;
+    }
+    Some(request)
+}
+
+/// What the operator reads: the error's kind, without addresses and contexts.
+fn words(error: &Error) -> String {
+    match error.etype() {
+        ErrorType::CustomCode("status", status) => format!("answered {status}"),
+        ErrorType::ConnectRefused => "connection refused".into(),
+        ErrorType::ConnectNoRoute => "no route to host".into(),
+        ErrorType::ConnectTimedout => "no connection in time".into(),
+        ErrorType::ConnectionClosed => "closed the connection".into(),
+        other => other.as_str().to_owned(),
+    }
+}

@@ -1,0 +1,197 @@
+//! Which server a name reaches, and which hosts are served on its connections.
+
+use super::*;
+
+const SIMPLE: &str = "mode: SIMPLE, credentialName: own";
+
+#[test]
+fn a_name_reaches_the_server_with_the_closest_host_and_an_unknown_one_is_closed() {
+    let root = Authority::new("root");
+    let names = ["a.example.com", "wild.example.com"];
+    let [exact, wild] = names.map(|name| root.issue(&[name]));
+    let gateway = start(
+        &[
+            (
+                "exact",
+                &["a.example.com"],
+                "mode: SIMPLE, credentialName: exact",
+            ),
+            (
+                "wild",
+                &["*.example.com"],
+                "mode: SIMPLE, credentialName: wild",
+            ),
+        ],
+        &[
+            secret_yaml("exact", Some(&exact), &[]),
+            secret_yaml("wild", Some(&wild), &[]),
+        ],
+        &["a.example.com", "b.example.com"],
+    );
+    let addr = gateway.addr_of(443);
+    let shown = |name: &str| {
+        Asking::of(addr, name)
+            .connect()
+            .map(|open| open.server_name())
+    };
+    assert_eq!(shown("a.example.com").as_deref(), Some("a.example.com"));
+    assert_eq!(shown("A.Example.COM").as_deref(), Some("a.example.com"));
+    assert_eq!(shown("b.example.com").as_deref(), Some("wild.example.com"));
+    assert_eq!(
+        shown("x.y.example.com").as_deref(),
+        Some("wild.example.com")
+    );
+    assert_eq!(shown("other.org"), None);
+    assert!(
+        Asking::of(addr, "a.example.com")
+            .nameless()
+            .connect()
+            .is_none()
+    );
+}
+
+#[test]
+fn a_client_without_a_name_reaches_the_server_of_any_host() {
+    let root = Authority::new("root");
+    let own = root.issue(&["any.example.com"]);
+    let gateway = start(
+        &[("https", &["*"], SIMPLE)],
+        &[secret_yaml("own", Some(&own), &[])],
+        &["*"],
+    );
+    let asking = Asking::of(gateway.addr_of(443), "x").nameless();
+    assert_eq!(asking.get(), Outcome::Answered(200, "*".into()));
+}
+
+#[test]
+fn gotcha_4_a_host_of_another_server_is_unknown_on_this_servers_connection() {
+    let root = Authority::new("root");
+    let own = root.issue(&["*.example.com"]);
+    let gateway = start(
+        &[
+            ("a", &["a.example.com"], SIMPLE),
+            ("b", &["b.example.com"], SIMPLE),
+        ],
+        &[secret_yaml("own", Some(&own), &[])],
+        &["a.example.com", "b.example.com"],
+    );
+    let mut open = Asking::of(gateway.addr_of(443), "a.example.com")
+        .connect()
+        .unwrap();
+    assert_eq!(
+        open.get("a.example.com"),
+        Outcome::Answered(200, "a.example.com".into())
+    );
+    assert_eq!(
+        open.get("b.example.com"),
+        Outcome::Answered(404, String::new())
+    );
+}
+
+#[test]
+fn no_host_behind_a_client_certificate_is_reached_over_a_connection_that_showed_none() {
+    let root = Authority::new("root");
+    let own = root.issue(&["*.example.com"]);
+    let client = root.issue(&["one.client"]);
+    // Both servers carry secret.example.com: the wildcard one would route it without a certificate.
+    let gateway = start(
+        &[
+            ("open", &["*.example.com"], SIMPLE),
+            (
+                "closed",
+                &["secret.example.com"],
+                "mode: MUTUAL, credentialName: own",
+            ),
+        ],
+        &[secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)])],
+        &["secret.example.com", "open.example.com"],
+    );
+    let addr = gateway.addr_of(443);
+    let mut open = Asking::of(addr, "open.example.com").connect().unwrap();
+    assert_eq!(
+        open.get("open.example.com"),
+        Outcome::Answered(200, "open.example.com".into())
+    );
+    assert_eq!(
+        open.get("secret.example.com"),
+        Outcome::Answered(421, String::new())
+    );
+    let mut open = Asking::of(addr, "secret.example.com")
+        .with(&client)
+        .connect()
+        .unwrap();
+    assert_eq!(
+        open.get("secret.example.com"),
+        Outcome::Answered(200, "secret.example.com".into())
+    );
+}
+
+#[test]
+fn a_session_is_resumed_by_its_own_server_and_by_no_other() {
+    let root = Authority::new("root");
+    let own = root.issue(&["*.example.com"]);
+    let client = root.issue(&["one.client"]);
+    let gateway = start(
+        &[
+            ("open", &["open.example.com"], SIMPLE),
+            (
+                "closed",
+                &["secret.example.com"],
+                "mode: MUTUAL, credentialName: own",
+            ),
+        ],
+        &[secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)])],
+        &["secret.example.com", "open.example.com"],
+    );
+    let addr = gateway.addr_of(443);
+    let open = Asking::of(addr, "open.example.com");
+    assert_eq!(
+        open.get(),
+        Outcome::Answered(200, "open.example.com".into())
+    );
+    let again = open.connect().unwrap();
+    assert!(again.stream.ssl().session_reused());
+    // The same ticket, shown to the server that wants a certificate.
+    let mut elsewhere = Asking::of(addr, "secret.example.com");
+    elsewhere.session = open.session.clone();
+    assert_eq!(elsewhere.get(), Outcome::Refused);
+    let mut elsewhere = Asking::of(addr, "secret.example.com").with(&client);
+    elsewhere.session = open.session.clone();
+    let mut connection = elsewhere.connect().unwrap();
+    assert!(!connection.stream.ssl().session_reused());
+    assert_eq!(
+        connection.get("secret.example.com"),
+        Outcome::Answered(200, "secret.example.com".into())
+    );
+}
+
+#[test]
+fn the_edge_profile_calls_a_host_of_another_server_misdirected() {
+    let root = Authority::new("root");
+    let own = root.issue(&["*.example.com"]);
+    let gateway = Start::with(&[
+        (
+            "gateway.yaml",
+            gateway(&[
+                ("a", &["a.example.com"], SIMPLE),
+                ("b", &["b.example.com"], SIMPLE),
+            ]),
+        ),
+        ("routes.yaml", routes(&["a.example.com", "b.example.com"])),
+        ("secrets.yaml", secret_yaml("own", Some(&own), &[])),
+    ])
+    .settings("  profile: edge\n")
+    .port(443)
+    .ready();
+    let mut open = Asking::of(gateway.addr_of(443), "a.example.com")
+        .connect()
+        .unwrap();
+    assert_eq!(
+        open.get("b.example.com"),
+        Outcome::Answered(421, String::new())
+    );
+    assert_eq!(
+        open.get("c.example.com"),
+        Outcome::Answered(404, String::new())
+    );
+}

@@ -1,0 +1,148 @@
+//! The clients people have: curl and openssl.
+
+use std::process::{Command, Stdio};
+
+use super::*;
+
+/// Runs a client; its output, and whether it succeeded.
+fn run(program: &str, arguments: &[&str]) -> (String, bool) {
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap_or_else(|error| panic!("{program} must be installed (see `make deps`): {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    (text, output.status.success())
+}
+
+#[test]
+fn curl_verifies_the_server_and_is_told_to_the_origin_by_its_certificate() {
+    let root = Authority::new("root");
+    let own = root.issue(&["a.example.com"]);
+    let client = root.issue(&["spiffe://cluster/one", "one.client"]);
+    let origin = Origin::echo("origin");
+    let gateway = Start::with(&[
+        (
+            "gateway.yaml",
+            gateway(&[(
+                "https",
+                &["a.example.com"],
+                "mode: OPTIONAL_MUTUAL, credentialName: own",
+            )]),
+        ),
+        (
+            "routes.yaml",
+            routes_yaml("r", &["a.example.com"], &everything_to("origin.test")),
+        ),
+        (
+            "origin.yaml",
+            service_yaml("origin.test", &[(origin.port, "")]),
+        ),
+        (
+            "secrets.yaml",
+            secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)]),
+        ),
+    ])
+    .port(443)
+    .ready();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let ca = file("ca.crt", &root.pem);
+    let certificate = file("client.crt", &client.certificate);
+    let key = file("client.key", &client.key);
+    let port = gateway.addr_of(443).port();
+    let resolve = format!("a.example.com:{port}:127.0.0.1");
+    let url = format!("https://a.example.com:{port}/");
+    let common = [
+        "-sS",
+        "-o",
+        "/dev/null",
+        "-w",
+        "%{http_code} %{http_version}",
+        "--resolve",
+        &resolve,
+        "--cacert",
+        &ca,
+    ];
+    for (flag, version) in [("--http1.1", "1.1"), ("--http2", "2")] {
+        let (said, _) = run("curl", &[&common[..], &[flag, &url]].concat());
+        assert_eq!(said, format!("200 {version}"));
+        assert!(!origin.last_head().contains("x-forwarded-client-cert"));
+        let forged = "x-forwarded-client-cert: Hash=forged";
+        let with = [
+            "--cert",
+            &certificate,
+            "--key",
+            &key,
+            "-H",
+            forged,
+            flag,
+            &url,
+        ];
+        let (said, _) = run("curl", &[&common[..], &with].concat());
+        assert_eq!(said, format!("200 {version}"));
+        let head = origin.last_head();
+        let told = head
+            .lines()
+            .find(|line| line.starts_with("x-forwarded-client-cert: "));
+        let told = told.unwrap_or_else(|| panic!("{head}"));
+        assert!(told.starts_with("x-forwarded-client-cert: Hash="), "{told}");
+        assert!(
+            told.ends_with(
+                ";Subject=\"CN=spiffe://cluster/one\";URI=spiffe://cluster/one;DNS=one.client"
+            ),
+            "{told}"
+        );
+        assert!(!told.contains("forged"));
+        assert!(head.contains("x-forwarded-proto: https"), "{head}");
+    }
+}
+
+#[test]
+fn openssl_sees_the_chain_the_protocol_and_a_resumed_session() {
+    let root = Authority::new("root");
+    let intermediate = root.below("intermediate");
+    let mut own = intermediate.issue(&["a.example.com"]);
+    own.certificate += &intermediate.pem;
+    let gateway = start(
+        &[(
+            "https",
+            &["a.example.com"],
+            "mode: SIMPLE, credentialName: own",
+        )],
+        &[secret_yaml("own", Some(&own), &[])],
+        &["a.example.com"],
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.crt");
+    std::fs::write(&ca, &root.pem).unwrap();
+    let ca = ca.display().to_string();
+    let addr = gateway.addr_of(443).to_string();
+    let common = [
+        "s_client",
+        "-connect",
+        &addr,
+        "-CAfile",
+        &ca,
+        "-verify_return_error",
+    ];
+    let named = ["-servername", "a.example.com", "-alpn", "h2,http/1.1"];
+    let (said, ok) = run("openssl", &[&common[..], &named].concat());
+    assert!(ok, "{said}");
+    assert!(said.contains("ALPN protocol: h2"), "{said}");
+    assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
+    let (said, _) = run(
+        "openssl",
+        &[&common[..], &named, &["-tls1_2", "-reconnect"]].concat(),
+    );
+    assert!(said.contains("Reused, TLSv1.2"), "{said}");
+    let (_, ok) = run(
+        "openssl",
+        &[&common[..], &["-servername", "b.example.com"]].concat(),
+    );
+    assert!(!ok);
+}

@@ -1,0 +1,166 @@
+//! TLS modes by what clients bring.
+
+use boring::ssl::SslVersion;
+
+use super::*;
+
+fn answered(host: &str) -> Outcome {
+    Outcome::Answered(200, host.to_owned())
+}
+
+#[test]
+fn each_mode_serves_exactly_the_clients_it_may() {
+    let (root, stranger) = (Authority::new("root"), Authority::new("stranger"));
+    let intermediate = root.below("intermediate");
+    let server = root.issue(&["*.example.com"]);
+    let right = root.issue(&["right.client"]);
+    let through = intermediate.issue(&["through.client"]);
+    let expired = root.issue_until(&["expired.client"], 2021);
+    let revoked = root.issue(&["revoked.client"]);
+    let wrong = stranger.issue(&["wrong.client"]);
+    let lists = root.revoke(&[&revoked]) + &intermediate.revoke(&[]);
+    let gateway = start(
+        &[
+            (
+                "simple",
+                &["simple.example.com"],
+                "mode: SIMPLE, credentialName: own",
+            ),
+            (
+                "mutual",
+                &["mutual.example.com"],
+                "mode: MUTUAL, credentialName: own",
+            ),
+            (
+                "optional",
+                &["optional.example.com"],
+                "mode: OPTIONAL_MUTUAL, credentialName: own",
+            ),
+        ],
+        &[
+            secret_yaml("own", Some(&server), &[]),
+            secret_yaml(
+                "own-cacert",
+                None,
+                &[("ca.crt", &root.pem), ("ca.crl", &lists)],
+            ),
+        ],
+        &[
+            "simple.example.com",
+            "mutual.example.com",
+            "optional.example.com",
+        ],
+    );
+    let addr = gateway.addr_of(443);
+    let ask = |name| Asking::of(addr, name);
+    for (host, bare, bad) in [
+        ("simple.example.com", true, true),
+        ("mutual.example.com", false, false),
+        ("optional.example.com", true, false),
+    ] {
+        let served = |is: bool| match is {
+            true => answered(host),
+            false => Outcome::Refused,
+        };
+        assert_eq!(
+            ask(host).get(),
+            served(bare),
+            "{host} without a certificate"
+        );
+        assert_eq!(ask(host).with(&right).get(), served(true), "{host}, right");
+        let chained = ask(host).with(&through).through(&intermediate.pem);
+        assert_eq!(chained.get(), served(true), "{host}, by an intermediate");
+        for (what, certificate) in [
+            ("expired", &expired),
+            ("revoked", &revoked),
+            ("of a stranger", &wrong),
+        ] {
+            assert_eq!(
+                ask(host).with(certificate).get(),
+                served(bad),
+                "{host}, {what}"
+            );
+        }
+    }
+}
+
+#[test]
+fn client_certificates_are_held_to_names_and_hashes() {
+    let root = Authority::new("root");
+    let server = root.issue(&["a.example.com"]);
+    let named = root.issue(&["spiffe://cluster/one", "one.client"]);
+    let other = root.issue(&["two.client"]);
+    let fingerprint = {
+        let der = boring::x509::X509::from_pem(named.certificate.as_bytes()).unwrap();
+        let hash = boring::sha::sha256(&der.to_der().unwrap());
+        hash.iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect::<Vec<_>>()
+            .join(":")
+    };
+    for rule in [
+        "subjectAltNames: [spiffe://cluster/one]".to_owned(),
+        "subjectAltNames: [else.client, one.client]".to_owned(),
+        format!("verifyCertificateHash: [\"{fingerprint}\"]"),
+    ] {
+        let tls = format!("mode: MUTUAL, credentialName: own, {rule}");
+        let gateway = start(
+            &[("https", &["a.example.com"], &tls)],
+            &[secret_yaml("own", Some(&server), &[("ca.crt", &root.pem)])],
+            &["a.example.com"],
+        );
+        // Each client has sessions of its own: one that is resumed brings its certificate along.
+        let ask = || Asking::of(gateway.addr_of(443), "a.example.com");
+        assert_eq!(
+            ask().with(&named).get(),
+            answered("a.example.com"),
+            "{rule}"
+        );
+        assert_eq!(ask().with(&other).get(), Outcome::Refused, "{rule}");
+    }
+}
+
+#[test]
+fn protocol_versions_are_kept_to() {
+    let root = Authority::new("root");
+    let server = root.issue(&["*.example.com"]);
+    let gateway = start(
+        &[
+            (
+                "default",
+                &["default.example.com"],
+                "mode: SIMPLE, credentialName: own",
+            ),
+            (
+                "new",
+                &["new.example.com"],
+                "mode: SIMPLE, credentialName: own, minProtocolVersion: TLSV1_3",
+            ),
+            (
+                "old",
+                &["old.example.com"],
+                "mode: SIMPLE, credentialName: own, maxProtocolVersion: TLSV1_2",
+            ),
+        ],
+        &[secret_yaml("own", Some(&server), &[])],
+        &["default.example.com", "new.example.com", "old.example.com"],
+    );
+    let addr = gateway.addr_of(443);
+    let speaks = |name: &str, version| {
+        let open = Asking::of(addr, name).speaking(version, version).connect();
+        open.is_some()
+    };
+    let all = [SslVersion::TLS1_1, SslVersion::TLS1_2, SslVersion::TLS1_3];
+    assert_eq!(
+        all.map(|version| speaks("default.example.com", version)),
+        [false, true, true]
+    );
+    assert_eq!(
+        all.map(|version| speaks("new.example.com", version)),
+        [false, false, true]
+    );
+    assert_eq!(
+        all.map(|version| speaks("old.example.com", version)),
+        [false, true, false]
+    );
+}
