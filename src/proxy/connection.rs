@@ -41,17 +41,26 @@ pub(super) async fn waited_for(session: &mut Session, ctx: &mut Context, step: S
 /// No endpoint is left, a limit is reached, or the route's time is over.
 pub(super) async fn next(session: &Session, ctx: &mut Context) -> Result<()> {
     let is_unsent = ctx.pick.as_mut().is_some_and(|pick| pick.take_unsent());
-    if is_unsent {
-        // Whoever has the connection in its hands is about to give it back.
-        tokio::task::yield_now().await;
-    } else if ctx.attempts == 0 {
-        return Ok(());
-    } else if let Err(refused) = ctx.pick_endpoint() {
-        return Err(ctx.fail(refused.kind, refused.message));
+    if !is_unsent {
+        if ctx.attempts == 0 {
+            return Ok(());
+        }
+        if let Err(refused) = ctx.pick_endpoint() {
+            return Err(ctx.fail(refused.kind, refused.message));
+        }
     }
     wait(session, ctx)
         .await
         .map_err(|refusal| ctx.fail(refusal.kind, refusal.message))
+}
+
+/// Waits until the attempt may look for its shared connection. Nothing may come between this and
+/// Pingora's look: others wait for it.
+pub(super) async fn look(ctx: &mut Context) {
+    let cluster = ctx.cluster.and_then(|id| ctx.serving.cluster(id));
+    if let (Some(cluster), Some(pick)) = (cluster, &mut ctx.pick) {
+        cluster.look(pick).await;
+    }
 }
 
 /// How the client asks.

@@ -69,7 +69,9 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
         retry::back_off(session, ctx).await?;
         connection::next(session, ctx).await?;
-        caught(ctx, |ctx| peer::choose(session, ctx).map(Box::new))
+        let peer = caught(ctx, |ctx| peer::choose(session, ctx).map(Box::new))?;
+        connection::look(ctx).await;
+        Ok(peer)
     }
 
     fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {

@@ -136,6 +136,13 @@ impl ClusterState {
         Ok(())
     }
 
+    /// Waits for the turn to look for a shared connection; right before Pingora does.
+    pub async fn look(&self, pick: &mut Pick) {
+        if let Lease::Shared(seat) = &mut pick.lease {
+            seat.look().await;
+        }
+    }
+
     /// How Pingora reaches the endpoint of an admitted pick.
     pub fn peer(&self, pick: &Pick, wants: Wants) -> HttpPeer {
         let mut peer = self.template.load().peer(pick.addr(), wants);

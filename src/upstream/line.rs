@@ -17,7 +17,7 @@ use std::time::Duration;
 use pingora_core::upstreams::peer::{HttpPeer, Tracer, Tracing};
 use pingora_core::{Error, ErrorType};
 use tokio::net::TcpSocket;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::queue::Queue;
 
@@ -27,6 +27,9 @@ use super::queue::Queue;
 /// one fails every stream. They cannot be seen from outside, but nobody has a reason to send one
 /// other than to end a body before its trailers, so responses with trailers are counted.
 const EMPTY_FRAMES: u8 = 96;
+
+/// Everybody's turn together: more than can hold a line.
+const TURNS: u32 = 1 << 16;
 
 /// What a cluster's definition says about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +58,8 @@ pub(super) struct Line {
     open: AtomicUsize,
     /// The dial ended, either way.
     settled: Notify,
+    /// Turns to look for the connection in Pingora's pool.
+    turns: Arc<Semaphore>,
     /// Sockets; two only while one that was dropped from the pool is being closed.
     sockets: AtomicUsize,
     /// Whether the queue counts it.
@@ -118,6 +123,7 @@ impl Line {
             room: AtomicUsize::new(room),
             open: AtomicUsize::new(0),
             settled: Notify::new(),
+            turns: Arc::new(Semaphore::new(TURNS as usize)),
             sockets: AtomicUsize::new(0),
             counted: AtomicBool::new(true),
             socket: Mutex::new(None),
@@ -221,6 +227,20 @@ impl Line {
                 state => return state,
             }
         }
+    }
+
+    /// Waits for a turn to look for the connection in Pingora's pool: with others, or `alone`.
+    /// Who looks takes it out of the pool for a moment, so only who looks alone knows from a
+    /// miss that it is not there. A turn is held over nothing that waits for a peer.
+    pub(super) async fn turn(&self, alone: bool) -> Option<OwnedSemaphorePermit> {
+        let width = if alone { TURNS } else { 1 };
+        // Never closed.
+        self.turns.clone().acquire_many_owned(width).await.ok()
+    }
+
+    /// Whether it has all the requests that the origin was found to allow.
+    pub(super) fn is_full(&self) -> bool {
+        self.open.load(Ordering::Relaxed) >= self.room.load(Ordering::Relaxed)
     }
 
     /// A request found the connection open.

@@ -4,20 +4,34 @@
 //! one that looks while another thread has the connection in its hands. So a request is given
 //! its line beforehand, and only the one that makes a line may dial: to the others Pingora's
 //! attempt is refused ([`is_refusal`]), and they look again.
+//!
+//! A miss alone says nothing: another thread may have the connection in its hands, and on a busy
+//! machine it may be stopped right there, for as long as the system likes. So whoever missed
+//! looks again alone: it waits until nobody else looks. What can still have the connection then
+//! is a request that ends and gives its stream back, which the waits in between are for. Only
+//! after that is the connection taken to be full or gone.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
 use tokio::net::TcpSocket;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::line::{Line, State, Terms};
 
-/// How often a request looks for its line's connection before it takes the line to be full.
-const LOOKS: u8 = 4;
+/// How long a request waits before each look for its line's connection, all but the first
+/// alone. After the last it takes the line to be full.
+const LOOKS: [Duration; 4] = [
+    Duration::ZERO,
+    Duration::ZERO,
+    Duration::from_millis(1),
+    Duration::from_millis(10),
+];
 
 const REFUSAL: ErrorType = ErrorType::Custom("the connection was not to be found");
 
@@ -47,7 +61,10 @@ pub(super) struct Seat {
     opened: bool,
     /// The response ended without trailers, or has not begun.
     clean: bool,
-    looks: u8,
+    /// Looks that missed.
+    looks: usize,
+    /// While it looks.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 /// Whether an attempt ended before it began, because only the dialler of a line may dial.
@@ -156,6 +173,7 @@ impl Seat {
             opened: false,
             clean: true,
             looks: 0,
+            turn: None,
         }
     }
 
@@ -168,8 +186,22 @@ impl Seat {
         }
     }
 
+    /// Waits until it may look for its line's connection, right before it does.
+    pub(super) async fn look(&mut self) {
+        self.turn = None;
+        if self.dials {
+            return;
+        }
+        match LOOKS.get(self.looks) {
+            Some(wait) if !wait.is_zero() => tokio::time::sleep(*wait).await,
+            _ => {}
+        }
+        self.turn = self.line.turn(self.looks > 0).await;
+    }
+
     /// The attempt has its connection.
     pub(super) fn connected(&mut self) {
+        self.turn = None;
         if !self.opened {
             self.opened = true;
             self.line.stream_opened();
@@ -179,8 +211,9 @@ impl Seat {
         }
     }
 
-    /// The holder's dial failed.
-    pub(super) fn dial_failed(&self) {
+    /// The holder's dial failed, or the connection that it found.
+    pub(super) fn dial_failed(&mut self) {
+        self.turn = None;
         if self.dials {
             self.line.failed();
         }
@@ -188,12 +221,13 @@ impl Seat {
 
     /// The connection was not to be found. Whether it is worth to look again.
     pub(super) fn look_again(&mut self) -> bool {
+        self.turn = None;
         self.looks += 1;
-        if self.looks >= LOOKS {
+        if self.looks >= LOOKS.len() {
             self.line.refused();
             return false;
         }
-        self.line.state() == State::Open
+        self.line.state() == State::Open && !self.line.is_full()
     }
 
     /// Whether all of the response that has come so far is free of empty DATA frames.
@@ -214,3 +248,6 @@ impl Drop for Seat {
         self.line.leave(self.clean);
     }
 }
+
+#[cfg(test)]
+mod tests;

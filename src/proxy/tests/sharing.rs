@@ -50,6 +50,7 @@ async fn a_cold_burst_shares_connections_and_no_request_fails() {
             origin.until(|gauge| Gauge::get(&gauge.active) == 100).await;
             origin.open_gate();
             assert_eq!(burst.await.unwrap(), [200; 100]);
+            // However the threads are held up: a connection in another's hands is no full one.
             let made = Gauge::get(&origin.gauge.made);
             assert!(
                 made <= bound,
