@@ -132,10 +132,13 @@ impl Books<'_> {
             | Spec::EndpointSlice(_)
             | Spec::Pod(_) => Fate::Serving,
             // A rule for traffic without subsets shows only where its policy differs.
-            Spec::DestinationRule(_) | Spec::HealthCheckPolicy(_) => match self.told(object, "") {
-                Fate::Lost => Fate::Serving,
-                fate => fate,
-            },
+            // Certificates are looked up too, but one that cannot be used has a finding.
+            Spec::DestinationRule(_) | Spec::HealthCheckPolicy(_) | Spec::Secret(_) => {
+                match self.told(object, "") {
+                    Fate::Lost => Fate::Serving,
+                    fate => fate,
+                }
+            }
             _ => self.told(object, ""),
         };
         let best = parts.iter().map(|(_, fate)| *fate).min();

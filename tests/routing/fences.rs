@@ -300,6 +300,18 @@ fn what_istio_refuses_in_a_gateway_is_refused() {
             )),
         ),
         (
+            "tls version",
+            server(&format!(
+                "{https}, tls: {{mode: SIMPLE, credentialName: a, minProtocolVersion: TLSv1_3}}"
+            )),
+        ),
+        (
+            "no tls version left",
+            server(&format!(
+                "{https}, tls: {{mode: SIMPLE, credentialName: a, maxProtocolVersion: TLSV1_1}}"
+            )),
+        ),
+        (
             "two sources",
             server(&format!(
                 "{https}, tls: {{mode: SIMPLE, credentialName: a, serverCertificate: a, privateKey: b}}"
@@ -324,4 +336,42 @@ fn what_istio_refuses_in_a_gateway_is_refused() {
             world.troubles()
         );
     }
+}
+
+#[test]
+fn tls_fields_that_have_no_effect_are_named() {
+    let inert = |tls: &str| {
+        let edge = EDGE.replace("protocol: HTTP}", "protocol: HTTPS}").replace(
+            "    hosts: ['*']",
+            &format!("    hosts: ['*']\n    tls: {{credentialName: c, {tls}}}"),
+        );
+        let world = load(&[&edge], &Options::default());
+        world.paths(Code::INERT_FIELD)
+    };
+    let path = |field: &str| format!("spec.servers[0].tls.{field}");
+    assert_eq!(
+        inert("mode: SIMPLE, subjectAltNames: [a], caCrl: list, insecureSkipVerify: true"),
+        ["subjectAltNames", "caCrl", "insecureSkipVerify"].map(path)
+    );
+    assert_eq!(
+        inert("mode: MUTUAL, subjectAltNames: [a], caCertificates: ca, caCrl: list"),
+        ["caCertificates"].map(path)
+    );
+}
+
+#[test]
+fn the_network_of_an_endpoint_is_said_to_have_no_effect() {
+    let entry = |endpoint: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {{name: far}}\nspec:\n  hosts: [far.internal]\n  resolution: STATIC\n  ports: [{{number: 80, name: http, protocol: HTTP}}]\n  endpoints: [{{{endpoint}}}]\n"
+        )
+    };
+    let found = |endpoint: &str| {
+        let world = load(&[EDGE, &entry(endpoint)], &Options::default());
+        world.paths(Code::INERT_FIELD)
+    };
+    let path = "spec.endpoints[0].network";
+    assert_eq!(found("address: 10.0.0.1, network: far"), [path]);
+    assert_eq!(found("network: far"), [path]);
+    assert!(found("address: 10.0.0.1").is_empty());
 }

@@ -200,6 +200,15 @@ impl World {
         self.all(|finding| finding.code == code)
     }
 
+    /// The field paths of the findings with a code.
+    pub fn paths(&self, code: Code) -> Vec<String> {
+        let findings = self.compiled.findings.iter();
+        findings
+            .filter(|finding| finding.code == code)
+            .map(|finding| finding.path.clone())
+            .collect()
+    }
+
     /// Findings that are not only information.
     pub fn troubles(&self) -> Vec<String> {
         self.all(|finding| finding.severity > pingress::base::Severity::Info)

@@ -129,6 +129,7 @@ impl Reader<'_> {
                 .field("tls"),
         };
         let tls = server.tls.unwrap_or(&default);
+        self.inert(tls, server.mode() == "SIMPLE", &at);
         let terms = Arc::new(TlsTerms {
             pairs: self.pairs(tls, &at),
             client: match server.mode() {
@@ -142,6 +143,40 @@ impl Reader<'_> {
         });
         self.terms.insert(index, terms.clone());
         terms
+    }
+
+    /// Names the fields that have no effect beside the others.
+    fn inert(&mut self, tls: &ServerTls, is_simple: bool, at: &Place<'_>) {
+        let is_set = |field: &Option<String>| field.as_deref().is_some_and(|it| !it.is_empty());
+        let has_credential = is_set(&tls.credential_name) || !tls.credential_names.is_empty();
+        let asks = [
+            ("subjectAltNames", !tls.subject_alt_names.is_empty()),
+            (
+                "verifyCertificateSpki",
+                !tls.verify_certificate_spki.is_empty(),
+            ),
+            (
+                "verifyCertificateHash",
+                !tls.verify_certificate_hash.is_empty(),
+            ),
+            ("caCertificates", is_set(&tls.ca_certificates)),
+            ("caCertCredentialName", is_set(&tls.ca_cert_credential_name)),
+            ("caCrl", is_set(&tls.ca_crl)),
+            ("insecureSkipVerify", tls.insecure_skip_verify == Some(true)),
+        ];
+        for (field, _) in asks.iter().filter(|(_, is_set)| *is_set) {
+            let message = match is_simple {
+                true => {
+                    format!("`{field}` has no effect: mode SIMPLE asks clients for no certificate")
+                }
+                false if *field == "caCertificates" && has_credential => {
+                    "`caCertificates` has no effect: the credential's CA is used".to_owned()
+                }
+                false => continue,
+            };
+            let hint = "use MUTUAL or OPTIONAL_MUTUAL, or remove it";
+            self.report(Code::INERT_FIELD, at, &at.path.field(field), message, hint);
+        }
     }
 
     /// One pair of each kind of key; what cannot be had is reported.

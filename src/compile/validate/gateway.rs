@@ -208,6 +208,39 @@ fn check_port(
     protocol
 }
 
+/// Istio's enum of protocol versions, in order; unset and `TLS_AUTO` are 1.2 to 1.3.
+fn check_versions(object: &Object, path: &FieldPath, tls: &ServerTls, findings: &mut Findings) {
+    const VERSIONS: [&str; 4] = ["TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"];
+    let bounds = [
+        ("minProtocolVersion", &tls.min_protocol_version, "TLSV1_2"),
+        ("maxProtocolVersion", &tls.max_protocol_version, "TLSV1_3"),
+    ];
+    let [min, max] = bounds.map(|(field, written, default)| {
+        let name = match written.as_deref() {
+            None | Some("" | "TLS_AUTO") => default,
+            Some(name) => name,
+        };
+        let place = VERSIONS.iter().position(|version| *version == name);
+        if place.is_none() {
+            let message = format!("`{name}` is not a TLS version");
+            let hint = "write TLS_AUTO, TLSV1_0, TLSV1_1, TLSV1_2 or TLSV1_3";
+            findings.push(fault(object, &path.field(field), message, hint));
+        }
+        place
+    });
+    if let (Some(min), Some(max)) = (min, max)
+        && min > max
+    {
+        let message = "no TLS version lies between minProtocolVersion and maxProtocolVersion";
+        findings.push(fault(
+            object,
+            path,
+            message,
+            "lower the one or raise the other",
+        ));
+    }
+}
+
 fn has_certificate(tls: &ServerTls) -> bool {
     is_set(&tls.server_certificate)
         || is_set(&tls.private_key)
@@ -251,6 +284,7 @@ fn check_tls(object: &Object, path: &FieldPath, tls: &ServerTls, findings: &mut 
         }
         return;
     }
+    check_versions(object, path, tls, findings);
     let has_credential = is_set(&tls.credential_name) || !tls.credential_names.is_empty();
     let sources = [
         is_set(&tls.server_certificate) && is_set(&tls.private_key),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::base::Findings;
+use crate::base::{Code, Finding, Findings};
 use crate::model::istio::{ServiceEntry, WorkloadEntry};
 use crate::model::{FieldPath, Object};
 
@@ -249,6 +249,23 @@ fn check_workload_at(
             message,
             "write an IP address",
         ));
+    }
+    if !spec.network.as_deref().unwrap_or_default().is_empty() {
+        let message = match address.is_empty() {
+            true => {
+                "an endpoint without an address lies behind its network's gateway, which is not looked up; it gets no traffic"
+            }
+            false => "`network` has no effect: the endpoint is reached at its address",
+        };
+        let finding = Finding::new(Code::INERT_FIELD, message);
+        let path = path.field("network");
+        findings.push(
+            finding
+                .at(&object.origin_of(&path))
+                .of(&object.key)
+                .path(path.to_string())
+                .hint("write an address that this gateway can reach"),
+        );
     }
     for (name, port) in spec.ports.iter().filter(|(_, port)| !is_port(**port)) {
         let message = format!("{port} is not a port");

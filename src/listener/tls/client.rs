@@ -21,10 +21,6 @@ pub struct TlsDetails {
     pub server_name: Option<Box<str>>,
     /// Of the server that shook hands.
     pub terms: Arc<TlsTerms>,
-    /// `TLSv1.3`.
-    pub version: &'static str,
-    /// As BoringSSL names it.
-    pub cipher: &'static str,
     /// Whether an earlier session was taken up again.
     pub resumed: bool,
     /// The client's certificate, if it sent one that was accepted.
@@ -44,8 +40,6 @@ impl TlsDetails {
         Self {
             server_name,
             terms,
-            version: ssl.version_str(),
-            cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
             resumed: ssl.session_reused(),
             peer: ssl
                 .peer_certificate()

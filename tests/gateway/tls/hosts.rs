@@ -4,6 +4,23 @@ use super::*;
 
 const SIMPLE: &str = "mode: SIMPLE, credentialName: own";
 
+/// A server open to all for `host`, and one that wants certificates for `secret.example.com`; with
+/// a client's that it takes.
+fn guarded(host: &str) -> (Gateway, Issued) {
+    let root = Authority::new("root");
+    let own = root.issue(&["*.example.com"]);
+    let mutual = "mode: MUTUAL, credentialName: own";
+    let gateway = start(
+        &[
+            ("open", &[host], SIMPLE),
+            ("closed", &["secret.example.com"], mutual),
+        ],
+        &[secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)])],
+        &["secret.example.com", "open.example.com"],
+    );
+    (gateway, root.issue(&["one.client"]))
+}
+
 #[test]
 fn a_name_reaches_the_server_with_the_closest_host_and_an_unknown_one_is_closed() {
     let root = Authority::new("root");
@@ -90,22 +107,8 @@ fn gotcha_4_a_host_of_another_server_is_unknown_on_this_servers_connection() {
 
 #[test]
 fn no_host_behind_a_client_certificate_is_reached_over_a_connection_that_showed_none() {
-    let root = Authority::new("root");
-    let own = root.issue(&["*.example.com"]);
-    let client = root.issue(&["one.client"]);
     // Both servers carry secret.example.com: the wildcard one would route it without a certificate.
-    let gateway = start(
-        &[
-            ("open", &["*.example.com"], SIMPLE),
-            (
-                "closed",
-                &["secret.example.com"],
-                "mode: MUTUAL, credentialName: own",
-            ),
-        ],
-        &[secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)])],
-        &["secret.example.com", "open.example.com"],
-    );
+    let (gateway, client) = guarded("*.example.com");
     let addr = gateway.addr_of(443);
     let mut open = Asking::of(addr, "open.example.com").connect().unwrap();
     assert_eq!(
@@ -128,21 +131,7 @@ fn no_host_behind_a_client_certificate_is_reached_over_a_connection_that_showed_
 
 #[test]
 fn a_session_is_resumed_by_its_own_server_and_by_no_other() {
-    let root = Authority::new("root");
-    let own = root.issue(&["*.example.com"]);
-    let client = root.issue(&["one.client"]);
-    let gateway = start(
-        &[
-            ("open", &["open.example.com"], SIMPLE),
-            (
-                "closed",
-                &["secret.example.com"],
-                "mode: MUTUAL, credentialName: own",
-            ),
-        ],
-        &[secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)])],
-        &["secret.example.com", "open.example.com"],
-    );
+    let (gateway, client) = guarded("open.example.com");
     let addr = gateway.addr_of(443);
     let open = Asking::of(addr, "open.example.com");
     assert_eq!(

@@ -164,3 +164,28 @@ fn protocol_versions_are_kept_to() {
         [false, true, false]
     );
 }
+
+#[test]
+fn a_revocation_list_in_a_file_holds_beside_a_credential_too() {
+    let root = Authority::new("root");
+    let server = root.issue(&["a.example.com"]);
+    let (right, revoked) = (
+        root.issue(&["right.client"]),
+        root.issue(&["revoked.client"]),
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list.crl");
+    std::fs::write(&list, root.revoke(&[&revoked])).unwrap();
+    let tls = format!(
+        "mode: MUTUAL, credentialName: own, caCrl: \"{}\"",
+        list.display()
+    );
+    let gateway = start(
+        &[("https", &["a.example.com"], &tls)],
+        &[secret_yaml("own", Some(&server), &[("ca.crt", &root.pem)])],
+        &["a.example.com"],
+    );
+    let ask = || Asking::of(gateway.addr_of(443), "a.example.com");
+    assert_eq!(ask().with(&right).get(), answered("a.example.com"));
+    assert_eq!(ask().with(&revoked).get(), Outcome::Refused);
+}

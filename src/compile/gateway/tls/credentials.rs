@@ -133,7 +133,11 @@ impl<'a> Credentials<'a> {
             let Some(read) = &credential.authorities else {
                 continue;
             };
-            return trust(read, credential.revocations.as_ref()).map_err(|error| Missing {
+            // Lists in a file hold for a credential's authorities too: what revokes is never left out.
+            let revocations = self
+                .revocation_file(tls)
+                .or(credential.revocations.as_ref());
+            return trust(read, revocations).map_err(|error| Missing {
                 path: path.clone(),
                 message: format!("{} cannot be used: {error}", object.key),
                 is_unknown: false,
@@ -154,26 +158,30 @@ impl<'a> Credentials<'a> {
         })
     }
 
+    /// What the files that a server names hold.
+    fn files<'t>(&'t self, tls: &'t ServerTls) -> impl Iterator<Item = &'t Credential> {
+        let found = TlsFiles::of(tls).filter_map(|files| self.all.get(&files.object_key()));
+        found.map(|(_, credential)| *credential)
+    }
+
+    /// `caCrl`.
+    fn revocation_file<'t>(
+        &'t self,
+        tls: &'t ServerTls,
+    ) -> Option<&'t Result<Arc<Revocations>, MaterialError>> {
+        self.files(tls)
+            .find_map(|credential| credential.revocations.as_ref())
+    }
+
     fn trusted_files(&self, tls: &ServerTls, path: &FieldPath) -> Result<Trust, Missing> {
-        let (mut authorities, mut revocations) = (None, None);
-        for files in TlsFiles::of(tls) {
-            let found = self.all.get(&files.object_key());
-            let credential = found.map(|(_, credential)| *credential);
-            match files {
-                TlsFiles::Pair { .. } => {}
-                TlsFiles::Authorities(_) => {
-                    authorities = authorities.or(credential.and_then(|it| it.authorities.as_ref()));
-                }
-                TlsFiles::Revocations(_) => {
-                    revocations = credential.and_then(|it| it.revocations.as_ref());
-                }
-            }
-        }
+        let authorities = self
+            .files(tls)
+            .find_map(|credential| credential.authorities.as_ref());
         // Validation has said that there is none, and the server is fenced.
         let Some(authorities) = authorities else {
             return Ok(Trust::default());
         };
-        trust(authorities, revocations).map_err(|error| Missing {
+        trust(authorities, self.revocation_file(tls)).map_err(|error| Missing {
             path: path.field("caCertificates"),
             message: error.to_string(),
             is_unknown: false,
