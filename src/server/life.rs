@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -14,6 +15,9 @@ use crate::admin::Readiness;
 use crate::base::{Code, Findings};
 use crate::listener::Listeners;
 use crate::upstream::Serving;
+
+/// How long the end of the process waits for the configuration thread.
+const LAST_TURN: Duration = Duration::from_secs(1);
 
 /// Shared by the service, the configuration loop, the hand-over and the signal watch.
 pub struct Life {
@@ -28,6 +32,7 @@ pub struct Life {
     /// Where a successor connects.
     pub folder: Folder,
     stage: watch::Sender<Stage>,
+    ending: watch::Sender<bool>,
 }
 
 /// From taking over to being succeeded.
@@ -60,6 +65,7 @@ impl Life {
             operator,
             folder,
             stage: watch::Sender::new(stage),
+            ending: watch::Sender::new(false),
         }
     }
 
@@ -70,6 +76,18 @@ impl Life {
 
     pub fn enter(&self, stage: Stage) {
         self.stage.send_replace(stage);
+    }
+
+    /// Turns true when the process ends. Whoever holds it is waited for until it is dropped.
+    pub fn ending(&self) -> watch::Receiver<bool> {
+        self.ending.subscribe()
+    }
+
+    /// Has the configuration thread stop, so that the runtime does not end under it.
+    pub async fn end(&self) {
+        self.ending.send_replace(true);
+        // A compile under way is not worth more.
+        let _ = tokio::time::timeout(LAST_TURN, self.ending.closed()).await;
     }
 
     /// The stage now.

@@ -104,7 +104,7 @@ impl Service for GatewayService {
             state: State::default(),
         };
         let runtime = tokio::runtime::Handle::current();
-        let mut stop = shutdown.clone();
+        let mut stop = self.life.ending();
         let following = std::thread::Builder::new()
             .name("config".into())
             .spawn(move || {
@@ -132,11 +132,8 @@ async fn operate(page: Page, socket: TcpListener, state: Arc<admin::State>, life
     let mut stages = life.stages();
     let (stop, stopping) = watch::channel(false);
     // An error means that the process is gone.
-    if stages
-        .wait_for(|stage| *stage >= Stage::Accepting)
-        .await
-        .is_err()
-    {
+    let stage = stages.wait_for(|stage| *stage >= Stage::Accepting).await;
+    if stage.is_ok_and(|stage| matches!(*stage, Stage::GivenUp(_))) {
         return;
     }
     let serving = admin::serve(socket, page, state, stopping);
@@ -154,11 +151,9 @@ async fn operate(page: Page, socket: TcpListener, state: Arc<admin::State>, life
 async fn await_successors((launch, patience): (Launch, Duration), life: Arc<Life>) {
     let mut stages = life.stages();
     // An error means that the process is gone.
-    if stages
-        .wait_for(|stage| *stage >= Stage::Serving)
-        .await
-        .is_err()
-    {
+    let stage = stages.wait_for(|stage| *stage >= Stage::Serving).await;
+    // The folder of a predecessor that serves on is not touched.
+    if !stage.is_ok_and(|stage| *stage == Stage::Serving) {
         return;
     }
     let folder = life.folder.path().display().to_string();

@@ -25,6 +25,14 @@ pub struct Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
+        let signal = self.ended().await;
+        self.life.end().await;
+        signal
+    }
+}
+
+impl Signals {
+    async fn ended(&self) -> ShutdownSignal {
         let mut terminate = Watch::on(SignalKind::terminate());
         let mut quit = Watch::on(SignalKind::quit());
         let mut interrupt = Watch::on(SignalKind::interrupt());

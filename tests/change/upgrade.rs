@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -98,19 +99,10 @@ fn websocket(address: SocketAddr, going: Going) {
 }
 
 fn open_websocket(address: SocketAddr) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nHost: plain.example.com\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
-        .unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).unwrap();
-        head.extend(byte);
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101"), "{head:?}");
-    stream
+    let mut client = Client::connect(address);
+    let upgrade = ["Connection: upgrade", "Upgrade: websocket"];
+    assert_eq!(client.get("plain.example.com", "/", &upgrade).status, 101);
+    client.into_stream()
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -138,7 +130,16 @@ fn http2(address: SocketAddr, going: Going) {
             };
             let request = Request::get("http://plain.example.com/").body(()).unwrap();
             let (answer, _) = client.send_request(request, true).unwrap();
-            let mut answer = answer.await.unwrap();
+            let mut answer = match answer.await {
+                Ok(answer) => answer,
+                // The GOAWAY was on its way: what is beyond it was not sent (RFC 9113 section 6.8).
+                Err(error)
+                    if error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR) =>
+                {
+                    continue;
+                }
+                Err(error) => panic!("{error}"),
+            };
             assert_eq!(answer.status(), 200);
             while let Some(piece) = answer.body_mut().data().await {
                 let piece = piece.unwrap();
@@ -226,13 +227,17 @@ fn echoing_grpc() -> u16 {
     port
 }
 
-/// The byte at a place of the download.
-fn byte_at(place: usize) -> u8 {
-    (place.wrapping_mul(2_654_435_761) >> 13) as u8
+/// The download is made of pieces, each with its number in front and the same bytes behind.
+const PIECE: usize = 1 << 18;
+
+fn piece(number: usize) -> Vec<u8> {
+    let mut piece = vec![0xa5; PIECE];
+    piece[..8].copy_from_slice(&number.to_be_bytes());
+    piece
 }
 
 /// An origin that sends the download's first half at once, and the rest when told.
-fn download_origin(more: Arc<AtomicBool>) -> u16 {
+fn download_origin(more: Receiver<()>) -> u16 {
     let listener = TcpListener::bind(loopback(0)).unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -244,16 +249,12 @@ fn download_origin(more: Arc<AtomicBool>) -> u16 {
             "HTTP/1.1 200 OK\r\ncontent-length: {DOWNLOAD}\r\n\r\n"
         )
         .unwrap();
-        let mut place = 0;
-        while place < DOWNLOAD {
-            if place == DOWNLOAD / 2 {
-                await_until("the upgrades are over", || {
-                    more.load(Ordering::SeqCst).then_some(())
-                });
+        for number in 0..DOWNLOAD / PIECE {
+            if number == DOWNLOAD / PIECE / 2 {
+                // As long as the upgrades take, which on a busy machine is long.
+                more.recv().unwrap();
             }
-            let piece: Vec<u8> = (place..place + (1 << 18)).map(byte_at).collect();
-            stream.write_all(&piece).unwrap();
-            place += piece.len();
+            stream.write_all(&piece(number)).unwrap();
         }
     });
     port
@@ -265,39 +266,29 @@ fn download(address: SocketAddr) {
     stream
         .write_all(b"GET / HTTP/1.1\r\nHost: large.example.com\r\nConnection: close\r\n\r\n")
         .unwrap();
-    let mut all = std::io::BufReader::with_capacity(1 << 18, stream);
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        all.read_exact(&mut byte).unwrap();
+        stream.read_exact(&mut byte).unwrap();
         head.extend(byte);
     }
     assert!(head.starts_with(b"HTTP/1.1 200"));
-    let mut buffer = vec![0; 1 << 18];
-    let mut place = 0;
-    loop {
-        let got = all.read(&mut buffer).unwrap();
-        if got == 0 {
-            break;
-        }
-        let wrong = buffer[..got]
-            .iter()
-            .enumerate()
-            .find(|(index, byte)| **byte != byte_at(place + index));
-        assert_eq!(wrong, None, "after {place} bytes");
-        place += got;
+    let mut got = vec![0; PIECE];
+    for number in 0..DOWNLOAD / PIECE {
+        stream.read_exact(&mut got).unwrap();
+        assert!(got == piece(number), "piece {number}");
     }
-    assert_eq!(place, DOWNLOAD);
+    assert_eq!(stream.read(&mut got).unwrap(), 0);
 }
 
 #[test]
 fn ten_upgrades_in_a_row_lose_no_request_no_connection_and_no_byte() {
     let plain = Origin::echo("plain");
-    let more = Arc::new(AtomicBool::new(false));
+    let (go_on, more) = channel();
     let sites = [
         ("plain", plain.port, "HTTP"),
         ("grpc", echoing_grpc(), "GRPC"),
-        ("large", download_origin(more.clone()), "HTTP"),
+        ("large", download_origin(more), "HTTP"),
     ];
     let settings = "  drain: {delay: 0s, window: 1h, deadline: 1h}\n";
     let gateway = start(&sites, settings).ready();
@@ -325,7 +316,7 @@ fn ten_upgrades_in_a_row_lose_no_request_no_connection_and_no_byte() {
             });
         }
     }
-    more.store(true, Ordering::SeqCst);
+    go_on.send(()).unwrap();
     for (going, worker) in workers {
         assert!(going.finish(worker) > UPGRADES);
     }
@@ -345,10 +336,7 @@ fn sigquit_starts_the_successor_and_the_old_process_ends() {
     assert_eq!(gateway.get("plain.example.com", "/").status, 200);
     assert_eq!(gateway.try_status("/healthz/ready"), Some(200));
     // The successor can be upgraded as its predecessor was.
-    let (worked, said) = await_until("the successor listens for the next upgrade", || {
-        let (worked, said) = gateway.upgrade();
-        (!said.contains("no gateway answers")).then_some((worked, said))
-    });
+    let (worked, said) = gateway.upgrade();
     assert!(worked, "{said}");
     assert_eq!(gateway.get("plain.example.com", "/").status, 200);
 }
@@ -373,11 +361,12 @@ fn a_new_program_that_cannot_start_leaves_the_old_one_serving() {
         start(&[("plain", plain.port, "HTTP")], "").from_copy(),
         |gateway| {
             // Renamed into place, as package managers do it.
-            let next = gateway.folder.path().join("next");
-            std::fs::write(&next, "#!/bin/sh\nexit 3\n").unwrap();
+            let next = |name| gateway.folder.path().join(name);
+            std::fs::write(next("text"), "#!/bin/sh\nexit 3\n").unwrap();
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(&next, mode).unwrap();
-            std::fs::rename(&next, &gateway.program).unwrap();
+            std::fs::set_permissions(next("text"), mode).unwrap();
+            install(&next("text"), &next("program"));
+            std::fs::rename(next("program"), &gateway.program).unwrap();
         },
         "ended at once (exit status: 3)",
     );
@@ -461,6 +450,6 @@ fn without_a_running_gateway_an_upgrade_says_so() {
     let mut gateway = start(&[], "").ready();
     gateway.signal("TERM");
     gateway.await_exit();
-    let (worked, said) = gateway.upgrade();
+    let (worked, said) = gateway.try_upgrade();
     assert!(!worked && said.contains("no gateway answers"), "{said}");
 }

@@ -10,7 +10,8 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::Duration;
 
-use log::{error, info, warn};
+use log::{info, warn};
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::taker::program;
 use super::wire::{BATCH, Wire};
@@ -19,6 +20,8 @@ use crate::base::clock;
 
 /// For a first word, and for answers that need no work at the other end.
 const SOON: Duration = Duration::from_secs(10);
+/// Nobody needs to be woken in between.
+const A_WHILE: Duration = Duration::from_secs(3600);
 /// How often a child that was started is looked after.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -99,14 +102,15 @@ impl<P: Predecessor> Giver<P> {
     /// run on a thread of its own.
     pub fn serve(self) {
         loop {
-            let wire = match self.listener.accept() {
-                Ok((stream, _)) => Wire::new(stream),
+            let outcome = match self.next_in(A_WHILE) {
+                Ok(Some(wire)) => self.converse(&wire),
+                Ok(None) => continue,
                 Err(failure) => {
-                    error!("the upgrade socket cannot accept any more: {failure}");
-                    return;
+                    // For want of descriptors, for instance.
+                    std::thread::sleep(LOOK);
+                    Err(failure)
                 }
             };
-            let outcome = wire.and_then(|wire| self.converse(&wire));
             match outcome {
                 Ok(pid) => {
                     info!("process {pid} has taken over");
@@ -168,43 +172,40 @@ impl<P: Predecessor> Giver<P> {
     /// Waits until the child connects.
     fn await_child(&self, child: &mut Child) -> Result<Wire, HandoverError> {
         let started = clock::now();
-        self.listener.set_nonblocking(true)?;
-        let arrived = loop {
-            match self.listener.accept() {
-                Ok((stream, _)) => {
-                    let wire = Wire::new(stream)?;
-                    if wire.peer() != Some(child.id()) {
-                        tell_failure::<()>(
-                            &wire,
-                            &Err(HandoverError::Refused(
-                                "another upgrade is under way".to_owned(),
-                            )),
-                        );
-                        continue;
-                    }
-                    match wire.receive(SOON)? {
-                        (Message::Take { .. }, _) => break Ok(wire),
-                        (other, _) => break Err(HandoverError::Confused(format!("{other:?}"))),
-                    }
+        loop {
+            if let Some(wire) = self.next_in(LOOK)? {
+                if wire.peer() == Some(child.id()) {
+                    return match wire.receive(SOON)? {
+                        (Message::Take { .. }, _) => Ok(wire),
+                        (other, _) => Err(HandoverError::Confused(format!("{other:?}"))),
+                    };
                 }
-                Err(failure) if failure.kind() == io::ErrorKind::WouldBlock => {}
-                Err(failure) => break Err(failure.into()),
+                let busy = HandoverError::Refused("another upgrade is under way".to_owned());
+                tell_failure::<()>(&wire, &Err(busy));
             }
             if let Some(status) = child.try_wait()? {
-                break Err(HandoverError::Refused(format!(
+                return Err(HandoverError::Refused(format!(
                     "the new program ended at once ({status}); its own output says why"
                 )));
             }
             if started.elapsed() >= self.patience {
-                break Err(HandoverError::Refused(format!(
+                return Err(HandoverError::Refused(format!(
                     "the new program did not ask for the sockets within {:?}",
                     self.patience
                 )));
             }
-            std::thread::sleep(LOOK);
-        };
-        self.listener.set_nonblocking(false)?;
-        arrived
+        }
+    }
+
+    /// Who connects within a time, if anybody does.
+    fn next_in(&self, time: Duration) -> Result<Option<Wire>, HandoverError> {
+        let time = rustix::event::Timespec::try_from(time).unwrap_or_default();
+        let mut wanted = [PollFd::new(&self.listener, PollFlags::IN)];
+        match poll(&mut wanted, Some(&time)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => Ok(None),
+            Ok(_) => Ok(Some(Wire::new(self.listener.accept()?.0)?)),
+            Err(failure) => Err(io::Error::from(failure).into()),
+        }
     }
 
     fn hand_over(&self, wire: &Wire) -> Result<u32, HandoverError> {

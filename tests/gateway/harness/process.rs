@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -100,7 +101,7 @@ impl Start {
         let program = match self.from_copy {
             true => {
                 let copy = folder.path().join("pingress");
-                std::fs::copy(PROGRAM, &copy).unwrap();
+                install(Path::new(PROGRAM), &copy);
                 copy
             }
             false => PROGRAM.into(),
@@ -271,8 +272,16 @@ impl Gateway {
         self.folder.path().join("settings.yaml")
     }
 
-    /// Runs `pingress upgrade`: whether it succeeded, and all it said.
+    /// Waits until the gateway takes upgrades, and runs `pingress upgrade`: whether it succeeded, and all it said.
     pub fn upgrade(&self) -> (bool, String) {
+        await_until("the gateway takes upgrades", || {
+            UnixStream::connect(self.folder.path().join("upgrade/upgrade.sock")).ok()
+        });
+        self.try_upgrade()
+    }
+
+    /// Runs `pingress upgrade`, whether the gateway takes it or not.
+    pub fn try_upgrade(&self) -> (bool, String) {
         let output = Command::new(PROGRAM)
             .arg("upgrade")
             .arg("--settings")
@@ -310,6 +319,13 @@ impl Drop for Gateway {
             signal(*pid, "KILL");
         }
     }
+}
+
+/// Copies a program. By another process: one that is being started by a test beside this one would
+/// inherit a handle for writing, with which no program can be run.
+pub fn install(program: &Path, place: &Path) {
+    let copied = Command::new("cp").arg(program).arg(place).status();
+    assert!(copied.unwrap().success());
 }
 
 /// Whether the process was there to be signalled.
