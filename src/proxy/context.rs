@@ -59,6 +59,8 @@ pub struct Context {
     pub(super) pick: Option<Pick>,
     /// Times that the request was sent, or tried to be.
     pub(super) attempts: u32,
+    /// Times that Pingora asked for a peer; it stops at `Limits::turns`.
+    pub(super) turns: u32,
     pub(super) retrying: Retrying,
     /// The current attempt has its connection.
     pub(super) connected: bool,
@@ -112,6 +114,7 @@ impl Context {
             set_cookie: None,
             pick: None,
             attempts: 0,
+            turns: 0,
             retrying: Retrying::default(),
             connected: false,
             head_sent: false,
