@@ -77,6 +77,8 @@ pub struct Context {
     pub(super) service_time: Option<Duration>,
     pub(super) cause: Option<Cause>,
     pub(super) panicked: bool,
+    /// The client's connection goes on after the failure that was answered.
+    pub(super) stays: bool,
     pub(super) upstream_failure: Option<Cow<'static, str>>,
     /// An answer to write in place of the cause's own.
     pub(super) reply: Option<Reply>,
@@ -125,6 +127,7 @@ impl Context {
             alarm: None,
             service_time: None,
             panicked: false,
+            stays: false,
             cause: None,
             upstream_failure: None,
             reply: None,

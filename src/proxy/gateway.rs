@@ -124,6 +124,7 @@ impl ProxyHttp for Gateway {
             finish::finish(&*self.sink, session, ctx, error);
             Ok(())
         });
+        reply::keep(session, ctx).await;
     }
 
     /// The access log says it, with its cause.

@@ -21,6 +21,11 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::queue::Queue;
 
+mod word;
+
+pub(super) use word::State;
+use word::Word;
+
 /// HTTP/2 responses on one connection that may have held an empty DATA frame.
 ///
 /// h2 allows a connection 100 such frames before the end of a stream in all its life; the next
@@ -81,28 +86,6 @@ pub(super) struct Line {
     queue: Weak<Queue>,
     /// Where `room` is handed on to the next line, for HTTP/2.
     learned: Arc<AtomicUsize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Dialing,
-    Open,
-    /// Takes no new request; closed with the last one.
-    Retired,
-    /// The dial failed.
-    Failed,
-}
-
-/// The changing part of a line, in one atomic word.
-#[derive(Clone, Copy, Debug)]
-struct Word {
-    state: State,
-    /// Requests that hold it.
-    active: u16,
-    /// Those, and earlier ones, whose responses may have held an empty DATA frame.
-    suspect: u8,
-    /// Requests it may still take.
-    left: u32,
 }
 
 impl Line {
@@ -421,40 +404,6 @@ impl Line {
 
     fn socket(&self) -> std::sync::MutexGuard<'_, Option<TcpStream>> {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Word {
-    fn is_over(self) -> bool {
-        matches!(self.state, State::Retired | State::Failed)
-    }
-
-    fn pack(self) -> u64 {
-        let state = match self.state {
-            State::Dialing => 0,
-            State::Open => 1,
-            State::Retired => 2,
-            State::Failed => 3,
-        };
-        state
-            | u64::from(self.active) << 2
-            | u64::from(self.suspect) << 18
-            | u64::from(self.left) << 26
-    }
-
-    fn unpack(bits: u64) -> Self {
-        // Each part is masked to its width.
-        Self {
-            state: match bits & 3 {
-                0 => State::Dialing,
-                1 => State::Open,
-                2 => State::Retired,
-                _ => State::Failed,
-            },
-            active: (bits >> 2) as u16,
-            suspect: (bits >> 18) as u8,
-            left: (bits >> 26) as u32,
-        }
     }
 }
 
