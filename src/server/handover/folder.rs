@@ -24,7 +24,7 @@ impl Folder {
         }
         let user = rustix::process::geteuid();
         let named = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"];
-        let named = named.iter().find_map(|name| std::env::var_os(name));
+        let named = named.iter().find_map(std::env::var_os);
         let base = match named.filter(|path| !path.is_empty()) {
             Some(path) => PathBuf::from(path).join(format!("pingress-{admin_port}")),
             None if user.is_root() => format!("/run/pingress-{admin_port}").into(),
