@@ -1,6 +1,7 @@
 //! End to end: the real binary, real sockets, real origins. One file per behaviour.
 
 mod agreement;
+mod balancing;
 #[path = "../change/mod.rs"]
 mod change;
 mod corpus;
