@@ -11,7 +11,7 @@ use pingress::plan::{
     Balance, Cluster, ClusterEndpoints, ClusterId, Digest, EndpointTable, Plan, Protocol,
     Resolution,
 };
-use pingress::upstream::{Ask, DnsOptions, Serving, Upstreams, Wants};
+use pingress::upstream::{Ask, Caller, DnsOptions, Serving, Upstreams, Wants};
 
 const ENDPOINTS: [u32; 2] = [3, 5000];
 
@@ -60,7 +60,7 @@ fn peer(bencher: Bencher) {
             let Ok(pick) = cluster.pick(&Ask::default()) else {
                 return;
             };
-            bencher.bench_local(|| cluster.peer(black_box(&pick), Wants::Http1));
+            bencher.bench_local(|| cluster.peer(black_box(&pick), &Caller::of(Wants::Http1)));
         },
     );
 }

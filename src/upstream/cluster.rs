@@ -1,12 +1,14 @@
 //! One cluster's live state: an immutable endpoint snapshot behind an atomic pointer.
 
 use std::collections::HashSet;
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -18,8 +20,9 @@ use super::breaker::Breaker;
 use super::health::EndpointHealth;
 use super::membership::Membership;
 use super::outlier::{Detector, EjectionCounts};
-use super::peer::{PeerTemplate, Wants, Way};
+use super::peer::{Caller, PeerTemplate, Wants, Way};
 use super::pick::{Ask, Lease, Pick, Refused};
+use super::proxied;
 use super::queue::{Full, Queue};
 use super::retries::Retries;
 use super::shared::Shared;
@@ -34,6 +37,8 @@ pub struct ClusterState {
     pub definition: ArcSwap<Cluster>,
     endpoints: ArcSwap<Snapshot>,
     template: ArcSwap<PeerTemplate>,
+    /// For what tells callers apart on connections.
+    keys: RandomState,
     breaker: Arc<Breaker>,
     queue: Arc<Queue>,
     /// Held by whoever replaces the snapshot; no pick waits for it.
@@ -74,10 +79,12 @@ impl ClusterState {
     /// Ejections are told to `events`.
     pub(super) fn new(definition: Arc<Cluster>, events: UnboundedSender<Event>) -> Self {
         let detector = Detector::new(definition.name.clone(), definition.outlier.as_ref(), events);
+        let keys = RandomState::new();
         Self {
             detector,
             endpoints: ArcSwap::from_pointee(Snapshot::empty()),
-            template: ArcSwap::from_pointee(PeerTemplate::new(&definition)),
+            template: ArcSwap::from_pointee(PeerTemplate::new(&definition, keys.clone())),
+            keys,
             breaker: Breaker::new(&definition.pool),
             queue: Queue::new(&definition.pool),
             definition: ArcSwap::new(definition),
@@ -107,11 +114,11 @@ impl ClusterState {
     ///
     /// # Errors
     /// A limit is reached.
-    pub async fn admit(&self, pick: &mut Pick, wants: Wants) -> Result<(), Refused> {
+    pub async fn admit(&self, pick: &mut Pick, caller: &Caller<'_>) -> Result<(), Refused> {
         if !matches!(pick.lease, Lease::None) {
             return Ok(());
         }
-        let way = self.template.load().way(wants);
+        let way = self.template.load().way(caller);
         match way {
             Way::Pooled => {}
             Way::Shared(terms) => {
@@ -120,7 +127,7 @@ impl ClusterState {
                 pick.lease = Lease::Shared(seat);
             }
             Way::Counted(terms) => {
-                let fresh = wants == Wants::Upgrade;
+                let fresh = caller.wants == Wants::Upgrade;
                 let hold = self.queue.hold(pick.addr(), terms, fresh).await;
                 let hold = hold.map_err(|Full| {
                     self.breaker.overflow();
@@ -144,15 +151,29 @@ impl ClusterState {
     }
 
     /// How Pingora reaches the endpoint of an admitted pick.
-    pub fn peer(&self, pick: &Pick, wants: Wants) -> HttpPeer {
-        let mut peer = self.template.load().peer(pick.addr(), wants);
+    pub fn peer(&self, pick: &Pick, caller: &Caller<'_>) -> HttpPeer {
+        let template = self.template.load();
+        let mut peer = template.peer(pick.addr(), caller);
         match &pick.lease {
             // An address that left and came back may be another origin.
             Lease::None => peer.group_key ^= pick.endpoint().shared.key(),
             Lease::Shared(seat) => seat.prepare(&mut peer),
             Lease::Own(hold) => hold.prepare(&mut peer),
         }
+        if let Some(header) = template.header(caller) {
+            proxied::dial(&mut peer, header);
+        }
         peer
+    }
+
+    /// What a connection for the caller begins with, where it is not Pingora that dials.
+    pub fn preface(&self, caller: &Caller<'_>) -> Option<Bytes> {
+        self.template.load().header(caller)
+    }
+
+    /// Whether a caller has to say which host it asks for.
+    pub fn needs_host(&self) -> bool {
+        self.template.load().needs_host()
     }
 
     /// Requests in flight to all endpoints.
@@ -190,7 +211,10 @@ impl ClusterState {
         let reruled = known.outlier != definition.outlier;
         let unwatched = known.outlier.is_some() && definition.outlier.is_none();
         self.detector.set_rules(definition.outlier.as_ref());
-        self.template.store(Arc::new(PeerTemplate::new(definition)));
+        if **known != **definition {
+            let template = PeerTemplate::new(definition, self.keys.clone());
+            self.template.store(Arc::new(template));
+        }
         if known.pool != definition.pool {
             self.breaker.define(&definition.pool);
             self.queue.define(&definition.pool);

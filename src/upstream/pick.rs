@@ -120,6 +120,13 @@ impl Pick {
         self.unsent
     }
 
+    /// The attempt's connection leads to an origin that is not the one that is meant.
+    pub fn refused(&mut self) {
+        if let Lease::Shared(seat) = &mut self.lease {
+            seat.refused();
+        }
+    }
+
     /// Whether the last attempt did not begin; said once.
     pub fn take_unsent(&mut self) -> bool {
         std::mem::take(&mut self.unsent)

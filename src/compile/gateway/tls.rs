@@ -4,7 +4,7 @@
 //! Certificates come parsed, with Secrets. What cannot be had fails the handshakes of its own
 //! server and nothing else.
 
-mod credentials;
+pub(crate) mod credentials;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

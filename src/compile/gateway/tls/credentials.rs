@@ -1,5 +1,5 @@
-//! Where a server's certificates and authorities come from: Secrets in the gateway's own
-//! namespace, or files (istio.md section 2, `tls`).
+//! Where certificates and authorities come from: Secrets in the gateway's own namespace, or files
+//! (istio.md section 2, `tls`). The registry asks here for those of connections to origins.
 
 use std::sync::Arc;
 
@@ -14,22 +14,24 @@ use crate::model::tls_files::TlsFiles;
 use crate::model::{FieldPath, Object, Spec};
 
 /// All credentials by identity.
-pub(super) struct Credentials<'a> {
+#[derive(Debug)]
+pub(crate) struct Credentials<'a> {
     all: HashMap<&'a ObjectKey, (&'a Object, &'a Credential)>,
     namespace: Arc<str>,
 }
 
 /// Something that was named and cannot be had.
-pub(super) struct Missing {
+#[derive(Debug)]
+pub(crate) struct Missing {
     pub path: FieldPath,
     pub message: String,
     /// Whether nothing of the name exists.
     pub is_unknown: bool,
 }
 
-/// Whom client certificates must come from, and which of these are revoked.
-#[derive(Default)]
-pub(super) struct Trust {
+/// Whom certificates must come from, and which of these are revoked.
+#[derive(Debug, Default)]
+pub(crate) struct Trust {
     pub authorities: Option<Arc<Authorities>>,
     pub revocations: Option<Arc<Revocations>>,
 }
@@ -87,7 +89,8 @@ impl<'a> Credentials<'a> {
         pairs
     }
 
-    fn secret_pair(&self, name: &str, path: FieldPath) -> Result<Arc<KeyPair>, Missing> {
+    /// The certificate and key of a Secret.
+    pub fn secret_pair(&self, name: &str, path: FieldPath) -> Result<Arc<KeyPair>, Missing> {
         let Some((object, credential)) = self.secret(name) else {
             return Err(Missing {
                 path,
@@ -129,14 +132,22 @@ impl<'a> Credentials<'a> {
             (None, Some(name)) => vec![format!("{}-cacert", bare(name)), name.to_owned()],
             (None, None) => return self.trusted_files(tls, path),
         };
+        self.secret_trust(&places, self.revocation_file(tls), path)
+    }
+
+    /// The CA of the first of some Secrets that holds one. Lists in a file hold in place of its
+    /// own: what revokes is never left out.
+    pub fn secret_trust(
+        &self,
+        places: &[String],
+        lists: Option<&Result<Arc<Revocations>, MaterialError>>,
+        path: &FieldPath,
+    ) -> Result<Trust, Missing> {
         for (object, credential) in places.iter().filter_map(|name| self.secret(name)) {
             let Some(read) = &credential.authorities else {
                 continue;
             };
-            // Lists in a file hold for a credential's authorities too: what revokes is never left out.
-            let revocations = self
-                .revocation_file(tls)
-                .or(credential.revocations.as_ref());
+            let revocations = lists.or(credential.revocations.as_ref());
             return trust(read, revocations).map_err(|error| Missing {
                 path: path.clone(),
                 message: format!("{} cannot be used: {error}", object.key),
@@ -156,6 +167,12 @@ impl<'a> Credentials<'a> {
             ),
             is_unknown: true,
         })
+    }
+
+    /// What files hold that were read together.
+    pub fn of_files(&self, files: TlsFiles<'_>) -> Option<&'a Credential> {
+        let (_, credential) = self.all.get(&files.object_key())?;
+        Some(credential)
     }
 
     /// What the files that a server names hold.
@@ -190,7 +207,7 @@ impl<'a> Credentials<'a> {
 }
 
 /// Both or neither: without its revocation lists, trust would be wider than it was meant.
-fn trust(
+pub(crate) fn trust(
     authorities: &Result<Arc<Authorities>, MaterialError>,
     revocations: Option<&Result<Arc<Revocations>, MaterialError>>,
 ) -> Result<Trust, MaterialError> {
@@ -201,7 +218,7 @@ fn trust(
 }
 
 /// The scheme is optional.
-fn bare(name: &str) -> &str {
+pub(crate) fn bare(name: &str) -> &str {
     name.strip_prefix("kubernetes://").unwrap_or(name)
 }
 
