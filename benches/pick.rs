@@ -113,6 +113,8 @@ fn plan(balance: Balance) -> Plan {
         protocol: Protocol::Http1,
         balancing: balance.into(),
         pool: Default::default(),
+        tls: None,
+        proxy_protocol: None,
         outlier: None,
         health_check: None,
         origin: None,

@@ -14,6 +14,7 @@ mod alias;
 mod breaker;
 mod choice;
 pub mod cluster;
+mod dial;
 pub mod dns;
 #[cfg(test)]
 mod fixture;

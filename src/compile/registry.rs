@@ -417,12 +417,15 @@ impl<'a> Registry<'a> {
             protocol,
             balancing: effective.balancing(),
             pool: effective.pool(),
-            tls,
             proxy_protocol: effective.proxy_protocol(),
             outlier: effective.outlier(),
-            health_check: self
-                .health_checks
-                .find(&service.host, port.number, protocol),
+            health_check: self.health_checks.find(
+                &service.host,
+                port.number,
+                protocol,
+                tls.as_ref(),
+            ),
+            tls,
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin

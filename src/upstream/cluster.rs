@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use pingora_core::Error;
+use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -17,6 +19,7 @@ use crate::plan::Cluster;
 use crate::plan::balance::WarmUp;
 
 use super::breaker::Breaker;
+use super::dial::Dialer;
 use super::health::EndpointHealth;
 use super::membership::Membership;
 use super::outlier::{Detector, EjectionCounts};
@@ -39,6 +42,7 @@ pub struct ClusterState {
     template: ArcSwap<PeerTemplate>,
     /// For what tells callers apart on connections.
     keys: RandomState,
+    dialer: Arc<Dialer>,
     breaker: Arc<Breaker>,
     queue: Arc<Queue>,
     /// Held by whoever replaces the snapshot; no pick waits for it.
@@ -77,7 +81,11 @@ impl EndpointState {
 
 impl ClusterState {
     /// Ejections are told to `events`.
-    pub(super) fn new(definition: Arc<Cluster>, events: UnboundedSender<Event>) -> Self {
+    pub(super) fn new(
+        definition: Arc<Cluster>,
+        events: UnboundedSender<Event>,
+        dialer: Arc<Dialer>,
+    ) -> Self {
         let detector = Detector::new(definition.name.clone(), definition.outlier.as_ref(), events);
         let keys = RandomState::new();
         Self {
@@ -85,6 +93,7 @@ impl ClusterState {
             endpoints: ArcSwap::from_pointee(Snapshot::empty()),
             template: ArcSwap::from_pointee(PeerTemplate::new(&definition, keys.clone())),
             keys,
+            dialer,
             breaker: Breaker::new(&definition.pool),
             queue: Queue::new(&definition.pool),
             definition: ArcSwap::new(definition),
@@ -127,7 +136,7 @@ impl ClusterState {
                 pick.lease = Lease::Shared(seat);
             }
             Way::Counted(terms) => {
-                let fresh = caller.wants == Wants::Upgrade;
+                let fresh = matches!(caller.wants, Wants::Upgrade | Wants::Stream);
                 let hold = self.queue.hold(pick.addr(), terms, fresh).await;
                 let hold = hold.map_err(|Full| {
                     self.breaker.overflow();
@@ -164,6 +173,17 @@ impl ClusterState {
             proxied::dial(&mut peer, header);
         }
         peer
+    }
+
+    /// Connects to the endpoint of a pick, admitted as one that [`Wants::Stream`], for bytes of any
+    /// protocol; TLS and the PROXY protocol as the cluster has them.
+    ///
+    /// # Errors
+    /// The endpoint could not be reached within the cluster's `connectTimeout`, or its certificate
+    /// is not accepted ([`handshake_failure`](super::handshake_failure) tells both apart).
+    pub async fn dial(&self, pick: &Pick, caller: &Caller<'_>) -> Result<Stream, Box<Error>> {
+        let peer = self.peer(pick, caller);
+        self.dialer.dial(peer, None, None).await
     }
 
     /// What a connection for the caller begins with, where it is not Pingora that dials.

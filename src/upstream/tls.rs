@@ -18,7 +18,7 @@ use boring::x509::store::{X509Store, X509StoreBuilder};
 use boring::x509::verify::X509VerifyFlags;
 use boring::x509::{X509Ref, X509StoreContext};
 use pingora_core::protocols::Digest;
-use pingora_core::protocols::tls::{ALPN, CaType};
+use pingora_core::protocols::tls::{ALPN, CaType, SslDigest};
 use pingora_core::upstreams::peer::{HttpPeer, Peer, Scheme};
 use pingora_core::utils::tls::CertKey;
 use x509_parser::certificate::X509Certificate;
@@ -126,15 +126,25 @@ pub fn accepted(peer: &HttpPeer, digest: Option<&Digest>, host: &str) -> Result<
     if !peer.tls() {
         return Ok(());
     }
-    let digest = digest.and_then(|digest| digest.ssl_digest.as_ref());
-    let Some(presented) = digest.and_then(|digest| digest.extension.get::<Presented>()) else {
+    let digest = digest.and_then(|digest| digest.ssl_digest.as_deref());
+    verdict(digest, Some(host))
+}
+
+/// The same for a TLS connection. One that is not for a request has no host: as in Envoy, its
+/// origin's certificate then need not be for any.
+///
+/// # Errors
+/// Why not.
+pub(super) fn verdict(digest: Option<&SslDigest>, host: Option<&str>) -> Result<(), String> {
+    let presented = digest.and_then(|digest| digest.extension.get::<Presented>());
+    let Some(presented) = presented else {
         return Err(refusal("the handshake was not looked at"));
     };
     if let Some(refusal) = &presented.refusal {
         return Err(refusal.clone());
     }
-    match &presented.names {
-        Some(names) if !names.cover(host) => Err(refusal("verify SAN list")),
+    match (&presented.names, host) {
+        (Some(names), Some(host)) if !names.cover(host) => Err(refusal("verify SAN list")),
         _ => Ok(()),
     }
 }
@@ -156,7 +166,7 @@ impl Check {
                 ssl.version_str()
             )),
             Ok(()) if needs_http2 && ssl.selected_alpn_protocol() != Some(b"h2") => {
-                Some("the origin did not agree to HTTP/2 (ALPN h2)".to_owned())
+                Some("TLS_error:|SSL routines:OPENSSL_internal:NO_APPLICATION_PROTOCOL:the origin did not agree to HTTP/2 (ALPN h2):TLS_error_end".to_owned())
             }
             Ok(()) => None,
         };
@@ -275,6 +285,9 @@ fn refusal(reason: &str) -> String {
 
 /// Envoy's words for a handshake that failed, from Pingora's.
 pub fn handshake_failure(context: &str) -> String {
+    if context.starts_with("TLS_error:") {
+        return context.to_owned();
+    }
     let reason = context
         .split_once('[')
         .and_then(|(_, rest)| rest.split_once(']'))

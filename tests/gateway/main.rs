@@ -12,5 +12,6 @@ mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod operator;
+mod origin_tls;
 mod routing;
 mod tls;

@@ -133,7 +133,7 @@ impl Reader<'_> {
         let terms = Arc::new(TlsTerms {
             pairs: self.pairs(tls, &at),
             client: match server.mode() {
-                "MUTUAL" => ClientCertificates::Required(self.rules(tls, &at)),
+                "MUTUAL" | "ISTIO_MUTUAL" => ClientCertificates::Required(self.rules(tls, &at)),
                 "OPTIONAL_MUTUAL" => ClientCertificates::Optional(self.rules(tls, &at)),
                 _ => ClientCertificates::Ignored,
             },

@@ -155,7 +155,10 @@ async fn a_new_definition_reaches_the_state_and_keeps_its_endpoints() {
     assert_eq!(state.definition.load().balancing.policy, Balance::Random);
     assert_eq!(
         state
-            .peer(&state.pick(&Ask::default()).unwrap(), &Caller::of(Wants::Http1))
+            .peer(
+                &state.pick(&Ask::default()).unwrap(),
+                &Caller::of(Wants::Http1)
+            )
             .options
             .connection_timeout,
         Some(connect_timeout)

@@ -18,6 +18,8 @@ pub struct Start {
     /// Declared ports beside 80.
     pub ports: Vec<u16>,
     pub arguments: Vec<String>,
+    /// Of the process.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Start {
@@ -44,6 +46,12 @@ impl Start {
 
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -92,6 +100,7 @@ impl Start {
             .arg("--settings")
             .arg(&settings)
             .args(&self.arguments)
+            .envs(self.variables.iter().cloned())
             .arg("--config")
             .arg(&manifests)
             .stdout(Stdio::null())

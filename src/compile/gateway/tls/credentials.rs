@@ -10,7 +10,7 @@ use crate::base::{Kind, ObjectKey};
 use crate::compile::Options;
 use crate::compile::version::Versions;
 use crate::model::istio::gateway::ServerTls;
-use crate::model::tls_files::TlsFiles;
+use crate::model::tls_files::{TlsFiles, WorkloadFiles};
 use crate::model::{FieldPath, Object, Spec};
 
 /// All credentials by identity.
@@ -18,6 +18,7 @@ use crate::model::{FieldPath, Object, Spec};
 pub(crate) struct Credentials<'a> {
     all: HashMap<&'a ObjectKey, (&'a Object, &'a Credential)>,
     namespace: Arc<str>,
+    workload: WorkloadFiles,
 }
 
 /// Something that was named and cannot be had.
@@ -47,11 +48,15 @@ impl<'a> Credentials<'a> {
         Self {
             all: all.collect(),
             namespace: options.namespace.clone(),
+            workload: options.workload.clone(),
         }
     }
 
     /// The certificates a server names, in order, and what of them cannot be had.
     pub fn pairs(&self, tls: &ServerTls, path: &FieldPath) -> Vec<Result<Arc<KeyPair>, Missing>> {
+        if is_mesh(tls) {
+            return vec![self.mesh_pair(path)];
+        }
         if let Some(name) = written(&tls.credential_name) {
             return vec![self.secret_pair(name, path.field("credentialName"))];
         }
@@ -125,6 +130,9 @@ impl<'a> Credentials<'a> {
     /// The CA: `caCertCredentialName`, else the `-cacert` companion, else the credential itself;
     /// without a credential, files.
     pub fn trust(&self, tls: &ServerTls, path: &FieldPath) -> Result<Trust, Missing> {
+        if is_mesh(tls) {
+            return self.mesh_trust(path);
+        }
         let pair = written(&tls.credential_name)
             .or_else(|| tls.credential_names.first().map(String::as_str));
         let places = match (written(&tls.ca_cert_credential_name), pair) {
@@ -167,6 +175,23 @@ impl<'a> Credentials<'a> {
             ),
             is_unknown: true,
         })
+    }
+
+    /// The mesh's certificate for this gateway, mounted where the settings say.
+    pub fn mesh_pair(&self, path: &FieldPath) -> Result<Arc<KeyPair>, Missing> {
+        let read = self.of_files(self.workload.pair());
+        let read = read.and_then(|credential| credential.pair.clone());
+        read.unwrap_or(Err(MaterialError::Missing("certificate")))
+            .map_err(|error| unusable_mesh(path, &error))
+    }
+
+    /// The mesh's roots.
+    pub fn mesh_trust(&self, path: &FieldPath) -> Result<Trust, Missing> {
+        let read = self.of_files(self.workload.authorities());
+        let read = read.and_then(|credential| credential.authorities.clone());
+        read.unwrap_or(Err(MaterialError::Missing("caCertificates")))
+            .and_then(|authorities| trust(&Ok(authorities), None))
+            .map_err(|error| unusable_mesh(path, &error))
     }
 
     /// What files hold that were read together.
@@ -215,6 +240,20 @@ pub(crate) fn trust(
         authorities: Some(authorities.clone()?),
         revocations: revocations.cloned().transpose()?,
     })
+}
+
+fn is_mesh(tls: &ServerTls) -> bool {
+    tls.mode.as_deref() == Some("ISTIO_MUTUAL")
+}
+
+fn unusable_mesh(path: &FieldPath, error: &MaterialError) -> Missing {
+    Missing {
+        path: path.field("mode"),
+        message: format!(
+            "the mesh's certificates (gateway.workloadCertificates) cannot be used: {error}"
+        ),
+        is_unknown: false,
+    }
 }
 
 /// The scheme is optional.

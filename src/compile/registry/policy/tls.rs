@@ -90,7 +90,12 @@ pub(super) fn material(
         None => return Ok(None),
         Some("SIMPLE") => false,
         Some("MUTUAL") => true,
-        Some("ISTIO_MUTUAL") => return mesh_material(path, store).map(Some),
+        Some("ISTIO_MUTUAL") => {
+            return Ok(Some(Material {
+                certificate: Some(credentials.mesh_pair(path)?),
+                trust: Some(credentials.mesh_trust(path)?),
+            }));
+        }
         Some(other) => {
             return Err(Missing {
                 path: path.field("mode"),
@@ -158,34 +163,6 @@ fn pair_of_files(
     let pair = read.and_then(|credential| credential.pair.clone());
     pair.unwrap_or(Err(MaterialError::Missing("clientCertificate")))
         .map_err(|error| unusable(&path.field("clientCertificate"), &error))
-}
-
-/// The mesh's certificates for this gateway, mounted where the settings say.
-fn mesh_material(path: &FieldPath, store: Store<'_>) -> Result<Material, Missing> {
-    let files = &store.options.workload;
-    let pair = store.credentials.of_files(files.pair());
-    let pair = pair.and_then(|credential| credential.pair.clone());
-    let roots = store.credentials.of_files(files.authorities());
-    let roots = roots.and_then(|credential| credential.authorities.clone());
-    let read = || {
-        let pair = pair.unwrap_or(Err(MaterialError::Missing("certificate")))?;
-        let roots = roots.unwrap_or(Err(MaterialError::Missing("caCertificates")))?;
-        Ok((pair, roots))
-    };
-    let (pair, roots) = read().map_err(|error: MaterialError| Missing {
-        path: path.field("mode"),
-        message: format!(
-            "the mesh's certificates (gateway.workloadCertificates) cannot be used: {error}"
-        ),
-        is_unknown: false,
-    })?;
-    Ok(Material {
-        certificate: Some(pair),
-        trust: Some(Trust {
-            authorities: Some(roots),
-            revocations: None,
-        }),
-    })
 }
 
 fn unusable(path: &FieldPath, error: &MaterialError) -> Missing {
