@@ -5,12 +5,15 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::Digest;
 
 use super::tls::{HandshakeError, TlsDetails};
+use super::tunnels::{Tunnel, Tunnels};
 use crate::base::{CauseKind, clock};
 
 /// State of one client connection, shared by the socket wrapper and every request on it.
@@ -23,6 +26,8 @@ pub struct Connection {
     /// Unique within the process.
     pub id: u64,
     tls: OnceLock<Box<TlsDetails>>,
+    tunnels: Arc<Tunnels>,
+    tunnel: OnceLock<Arc<Tunnel>>,
     received: AtomicU64,
     sent: AtomicU64,
     requests: AtomicU64,
@@ -31,6 +36,8 @@ pub struct Connection {
     made: Instant,
     /// Microseconds after `made`; 0 is no deadline.
     answer_by: AtomicU64,
+    /// The connection itself, after a request that failed, on its way back to its server.
+    kept: Mutex<Option<Box<ReusedHttpStream>>>,
 }
 
 /// A head that was answered (or cut) without any proxy hook having run, or a connection that was
@@ -92,6 +99,8 @@ impl Connection {
             peer,
             id,
             tls: OnceLock::new(),
+            tunnels: Arc::default(),
+            tunnel: OnceLock::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -99,6 +108,31 @@ impl Connection {
             phase: AtomicU8::new(Phase::Awaiting as u8),
             made: clock::now(),
             answer_by: AtomicU64::new(0),
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Counts its tunnel among these.
+    pub(super) fn within(self, tunnels: Arc<Tunnels>) -> Self {
+        Self { tunnels, ..self }
+    }
+
+    /// From now on it carries a stream of bytes (a WebSocket, for instance) and no more requests.
+    pub fn begin_tunnel(&self) {
+        self.tunnel.get_or_init(|| self.tunnels.begin(self.id));
+    }
+
+    pub(super) fn end_tunnel(&self) {
+        if self.tunnel.get().is_some() {
+            self.tunnels.end(self.id);
+        }
+    }
+
+    /// Ready once its tunnel shall end because the process does.
+    pub fn poll_released(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.tunnel.get() {
+            Some(tunnel) => tunnel.poll_released(cx),
+            None => Poll::Pending,
         }
     }
 
@@ -135,6 +169,17 @@ impl Connection {
             u64::try_from(after).unwrap_or(u64::MAX).max(1)
         });
         self.answer_by.store(after, Ordering::Release);
+    }
+
+    /// Hands back the HTTP/1 connection of a request that failed, for the next one. Called at the
+    /// very end of a request, or the connection would hold itself.
+    pub fn keep(&self, stream: ReusedHttpStream) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(stream));
+    }
+
+    pub(super) fn take_kept(&self) -> Option<ReusedHttpStream> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take().map(|stream| *stream)
     }
 
     /// Bytes read from the client so far.

@@ -11,11 +11,12 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::Context;
 use super::limits::Limits;
-use super::retry::{REPLAYS, again, is_repeatable};
+use super::retry::{REPLAYS, again, is_exhausted, is_repeatable};
 use super::to_client;
 use crate::base::CauseKind;
+use crate::listener::Released;
 use crate::plan::Failure;
-use crate::upstream::{Outcome, handshake_failure};
+use crate::upstream::{Outcome, Pick, handshake_failure};
 
 /// A connection to the endpoint could not be made.
 pub(super) fn connect_failed(
@@ -29,7 +30,7 @@ pub(super) fn connect_failed(
         .as_mut()
         .is_some_and(|pick| pick.dial_failed(&error));
     if is_unsent {
-        // Another request makes the connection, so this was no attempt.
+        // There was no connection to send it on, so this was no attempt.
         ctx.attempts = ctx.attempts.saturating_sub(1);
         error.set_retry(true);
         return error;
@@ -60,7 +61,7 @@ pub(super) fn origin_refused(
     refusal: String,
 ) -> Box<Error> {
     if let Some(pick) = &mut ctx.pick {
-        pick.refused();
+        pick.reject();
     }
     let error = Error::explain(ErrorType::InvalidCert, refusal.clone());
     let what = "has a certificate that is not accepted";
@@ -110,6 +111,9 @@ pub(super) fn answered(
     ctx.try_ends();
     let status = response.status.as_u16();
     ctx.report(Outcome::Answered(meaning(ctx, response)));
+    if let Some(pick) = &ctx.pick {
+        pick.answered();
+    }
     let given_up = again(session, ctx, limits, |policy| {
         policy.covers_response(status, &response.headers)
     });
@@ -155,13 +159,15 @@ fn breaks(
         }
         return false;
     };
-    let is_repeatable = is_repeatable(session, ctx, limits);
-    if is_repeatable && is_harmless(session, ctx, error, failure, reused) {
-        let replays = &mut ctx.retrying.replays;
-        if *replays < REPLAYS && ctx.attempts < limits.attempts {
-            *replays += 1;
-            return true;
-        }
+    let is_unseen = failure == Failure::Refused && is_unseen(ctx, error);
+    let is_harmless = is_unseen || is_harmless(session, ctx, error, failure, reused);
+    if is_harmless
+        && is_repeatable(session, ctx, limits)
+        && ctx.retrying.replays < REPLAYS
+        && !is_exhausted(ctx, limits)
+    {
+        ctx.retrying.replays += 1;
+        return true;
     }
     let (kind, message) = cause(error, ctx);
     ctx.note(kind, message);
@@ -170,6 +176,12 @@ fn breaks(
         _ => Outcome::Reset,
     });
     again(session, ctx, limits, |policy| policy.covers(failure))
+}
+
+/// Whether the origin has not looked at the request, for a reason that is none of the request's:
+/// the connection ends, or it was given too many streams before it had said how many it allows.
+fn is_unseen(ctx: &mut Context, error: &Error) -> bool {
+    is_going_away(error) || ctx.pick.as_mut().is_some_and(Pick::refused)
 }
 
 /// Whether the request met a connection that its origin was just closing, and sending it again
@@ -185,12 +197,11 @@ fn is_harmless(
     retry.decide_reuse(reused);
     match failure {
         Failure::BeforeRequest => reused,
-        Failure::Refused => is_going_away(error),
         // Pingora's word for what happens to connections that were idle.
         Failure::Reset => {
             reused && retry.retry() && !ctx.upgrade && session.req_header().method.is_idempotent()
         }
-        Failure::Connect | Failure::PerTryTimeout => false,
+        Failure::Refused | Failure::Connect | Failure::PerTryTimeout => false,
     }
 }
 
@@ -277,9 +288,20 @@ pub(super) fn cause(error: &Error, ctx: &Context) -> (CauseKind, Cow<'static, st
             CauseKind::RequestTimeout,
             "the request body did not arrive in time".into(),
         ),
+        (ErrorSource::Downstream, _) if is_released(error) => (
+            CauseKind::Released,
+            "the process ends and releases its tunnels".into(),
+        ),
         (ErrorSource::Downstream, _) => (CauseKind::ClientDisconnect, "the client left".into()),
         _ => (CauseKind::Internal, error.to_string().into()),
     }
+}
+
+/// Whether reading from the client failed because its tunnel was released.
+fn is_released(error: &Error) -> bool {
+    let root = error.root_cause().downcast_ref::<std::io::Error>();
+    root.and_then(std::io::Error::get_ref)
+        .is_some_and(|inner| inner.is::<Released>())
 }
 
 fn h2_error(error: &Error) -> Option<&h2::Error> {

@@ -12,11 +12,15 @@ use pingora::proxy::Session;
 
 use super::admit::{Refusal, authority, without_port};
 use super::context::Context;
+use super::limits::Limits;
 use super::reply::Reply;
 use super::route::Step;
 use super::to_origin;
 use crate::base::CauseKind;
 use crate::upstream::{Caller, Refused, Wants};
+
+/// Pingora's turns that are kept for attempts: looks for connections do not use them up.
+const RESERVE: u32 = 4;
 
 /// Waits for the first attempt's connection, if the request is to be forwarded.
 pub(super) async fn waited_for(session: &mut Session, ctx: &mut Context, step: Step) -> Step {
@@ -41,7 +45,7 @@ pub(super) async fn waited_for(session: &mut Session, ctx: &mut Context, step: S
 ///
 /// # Errors
 /// No endpoint is left, a limit is reached, or the route's time is over.
-pub(super) async fn next(session: &Session, ctx: &mut Context) -> Result<()> {
+pub(super) async fn next(session: &Session, ctx: &mut Context, limits: &Limits) -> Result<()> {
     let is_unsent = ctx.pick.as_mut().is_some_and(|pick| pick.take_unsent());
     if !is_unsent {
         if ctx.attempts == 0 {
@@ -50,6 +54,11 @@ pub(super) async fn next(session: &Session, ctx: &mut Context) -> Result<()> {
         if let Err(refused) = ctx.pick_endpoint() {
             return Err(ctx.fail(refused.kind, refused.message));
         }
+    }
+    if ctx.turns.saturating_add(RESERVE) >= limits.turns
+        && let Some(pick) = &mut ctx.pick
+    {
+        pick.hurry();
     }
     wait(session, ctx)
         .await

@@ -4,7 +4,7 @@ use super::*;
 
 fn policy(name: &str, check: &str) -> String {
     format!(
-        "apiVersion: pingress.dev/v1alpha1\nkind: HealthCheckPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRef: {{kind: Host, name: {name}.internal}}\n  interval: 50ms\n  timeout: 5s\n  unhealthyThreshold: 1\n  {check}\n"
+        "apiVersion: gateway.pingress.io/v1alpha1\nkind: HealthCheckPolicy\nmetadata: {{name: {name}}}\nspec:\n  targetRef: {{kind: Host, name: {name}.internal}}\n  interval: 50ms\n  timeout: 5s\n  unhealthyThreshold: 1\n  {check}\n"
     )
 }
 

@@ -220,21 +220,22 @@ fn a_server_of_the_mesh_has_its_certificates_from_the_settings() {
         path("root-cert.pem")
     ))
     .ready();
-    let ask = Asking::of(gateway.addr_of(443), "a.example.com");
+    // Each client has sessions of its own: one that is resumed brings its certificate along.
+    let ask = || Asking::of(gateway.addr_of(443), "a.example.com");
     let right = mesh.issue(&["right.client"]);
-    let mut open = ask.clone().with(&right).connect().unwrap();
+    let mut open = ask().with(&right).connect().unwrap();
     assert_eq!(open.server_name(), "gateway.mesh");
     assert_eq!(open.get("a.example.com"), answered("a.example.com"));
-    assert_eq!(ask.get(), Outcome::Refused);
+    assert_eq!(ask().get(), Outcome::Refused);
     for wrong in [stranger.issue(&["right.client"]), mesh.issue(&["other"])] {
-        assert_eq!(ask.clone().with(&wrong).get(), Outcome::Refused);
+        assert_eq!(ask().with(&wrong).get(), Outcome::Refused);
     }
     // A new certificate is taken up.
     let next = mesh.issue(&["next.mesh"]);
     std::fs::write(path("cert-chain.pem"), &next.certificate).unwrap();
     std::fs::write(path("key.pem"), &next.key).unwrap();
     await_until("the next certificate is shown", || {
-        let open = ask.clone().with(&right).connect()?;
+        let open = ask().with(&right).connect()?;
         (open.server_name() == "next.mesh").then_some(())
     });
 }
