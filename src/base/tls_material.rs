@@ -195,12 +195,15 @@ impl Authorities {
     }
 }
 
-/// Whether a certificate is its own issuer.
+/// Whether a certificate is its own issuer, and signed by itself: the name alone would be anyone's to
+/// write.
 pub fn is_root(certificate: &X509Ref) -> bool {
     let (subject, issuer) = (certificate.subject_name(), certificate.issuer_name());
-    subject
+    let is_same_name = subject
         .try_cmp(issuer)
-        .is_ok_and(|order| order == std::cmp::Ordering::Equal)
+        .is_ok_and(|order| order == std::cmp::Ordering::Equal);
+    let signs_itself = || certificate.verify(&certificate.public_key().ok()?).ok();
+    is_same_name && signs_itself() == Some(true)
 }
 
 /// SHA-256 of a certificate; `None` only if BoringSSL cannot write it out.

@@ -36,7 +36,9 @@ pub struct OriginRules {
     pub revocations: Option<Arc<Revocations>>,
     /// If not empty: one of these must be among the certificate's alternative names.
     pub names: Vec<Arc<str>>,
-    /// The host of the request must be among them too.
+    /// The host of the request must be among them too. BoringSSL looks at that during the
+    /// handshake, so unlike in Envoy a wildcard right below a top-level domain (`*.internal`)
+    /// stands for no host.
     pub request_host: bool,
 }
 

@@ -24,7 +24,7 @@ pub struct Start {
     /// Of the process.
     pub variables: Vec<(String, String)>,
     /// Run from a copy, so that the test can put another program in its place.
-    pub from_copy: bool,
+    pub with_own_copy: bool,
 }
 
 impl Start {
@@ -60,8 +60,8 @@ impl Start {
         self
     }
 
-    pub fn from_copy(mut self) -> Self {
-        self.from_copy = true;
+    pub fn with_own_copy(mut self) -> Self {
+        self.with_own_copy = true;
         self
     }
 
@@ -106,7 +106,7 @@ impl Start {
             ),
         )
         .unwrap();
-        let program = match self.from_copy {
+        let program = match self.with_own_copy {
             true => {
                 let copy = folder.path().join("pingress");
                 install(Path::new(PROGRAM), &copy);
