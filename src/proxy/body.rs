@@ -1,14 +1,18 @@
 //! Step 8: bodies on their way, in both directions.
 
+use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 
 use super::context::Context;
 use crate::base::CauseKind;
 
 /// A part of the request body arrived.
-pub(super) fn from_client(ctx: &mut Context, end: bool) {
+pub(super) fn from_client(ctx: &mut Context, data: Option<&Bytes>, end: bool) {
     // Pingora asks for the body only once the head is written.
     ctx.head_sent = true;
+    for copy in ctx.copies.iter_mut().flatten() {
+        copy.pass(data, end);
+    }
     if end {
         ctx.request_complete();
     }

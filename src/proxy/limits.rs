@@ -5,6 +5,8 @@ use std::time::Duration;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 
+use super::mirror::MirrorLimits;
+
 /// How large a head may be and how long a client may take. `server` fills it from its settings;
 /// the default is Istio's, with the bounds that are always on (design 4.10).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,7 @@ pub struct Limits {
     pub retry_body: usize,
     /// Attempts of a request, whatever its rule says: Pingora stops there.
     pub attempts: u32,
+    pub mirror: MirrorLimits,
 }
 
 impl Default for Limits {
@@ -41,6 +44,7 @@ impl Default for Limits {
             drain: Duration::from_secs(1),
             retry_body: RETRY_BODY,
             attempts: MAX_ATTEMPTS as u32,
+            mirror: MirrorLimits::default(),
         }
     }
 }

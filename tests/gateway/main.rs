@@ -12,5 +12,6 @@ mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod operator;
+mod policies;
 mod routing;
 mod tls;

@@ -65,6 +65,7 @@ fn forward(destinations: Vec<Destination>, rewrite: Rewrite) -> Action {
         rewrite,
         timeout: Some(Duration::from_millis(1_500)),
         retry: None,
+        policies: Default::default(),
     })
 }
 
