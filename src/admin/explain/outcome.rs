@@ -28,7 +28,7 @@ pub enum Outcome {
         timeout_ms: Option<u64>,
         /// What happens to failed attempts; `None` if nothing.
         retries: Option<Retries>,
-        policies: PoliciesShown,
+        policies: Box<PoliciesShown>,
         destinations: Vec<Sent>,
     },
     /// The rule's redirect.
@@ -153,7 +153,7 @@ impl Outcome {
             Action::Forward(forward) => Self::Forward {
                 timeout_ms: forward.timeout.map(millis),
                 retries: forward.retry.as_deref().map(Retries::of),
-                policies: PoliciesShown::of(plan, &forward.policies),
+                policies: Box::new(PoliciesShown::of(plan, &forward.policies)),
                 destinations: forward
                     .destinations
                     .iter()

@@ -333,6 +333,7 @@ fn the_json_form_has_stable_keys() {
             "kind": "forward",
             "timeout_ms": 1500,
             "retries": null,
+            "policies": {"fault": null, "cors": null, "mirrors": []},
             "destinations": [{
                 "weight": 1, "total_weight": 1,
                 "cluster": "outbound|80|v2|cart.default.svc.cluster.local",
