@@ -11,7 +11,7 @@ use crate::listener::ListenerLimits;
 use crate::model::istio::virtual_service::Retry;
 use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
 use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
-use crate::proxy::{Limits, MirrorLimits, RETRY_BODY};
+use crate::proxy::{Limits, MAX_ATTEMPTS, MirrorLimits, RETRY_BODY};
 use crate::upstream::DnsOptions;
 
 use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
@@ -138,7 +138,9 @@ impl Settings {
             upstream_keepalive_pool_size: self.upstream_keepalive_pool_size,
             client_bind_to_ipv4: self.client_bind_to_ipv4.clone(),
             client_bind_to_ipv6: self.client_bind_to_ipv6.clone(),
-            max_retries: self.max_retries,
+            // The bound that the user set is ours to keep: Pingora also counts attempts that
+            // ended before anything was sent.
+            max_retries: self.max_retries.max(MAX_ATTEMPTS),
             max_blocking_threads: self.max_blocking_threads,
             blocking_threads_ttl_seconds: self.blocking_threads_ttl_seconds,
             grace_period_seconds: Some(0),
@@ -202,6 +204,7 @@ impl Settings {
                 body: self.gateway.mirror.body,
                 within: self.gateway.mirror.within.0,
             },
+            turns: u32::try_from(self.max_retries.max(MAX_ATTEMPTS)).unwrap_or(u32::MAX),
             ..Limits::default()
         }
     }
