@@ -1,7 +1,7 @@
 //! Sockets: listening ports that open and close at run time, and what happens to a client
 //! connection before and between its requests.
 //!
-//! [`Listeners`] owns the ports and the descriptor table of the hand-over. Every connection they
+//! [`Listeners`] owns the ports and gives their sockets to a successor. Every connection they
 //! accept is wrapped in a [`socket`] that counts bytes, holds the head to its total deadline and
 //! records what Pingora's parser answers before any hook; [`serve`] tells HTTP/2 from HTTP/1 and
 //! waits between requests, so that an idle connection costs little. Requests themselves go to the
@@ -20,12 +20,14 @@ mod serve;
 mod shared;
 mod socket;
 mod tls;
+mod tunnels;
 
 pub use connection::{Connection, ConnectionObserver, EarlyRefusal};
 pub use error::{ListenerError, ListenerOutcome};
 pub use limits::ListenerLimits;
 pub use ports::Listeners;
 pub use tls::{HandshakeError, PeerCertificate, TlsDetails};
+pub use tunnels::Released;
 
 #[cfg(test)]
 mod tests;

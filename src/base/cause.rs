@@ -58,6 +58,8 @@ pub enum CauseKind {
     Misdirected,
     /// Too many connections are open.
     ConnectionLimit,
+    /// A WebSocket or another stream was ended because the process ends.
+    Released,
     /// A bug of ours: the request's handling panicked or failed inside.
     Internal,
     /// A redirect or direct response that a rule asked for.
@@ -101,6 +103,7 @@ impl CauseKind {
             ClientDisconnect => "client_disconnect",
             Misdirected => "misdirected",
             ConnectionLimit => "connection_limit",
+            Released => "released",
             Internal => "internal",
             DirectResponse => "direct_response",
             HttpsRedirect => "https_redirect",
@@ -138,7 +141,8 @@ impl CauseKind {
             | UpstreamOverflow
             | Fenced
             | FaultAbort
-            | ConnectionLimit => 503,
+            | ConnectionLimit
+            | Released => 503,
         }
     }
 
@@ -195,6 +199,7 @@ impl CauseKind {
             ClientDisconnect => "downstream_remote_disconnect",
             Misdirected => "misdirected_request",
             ConnectionLimit => "connection_limit",
+            Released => "released_while_draining",
             Internal => "internal_error",
             DirectResponse | HttpsRedirect => "direct_response",
             FaultAbort => "fault_filter_abort",

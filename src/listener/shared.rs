@@ -11,12 +11,14 @@ use tokio::sync::Notify;
 use super::connection::{Connection, ConnectionObserver};
 use super::limits::ListenerLimits;
 use super::tls::Terminators;
+use super::tunnels::Tunnels;
 
 /// One per [`Listeners`](super::Listeners).
 pub(super) struct Shared {
     pub limits: ListenerLimits,
     pub observer: Arc<dyn ConnectionObserver>,
     pub tls: ArcSwap<Terminators>,
+    pub tunnels: Arc<Tunnels>,
     open: AtomicUsize,
     accepted: AtomicU64,
     emptied: Notify,
@@ -34,6 +36,7 @@ impl Shared {
             limits,
             observer,
             tls: ArcSwap::default(),
+            tunnels: Arc::default(),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             emptied: Notify::new(),
@@ -56,7 +59,8 @@ impl Shared {
         peer: Option<SocketAddr>,
     ) -> Result<Place, Arc<Connection>> {
         let id = self.accepted.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(id, listener, local, peer));
+        let connection = Connection::new(id, listener, local, peer);
+        let connection = Arc::new(connection.within(self.tunnels.clone()));
         if self.open.fetch_add(1, Ordering::AcqRel) >= self.limits.max_connections {
             self.leave();
             return Err(connection);
@@ -91,6 +95,7 @@ impl Shared {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.connection.end_tunnel();
         self.shared.observer.closed(&self.connection);
         self.shared.leave();
     }
