@@ -202,8 +202,11 @@ pub fn is_root(certificate: &X509Ref) -> bool {
     let is_same_name = subject
         .try_cmp(issuer)
         .is_ok_and(|order| order == std::cmp::Ordering::Equal);
-    let signs_itself = || certificate.verify(&certificate.public_key().ok()?).ok();
-    is_same_name && signs_itself() == Some(true)
+    let signs_itself = || {
+        let key = certificate.public_key()?;
+        certificate.verify(&key)
+    };
+    is_same_name && matches!(signs_itself(), Ok(true))
 }
 
 /// SHA-256 of a certificate; `None` only if BoringSSL cannot write it out.

@@ -22,7 +22,6 @@ pub(super) mod host;
 mod identity;
 mod target;
 
-pub(super) use host::without_port;
 pub(super) use identity::{FORWARDED_FOR, REQUEST_ID};
 
 /// Why a request is refused. `message` is for the log.

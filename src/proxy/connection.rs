@@ -10,14 +10,14 @@ use http::Version;
 use pingora::Result;
 use pingora::proxy::Session;
 
-use super::admit::{Refusal, authority, without_port};
+use super::admit::{Refusal, authority};
 use super::context::Context;
 use super::limits::Limits;
 use super::reply::Reply;
 use super::route::Step;
 use super::to_origin;
 use crate::base::CauseKind;
-use crate::upstream::{Caller, Refused, Wants};
+use crate::upstream::{Caller, Refused, Wants, tls_host};
 
 /// Pingora's turns that are kept for attempts: looks for connections do not use them up.
 const RESERVE: u32 = 4;
@@ -74,20 +74,15 @@ pub(super) async fn look(ctx: &mut Context) {
     }
 }
 
-/// The host that the origin will be asked for, in lower case and without a port or a final dot, if
-/// connections to it depend on that.
+/// The host that the origin will be asked for, if connections to it depend on that ([`tls_host`]).
 pub(super) fn asked_host(session: &Session, ctx: &Context) -> Option<Arc<str>> {
     if !ctx.cluster_state()?.needs_host() {
         return None;
     }
     let written = to_origin::rewritten_authority(ctx);
     let written = written.and_then(|authority| authority.to_str().ok());
-    let host = without_port(written.unwrap_or_else(|| authority(session.req_header())));
-    let host = host.strip_prefix('[').map_or(host, |host| {
-        // Without its brackets, an address is one to everybody.
-        host.strip_suffix(']').unwrap_or(host)
-    });
-    Some(host.trim_end_matches('.').to_ascii_lowercase().into())
+    let authority = written.unwrap_or_else(|| authority(session.req_header()));
+    Some(tls_host(authority).into())
 }
 
 /// What of the request its connection depends on; `host` is [`asked_host`].

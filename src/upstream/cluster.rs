@@ -22,6 +22,7 @@ use super::breaker::Breaker;
 use super::dial::Dialer;
 use super::health::EndpointHealth;
 use super::membership::Membership;
+use super::outcall::CopyCounts;
 use super::outlier::{Detector, EjectionCounts};
 use super::peer::{Caller, PeerTemplate, Wants, Way};
 use super::pick::{Ask, Lease, Pick, Refused};
@@ -51,6 +52,7 @@ pub struct ClusterState {
     warming: AtomicBool,
     pub(super) retries: Arc<Retries>,
     pub(super) detector: Arc<Detector>,
+    pub(super) copies: CopyCounts,
 }
 
 /// One address of a cluster with its counters. Lives as long as the address is published,
@@ -100,6 +102,7 @@ impl ClusterState {
             building: Mutex::default(),
             warming: AtomicBool::new(false),
             retries: Arc::default(),
+            copies: CopyCounts::default(),
         }
     }
 
@@ -173,6 +176,17 @@ impl ClusterState {
             Lease::Shared(seat) => seat.prepare(&mut peer),
             Lease::Own(hold) => hold.prepare(&mut peer),
         }
+        if let Some(header) = template.header(caller) {
+            proxied::dial(&mut peer, header);
+        }
+        peer
+    }
+
+    /// The same for requests that share no connection with clients' requests.
+    pub(super) fn peer_apart(&self, pick: &Pick, caller: &Caller<'_>) -> HttpPeer {
+        let template = self.template.load();
+        let mut peer = template.peer(pick.addr(), caller);
+        peer.group_key ^= pick.endpoint().shared.key();
         if let Some(header) = template.header(caller) {
             proxied::dial(&mut peer, header);
         }

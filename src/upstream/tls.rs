@@ -118,6 +118,20 @@ impl Tls {
     }
 }
 
+/// The host of an authority as certificates name it: in lower case, without a port, the brackets of
+/// an address or a final dot.
+pub fn tls_host(authority: &str) -> String {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.strip_prefix('[').map_or(host, |host| {
+        // Without its brackets, an address is one to everybody.
+        host.strip_suffix(']').unwrap_or(host)
+    });
+    host.trim_end_matches('.').to_ascii_lowercase()
+}
+
 /// Whether a connection may carry a request for `host`: always for plain text.
 ///
 /// # Errors

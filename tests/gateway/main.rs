@@ -13,5 +13,6 @@ mod health;
 mod hostile;
 mod operator;
 mod origin_tls;
+mod policies;
 mod routing;
 mod tls;

@@ -206,3 +206,46 @@ fn websockets_run_over_tls() {
     }
     assert_eq!(wrong.requests(), 0);
 }
+
+#[test]
+fn copies_for_mirrors_go_over_tls_and_to_no_origin_that_is_not_the_one_meant() {
+    let (root, other) = (Authority::new("root"), Authority::new("other"));
+    let main = TlsOrigin::start(Shows::of(&root.issue(&[HOST])));
+    let copy = TlsOrigin::start(Shows::of(&root.issue(&[HOST])));
+    let strange = TlsOrigin::start(Shows::of(&other.issue(&[HOST])));
+    let named = TlsOrigin::start(Shows::of(&root.issue(&["b.example.com"])));
+    let policy = "tls: {mode: SIMPLE, credentialName: ca}";
+    let to = [
+        To::new("main", main.port, policy),
+        To::new("copy", copy.port, policy).over("HTTP2"),
+        To::new("strange", strange.port, policy),
+        To::new("named", named.port, policy),
+    ];
+    let mut start = prepare(&to, &[ca(&root)]);
+    let mirrors = "    - route: [{destination: {host: main.internal}}]\n      mirrors: [{destination: {host: copy.internal}}, {destination: {host: strange.internal}}, {destination: {host: named.internal}}]\n";
+    for (name, text) in &mut start.files {
+        if name == "routes.yaml" {
+            *text = routes_yaml("vs", &["*.com"], mirrors);
+        }
+    }
+    let gateway = start.ready();
+    assert_eq!(get(&gateway, "x").status, 200);
+    await_until("the copy", || (copy.requests() == 1).then_some(()));
+    let seen = copy.seen().pop().unwrap();
+    assert_eq!(seen.server_name.as_deref(), Some(HOST));
+    assert_eq!(seen.protocol.as_deref(), Some("h2"));
+    for name in ["strange", "named"] {
+        await_until(&format!("the copy for {name} has failed"), || {
+            let metrics = gateway.metrics();
+            metrics
+                .lines()
+                .any(|line| {
+                    line.contains(&format!("{name}.internal"))
+                        && line.contains("result=\"failed\"")
+                        && line.ends_with(" 1")
+                })
+                .then_some(())
+        });
+    }
+    assert_eq!((strange.requests(), named.requests()), (0, 0));
+}
