@@ -12,7 +12,7 @@ use pingress::plan::{
     Balance, Cluster, ClusterEndpoints, ClusterId, Digest, EndpointTable, HashTable, Plan,
     Protocol, Resolution,
 };
-use pingress::upstream::{Ask, DnsOptions, Serving, Upstreams, Wants};
+use pingress::upstream::{Ask, Caller, DnsOptions, Serving, Upstreams, Wants};
 
 const ENDPOINTS: [u32; 3] = [3, 100, 5000];
 
@@ -88,7 +88,7 @@ fn peer(bencher: Bencher) {
         let Ok(pick) = cluster.pick(&Ask::default()) else {
             return;
         };
-        bencher.bench_local(|| cluster.peer(black_box(&pick), Wants::Http1));
+        bencher.bench_local(|| cluster.peer(black_box(&pick), &Caller::of(Wants::Http1)));
     });
 }
 
@@ -145,6 +145,8 @@ fn plan(balance: Balance) -> Plan {
         protocol: Protocol::Http1,
         balancing: balance.into(),
         pool: Default::default(),
+        tls: None,
+        proxy_protocol: None,
         outlier: None,
         health_check: None,
         origin: None,

@@ -7,6 +7,7 @@
 mod ask;
 mod endpoints;
 mod outcome;
+mod policy;
 mod text;
 
 use serde::Serialize;
@@ -19,6 +20,7 @@ pub use super::clusters::{Member, Members, Name};
 pub use ask::{Ask, AskError};
 pub use endpoints::EndpointSource;
 pub use outcome::{Edits, Field, Outcome, Problem, Retries, Sent};
+pub use policy::{CorsShown, FaultShown, MirrorShown, PoliciesShown};
 
 /// How many rules that did not win are listed unless all are asked for.
 const SHOWN: usize = 50;

@@ -66,6 +66,10 @@ pub enum CauseKind {
     DirectResponse,
     /// `tls.httpsRedirect` of the Gateway.
     HttpsRedirect,
+    /// A rule's `fault.abort` (FI). It carries its own status.
+    FaultAbort,
+    /// A rule's `corsPolicy` answers a browser's preflight.
+    CorsPreflight,
 }
 
 impl CauseKind {
@@ -103,10 +107,12 @@ impl CauseKind {
             Internal => "internal",
             DirectResponse => "direct_response",
             HttpsRedirect => "https_redirect",
+            FaultAbort => "fault_abort",
+            CorsPreflight => "cors_preflight",
         }
     }
 
-    /// Status of the answer. Redirects and direct responses carry their own.
+    /// Status of the answer. Redirects, direct responses and faults carry their own.
     pub fn status(self) -> u16 {
         use CauseKind::*;
         match self {
@@ -125,7 +131,7 @@ impl CauseKind {
             UpstreamProtocolError => 502,
             UpstreamTimeout | UpstreamPerTryTimeout => 504,
             ClientDisconnect => 499,
-            DirectResponse => 200,
+            DirectResponse | CorsPreflight => 200,
             HttpsRedirect => 301,
             ClusterNotFound
             | NoHealthyUpstream
@@ -134,6 +140,7 @@ impl CauseKind {
             | UpstreamRemoteReset
             | UpstreamOverflow
             | Fenced
+            | FaultAbort
             | ConnectionLimit
             | Released => 503,
         }
@@ -153,6 +160,7 @@ impl CauseKind {
             UpstreamProtocolError => "UPE",
             UpstreamOverflow => "UO",
             ClientDisconnect => "DC",
+            FaultAbort => "FI",
             BadRequest | EarlyRefusal | HeaderTimeout | BadPath => "DPE",
             _ => "-",
         }
@@ -194,6 +202,8 @@ impl CauseKind {
             Released => "released_while_draining",
             Internal => "internal_error",
             DirectResponse | HttpsRedirect => "direct_response",
+            FaultAbort => "fault_filter_abort",
+            CorsPreflight => "cors_response",
         }
     }
 
@@ -202,6 +212,7 @@ impl CauseKind {
         use CauseKind::*;
         match self {
             NoHealthyUpstream => "no healthy upstream",
+            FaultAbort => "fault filter abort",
             UpstreamConnectFailure => {
                 "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
             }

@@ -16,7 +16,7 @@ use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
 use super::tls::{TlsServer, TlsService, TlsSocket};
-use super::{Cluster, Clusters, HealthCheck};
+use super::{Cluster, Clusters, HealthCheck, Mirror, Policies};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 /// A 128-bit fingerprint of meaning. Origins (files, lines) do not count.
@@ -345,6 +345,7 @@ fn forwarded(item: &Forward, clusters: &Clusters, to: &mut Lanes) {
         rewrite,
         timeout,
         retry,
+        policies,
     } = item;
     each(destinations, to, |item, to| destination(item, clusters, to));
     let Rewrite { path, authority } = rewrite;
@@ -355,18 +356,39 @@ fn forwarded(item: &Forward, clusters: &Clusters, to: &mut Lanes) {
         Some(PathRewrite::Regex { pattern, with }) => (3_u8, pattern.as_str(), with).hash(to),
     }
     (authority, timeout, retry).hash(to);
+    let Policies {
+        fault,
+        cors,
+        mirrors,
+    } = policies;
+    maybe(fault.as_deref(), to, |fault, to| fault.policy.hash(to));
+    maybe(cors.as_deref(), to, |cors, to| cors.policy.hash(to));
+    each(mirrors, to, |mirror, to| {
+        let Mirror {
+            target: who,
+            share,
+            origin: _,
+        } = mirror;
+        share.hash(to);
+        target(who, clusters, to);
+    });
 }
 
 fn destination(item: &Destination, clusters: &Clusters, to: &mut Lanes) {
     let Destination {
-        target,
+        target: who,
         weight,
         request,
         response,
         authority,
         origin: _,
     } = item;
-    match target {
+    target(who, clusters, to);
+    (weight, request, response, authority).hash(to);
+}
+
+fn target(item: &Target, clusters: &Clusters, to: &mut Lanes) {
+    match item {
         // The same cluster may have another id in another plan.
         Target::Cluster(id) => match clusters.get(*id) {
             Some(cluster) => (0_u8, &cluster.name).hash(to),
@@ -374,7 +396,6 @@ fn destination(item: &Destination, clusters: &Clusters, to: &mut Lanes) {
         },
         Target::Missing { name, reason } => (1_u8, name, reason).hash(to),
     }
-    (weight, request, response, authority).hash(to);
 }
 
 fn cluster(item: &Cluster, to: &mut Lanes) {
@@ -388,13 +409,15 @@ fn cluster(item: &Cluster, to: &mut Lanes) {
         protocol,
         balancing,
         pool,
+        tls,
+        proxy_protocol,
         outlier,
         health_check,
         origin: _,
         policy_origin: _,
     } = item;
     (name, host, port, subset, service_name, service_namespace).hash(to);
-    (protocol, balancing, pool, outlier).hash(to);
+    (protocol, balancing, pool, tls, proxy_protocol, outlier).hash(to);
     maybe(health_check.as_ref(), to, health_checked);
 }
 

@@ -10,7 +10,7 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
-use super::{Cluster, HealthCheck, Protocol, RetrySource};
+use super::{Cluster, HealthCheck, Mirror, Policies, Protocol, RetrySource};
 
 mod tls;
 
@@ -116,6 +116,27 @@ impl Plan {
         if let Some(timeout) = forward.timeout {
             writeln!(out, "          timeout {timeout:?}")?;
         }
+        let Policies {
+            fault,
+            cors,
+            mirrors,
+        } = &forward.policies;
+        if let Some(fault) = fault {
+            writeln!(out, "          fault: {fault}")?;
+        }
+        if let Some(cors) = cors {
+            writeln!(out, "          cors: {cors}")?;
+        }
+        for Mirror {
+            target,
+            share,
+            origin,
+        } in mirrors
+        {
+            write!(out, "          mirror {share} to ")?;
+            self.target_text(out, target)?;
+            writeln!(out, " at {origin}")?;
+        }
         match forward.retry.as_deref() {
             // Most rules have the default; saying so each time would hide the others.
             Some(retry) if retry.source == RetrySource::Default => Ok(()),
@@ -129,19 +150,25 @@ impl Plan {
     }
 
     fn destination_text(&self, out: &mut String, destination: &Destination) -> fmt::Result {
-        match &destination.target {
-            Target::Cluster(id) => match self.cluster(*id) {
-                Some(cluster) => write!(out, "{}", cluster.name)?,
-                None => write!(out, "cluster {}", id.0)?,
-            },
-            Target::Missing { name, reason } => write!(out, "missing {name}: {reason}")?,
-        }
+        self.target_text(out, &destination.target)?;
         writeln!(out, " at {}", destination.origin)?;
         if let Some(authority) = &destination.authority {
             writeln!(out, "          authority {authority:?}")?;
         }
         edits_text(out, "          ", "request", &destination.request)?;
         edits_text(out, "          ", "response", &destination.response)
+    }
+}
+
+impl Plan {
+    fn target_text(&self, out: &mut String, target: &Target) -> fmt::Result {
+        match target {
+            Target::Cluster(id) => match self.cluster(*id) {
+                Some(cluster) => write!(out, "{}", cluster.name),
+                None => write!(out, "cluster {}", id.0),
+            },
+            Target::Missing { name, reason } => write!(out, "missing {name}: {reason}"),
+        }
     }
 }
 
@@ -259,6 +286,7 @@ fn path_rewrite_text(rewrite: &PathRewrite) -> String {
 fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
     let protocol = match cluster.protocol {
         Protocol::Http1 => "http/1.1",
+        Protocol::H2c if cluster.tls.is_some() => "h2",
         Protocol::H2c => "h2c",
         Protocol::Client => "the client's protocol",
     };
@@ -275,6 +303,12 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
     place("at", cluster.origin.as_ref())?;
     place("policy", cluster.policy_origin.as_ref())?;
     writeln!(out)?;
+    if let Some(tls) = &cluster.tls {
+        writeln!(out, "    TLS: {tls}")?;
+    }
+    if let Some(version) = cluster.proxy_protocol {
+        writeln!(out, "    PROXY protocol: {version:?}")?;
+    }
     if let Some(outlier) = &cluster.outlier {
         writeln!(out, "    outliers: {outlier}")?;
     }
@@ -301,6 +335,7 @@ fn http_text(out: &mut String, http: &HttpOptions) -> fmt::Result {
         envoy_debug_headers,
         forwarded_host,
         forwarded_port,
+        shadow_host,
         edge,
     } = http;
     writeln!(out, "http")?;
@@ -315,6 +350,9 @@ fn http_text(out: &mut String, http: &HttpOptions) -> fmt::Result {
     )?;
     if *client_cert != ForwardClientCert::SanitizeSet {
         writeln!(out, "  x-forwarded-client-cert {client_cert:?}")?;
+    }
+    if *shadow_host {
+        writeln!(out, "  mirrors see Host with -shadow")?;
     }
     for (name, on) in [
         ("http/1.0", http10),

@@ -141,6 +141,13 @@ impl Pick {
         self.unsent
     }
 
+    /// The attempt's connection leads to an origin that is not the one that is meant.
+    pub fn reject(&mut self) {
+        if let Lease::Shared(seat) = &mut self.lease {
+            seat.reject();
+        }
+    }
+
     /// The origin began to answer the attempt.
     pub fn answered(&self) {
         if let Lease::Shared(seat) = &self.lease {
@@ -181,7 +188,7 @@ impl Drop for Pick {
 mod tests {
     use crate::plan::{Balance, Cluster, HashTable, Protocol};
     use crate::upstream::fixture::{cluster, first, fixed, plan, table};
-    use crate::upstream::{DnsOptions, Upstreams, Wants};
+    use crate::upstream::{Caller, DnsOptions, Upstreams, Wants};
 
     use super::*;
 
@@ -194,14 +201,23 @@ mod tests {
             ..cluster("one")
         }])));
         let mut dialler = state.pick(&Ask::default()).unwrap();
-        state.admit(&mut dialler, Wants::Http2).await.unwrap();
+        state
+            .admit(&mut dialler, &Caller::of(Wants::Http2))
+            .await
+            .unwrap();
         dialler.connected();
         let mut pick = state.pick(&Ask::default()).unwrap();
         let dials = |pick: &Pick| matches!(&pick.lease, Lease::Shared(seat) if seat.dials());
-        state.admit(&mut pick, Wants::Http2).await.unwrap();
+        state
+            .admit(&mut pick, &Caller::of(Wants::Http2))
+            .await
+            .unwrap();
         assert!(!dials(&pick));
         pick.hurry();
-        state.admit(&mut pick, Wants::Http2).await.unwrap();
+        state
+            .admit(&mut pick, &Caller::of(Wants::Http2))
+            .await
+            .unwrap();
         assert!(dials(&pick));
         // Having a line of its own, it stays there.
         pick.hurry();

@@ -14,11 +14,16 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Plan, Resolution};
 
 use super::ClusterState;
+use super::dial::Dialer;
 use super::dns::{DnsOptions, Names};
 use super::membership::{Membership, literal};
+use super::outcall::{ClusterCaller, Outcalls};
 use super::probe::{Probes, Target, Totals};
 use super::sweep::{Event, sweep};
 use super::warmup;
+
+/// Requests of policies' own that may run at once.
+const OUTCALLS: usize = 1024;
 
 /// A plan with the live state of each of its clusters. A request pins one and keeps it.
 #[derive(Debug, Default)]
@@ -26,12 +31,14 @@ pub struct Serving {
     pub plan: Arc<Plan>,
     /// Indexed by [`ClusterId`].
     clusters: Vec<Option<Arc<ClusterState>>>,
+    outcalls: Option<Arc<Outcalls>>,
 }
 
 /// All live clusters by name, across plans. Dropping it ends the asking of names.
 #[derive(Debug)]
 pub struct Upstreams {
     live: Arc<Mutex<Live>>,
+    outcalls: Arc<Outcalls>,
 }
 
 /// Touched by the slow flow alone: a request never waits for this lock.
@@ -47,12 +54,21 @@ pub(super) struct Live {
     probes: Probes,
     /// Given to each new cluster.
     events: UnboundedSender<Event>,
+    dialer: Arc<Dialer>,
     runtime: Handle,
 }
 
 impl Serving {
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<ClusterState>> {
         self.clusters.get(id.0 as usize)?.as_ref()
+    }
+
+    /// A cluster, for requests of policies' own.
+    pub fn caller(&self, id: ClusterId) -> Option<ClusterCaller> {
+        Some(ClusterCaller {
+            state: self.cluster(id)?.clone(),
+            outcalls: self.outcalls.clone()?,
+        })
     }
 }
 
@@ -63,7 +79,8 @@ impl Upstreams {
         let live = Arc::new_cyclic(|this: &Weak<Mutex<Live>>| {
             runtime.spawn(sweep(this.clone(), ejected));
             let this = this.clone();
-            let probes = Probes::new(runtime.clone(), events.clone());
+            let dialer = Arc::<Dialer>::default();
+            let probes = Probes::new(runtime.clone(), events.clone(), dialer.clone());
             let names = Names::new(dns, runtime.clone(), move |name| {
                 if let Some(live) = this.upgrade() {
                     lock(&live).answered(name);
@@ -76,10 +93,14 @@ impl Upstreams {
                 names,
                 probes,
                 events,
+                dialer,
                 runtime: runtime.clone(),
             })
         });
-        Arc::new(Self { live })
+        Arc::new(Self {
+            live,
+            outcalls: Outcalls::new(OUTCALLS),
+        })
     }
 
     /// Takes a new endpoint table: each cluster whose entry changed gets a new snapshot, the
@@ -117,7 +138,11 @@ impl Upstreams {
         live.states.retain(|_, state| state.strong_count() > 0);
         let named = plan.clusters.iter().map(|cluster| &cluster.name);
         live.probes.retain(&named.collect());
-        Arc::new(Serving { plan, clusters })
+        Arc::new(Serving {
+            plan,
+            clusters,
+            outcalls: Some(self.outcalls.clone()),
+        })
     }
 
     /// The clusters of the last plan.
@@ -157,7 +182,8 @@ impl Live {
             warmup::drive(&state, &self.runtime);
             return state;
         }
-        let state = Arc::new(ClusterState::new(definition.clone(), self.events.clone()));
+        let (events, dialer) = (self.events.clone(), self.dialer.clone());
+        let state = Arc::new(ClusterState::new(definition.clone(), events, dialer));
         self.states
             .insert(definition.name.clone(), Arc::downgrade(&state));
         self.refresh(&definition.name);

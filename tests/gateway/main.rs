@@ -13,5 +13,7 @@ mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod operator;
+mod origin_tls;
+mod policies;
 mod routing;
 mod tls;

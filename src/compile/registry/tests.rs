@@ -3,6 +3,7 @@
 mod endpoints;
 mod entries;
 mod health_checks;
+mod origin_tls;
 mod outliers;
 mod policies;
 mod rules;
@@ -119,6 +120,7 @@ fn answer_with(options: &Options, yaml: &str, asks: &[Ask<'_>]) -> Answers {
             origin: &origin,
             object: &object,
             path: &path,
+            consequence: "its traffic answers 503",
         };
         registry.resolve(&reference, &mut findings)
     });

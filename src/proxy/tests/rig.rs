@@ -72,6 +72,8 @@ impl Site {
             protocol,
             balancing: Balance::RoundRobin.into(),
             pool: Pool::default(),
+            tls: None,
+            proxy_protocol: None,
             outlier: None,
             health_check: None,
             origin: None,
@@ -488,5 +490,6 @@ pub fn to(clusters: &[(u32, u64)]) -> Forward {
         rewrite: Rewrite::default(),
         timeout: None,
         retry: None,
+        policies: Default::default(),
     }
 }

@@ -9,9 +9,10 @@ use pingora_core::server::configuration::ServerConf;
 use crate::compile::{Options, retry_policy};
 use crate::listener::ListenerLimits;
 use crate::model::istio::virtual_service::Retry;
+use crate::model::tls_files::WorkloadFiles;
 use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
 use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
-use crate::proxy::{Limits, MAX_ATTEMPTS, RETRY_BODY};
+use crate::proxy::{Limits, MAX_ATTEMPTS, MirrorLimits, RETRY_BODY};
 use crate::upstream::DnsOptions;
 
 use crate::server::handover::Folder;
@@ -105,6 +106,17 @@ impl Settings {
             // `verify` has refused a policy that cannot be read.
             default_retry: self.default_retry().unwrap_or_default(),
             h2_upgrade: mesh.h2_upgrade_policy == UpgradePolicy::Upgrade,
+            workload: self.workload_files(),
+        }
+    }
+
+    /// Where the mesh's certificates are.
+    pub fn workload_files(&self) -> WorkloadFiles {
+        let files = &self.gateway.workload_certificates;
+        WorkloadFiles {
+            certificate: files.certificate.as_str().into(),
+            key: files.private_key.as_str().into(),
+            authorities: files.ca_certificates.as_str().into(),
         }
     }
 
@@ -135,6 +147,7 @@ impl Settings {
             envoy_debug_headers: !headers.envoy_debug_headers.disabled,
             forwarded_host: headers.x_forwarded_host.enabled,
             forwarded_port: headers.x_forwarded_port.enabled,
+            shadow_host: self.gateway.mirror.shadow_host,
             edge,
         }
     }
@@ -210,6 +223,10 @@ impl Settings {
             request_line: limits.max_request_line,
             retry_body: limits.retry_body,
             attempts: u32::try_from(self.max_retries).unwrap_or(u32::MAX),
+            mirror: MirrorLimits {
+                body: self.gateway.mirror.body,
+                within: self.gateway.mirror.within.0,
+            },
             turns: u32::try_from(self.max_retries.max(MAX_ATTEMPTS)).unwrap_or(u32::MAX),
             ..Limits::default()
         }

@@ -27,12 +27,16 @@ section! { "camelCase",
         pub accept_unenforced: Vec<String> = Vec::new(),
         /// Serve HTTP/1.0 requests instead of answering 426 (Istio's PILOT_HTTP10).
         pub http10: bool = false,
+        /// Files with the mesh's certificates for this gateway; read where a Gateway or DestinationRule says ISTIO_MUTUAL.
+        pub workload_certificates: WorkloadCertificates = WorkloadCertificates::default(),
         /// How names become addresses.
         pub dns: Dns = Dns::default(),
         /// MeshConfig's own names, as far as they concern a gateway.
         pub mesh: Mesh = Mesh::default(),
         /// Bounds that always hold.
         pub limits: Limits = Limits::default(),
+        /// Copies of requests for mirrors.
+        pub mirror: Mirror = Mirror::default(),
         /// The operator's endpoint.
         pub admin: Admin = Admin::default(),
         /// Readiness for a load balancer or kubelet.
@@ -43,6 +47,18 @@ section! { "camelCase",
         pub drain: Drain = Drain::default(),
         /// How a running process is replaced by another binary.
         pub upgrade: Upgrade = Upgrade::default(),
+    }
+}
+
+section! { "camelCase",
+    /// Files with the mesh's certificates for this gateway; read where a Gateway or DestinationRule says ISTIO_MUTUAL.
+    pub struct WorkloadCertificates {
+        /// PEM file of this gateway's certificate, its issuers after it.
+        pub certificate: String = "/etc/certs/cert-chain.pem".to_owned(),
+        /// PEM file of its private key.
+        pub private_key: String = "/etc/certs/key.pem".to_owned(),
+        /// PEM file of the mesh's root certificates.
+        pub ca_certificates: String = "/etc/certs/root-cert.pem".to_owned(),
     }
 }
 
@@ -77,6 +93,18 @@ section! { "camelCase",
         pub retry_body: usize = crate::proxy::RETRY_BODY,
         /// Bytes of a manifest file; a larger one is not read.
         pub max_file_bytes: u64 = 16 * 1024 * 1024,
+    }
+}
+
+section! { "camelCase",
+    /// Copies of requests for mirrors.
+    pub struct Mirror {
+        /// Bytes of a request body that a mirror may lag behind; beyond it, its copy is given up.
+        pub body: usize = 256 * 1024,
+        /// Time for a whole copy where the rule has no timeout.
+        pub within: Span = Span::seconds(60),
+        /// Mirrors see Host with the suffix `-shadow`, as under Istio before 1.28.
+        pub shadow_host: bool = false,
     }
 }
 
