@@ -14,6 +14,7 @@ mod mirrors;
 mod misbehaving;
 mod origins;
 mod protocols;
+mod rate_limits;
 mod retries;
 mod rig;
 mod routing;

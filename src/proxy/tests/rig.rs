@@ -37,6 +37,9 @@ pub struct Site {
     pub limits: Limits,
     pub dns: DnsOptions,
     pub hosts: Vec<VirtualHost>,
+    /// What all requests must pass.
+    pub guards: Guards,
+    pub limited: Vec<PlacedLimit>,
     clusters: Vec<Arc<Cluster>>,
     endpoints: Vec<Vec<SocketAddr>>,
 }
@@ -54,6 +57,8 @@ impl Site {
             limits: Limits::default(),
             dns: DnsOptions::default(),
             hosts: vec![host("a.com", routes)],
+            guards: Guards::default(),
+            limited: Vec::new(),
             clusters: Vec::new(),
             endpoints: Vec::new(),
         }
@@ -123,10 +128,12 @@ impl Site {
             hosts: index.into(),
             virtual_hosts: self.hosts.into_iter().map(Arc::new).collect(),
             fence: None,
+            guarding: Guarding::new(self.guards, Vec::new()),
         };
         let plan = Plan {
             listeners: vec![listener],
             clusters: self.clusters.into_iter().collect(),
+            limits: self.limited,
             http: self.http,
             ..Plan::default()
         };
@@ -454,6 +461,7 @@ pub fn route_by(uri: UriMatch, action: Action) -> Route {
             name: "shop".into(),
         },
         path: "spec.http[0]".into(),
+        via: None,
         origin: origin(),
         uri,
         predicates: Box::new([]),
