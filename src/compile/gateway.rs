@@ -263,7 +263,10 @@ impl Server<'_> {
     /// Whether TLS ends here and HTTP is inside.
     pub(crate) fn terminates(&self) -> bool {
         self.protocol == ServerProtocol::Https
-            && matches!(self.mode(), "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL")
+            && matches!(
+                self.mode(),
+                "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL" | "ISTIO_MUTUAL"
+            )
     }
 }
 

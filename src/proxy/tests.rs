@@ -17,6 +17,7 @@ mod protocols;
 mod rate_limits;
 mod retries;
 mod rig;
+mod routes;
 mod routing;
 mod script;
 mod sharing;

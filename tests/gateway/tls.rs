@@ -3,7 +3,7 @@
 mod client;
 mod hosts;
 mod interop;
-mod material;
+pub mod material;
 mod modes;
 mod rotation;
 

@@ -69,6 +69,10 @@ fn fixed() -> Vec<Vec<String>> {
                 "spec: {trafficPolicy: {loadBalancer: {simple: RANDOM}}, ",
             ),
             RULE.replace("spec: {", "spec: {trafficPolicy: {tls: {mode: SIMPLE}}, "),
+            RULE.replace(
+                "spec: {",
+                "spec: {trafficPolicy: {tls: {mode: SIMPLE, credentialName: ca}}, ",
+            ),
             RULE.replace("spec: {", "spec: {oops: 1, "),
             String::new(),
         ],
@@ -82,7 +86,25 @@ fn fixed() -> Vec<Vec<String>> {
         ],
         vec![String::new(), slices("10.2.0.1"), slices("10.2.0.2")],
         GUARDS.map(str::to_owned).to_vec(),
+        vec![
+            String::new(),
+            authority("one"),
+            authority("two"),
+            SECRET.to_owned() + "  ca.crt: AAAA\n",
+        ],
     ]
+}
+
+const SECRET: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: ca, namespace: istio-system}\nstringData:\n";
+
+/// A Secret with the CA that a rule names.
+fn authority(name: &str) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    let lines: String = pem.lines().map(|line| format!("    {line}\n")).collect();
+    format!("{SECRET}  ca.crt: |\n{lines}")
 }
 
 fn edit() -> impl Strategy<Value = Edit> {

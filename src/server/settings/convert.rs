@@ -9,6 +9,7 @@ use pingora_core::server::configuration::ServerConf;
 use crate::compile::{Options, retry_policy};
 use crate::listener::ListenerLimits;
 use crate::model::istio::virtual_service::Retry;
+use crate::model::tls_files::WorkloadFiles;
 use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
 use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
 use crate::proxy::{Limits, MAX_ATTEMPTS, MirrorLimits, RETRY_BODY};
@@ -105,6 +106,17 @@ impl Settings {
             // `verify` has refused a policy that cannot be read.
             default_retry: self.default_retry().unwrap_or_default(),
             h2_upgrade: mesh.h2_upgrade_policy == UpgradePolicy::Upgrade,
+            workload: self.workload_files(),
+        }
+    }
+
+    /// Where the mesh's certificates are.
+    pub fn workload_files(&self) -> WorkloadFiles {
+        let files = &self.gateway.workload_certificates;
+        WorkloadFiles {
+            certificate: files.certificate.as_str().into(),
+            key: files.private_key.as_str().into(),
+            authorities: files.ca_certificates.as_str().into(),
         }
     }
 
