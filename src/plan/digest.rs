@@ -207,12 +207,13 @@ fn listener(item: &Listener, digests: &[Digest], to: &mut Lanes) {
         addr,
         declared_port,
         is_tls,
+        grpc_web,
         origins: _,
         hosts: _,
         virtual_hosts: _,
         fence,
     } = item;
-    (addr, declared_port, is_tls).hash(to);
+    (addr, declared_port, is_tls, grpc_web).hash(to);
     digests.hash(to);
     maybe(fence.as_deref(), to, fenced);
 }
