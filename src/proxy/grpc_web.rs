@@ -238,7 +238,7 @@ impl Decoder {
 
 impl Encoder {
     fn encode(&mut self, mut bytes: &[u8]) -> String {
-        let mut text = String::with_capacity((bytes.len() + 2) / 3 * 4 + 4);
+        let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4 + 4);
         while !bytes.is_empty() {
             let (part, after, ends) = self.part(bytes);
             self.rest.extend_from_slice(part);
