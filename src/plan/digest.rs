@@ -16,7 +16,7 @@ use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
 use super::tls::{TlsServer, TlsService, TlsSocket};
-use super::{Cluster, Clusters, HealthCheck, Mirror, Policies};
+use super::{Cluster, Clusters, HealthCheck, Mirror, PlacedLimit, Policies};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 /// A 128-bit fingerprint of meaning. Origins (files, lines) do not count.
@@ -56,6 +56,7 @@ impl Digest {
                 listeners,
                 tls,
                 clusters,
+                limits,
                 http,
                 digest: _,
             } = plan;
@@ -69,6 +70,14 @@ impl Digest {
                 sum.wrapping_add(Self::of_cluster(cluster).0)
             });
             (clusters.len(), sum).hash(to);
+            each(limits, to, |limit, to| {
+                let PlacedLimit {
+                    policy,
+                    origin: _,
+                    origins: _,
+                } = limit;
+                policy.hash(to);
+            });
             http.hash(to);
         })
     }
@@ -212,8 +221,9 @@ fn listener(item: &Listener, digests: &[Digest], to: &mut Lanes) {
         hosts: _,
         virtual_hosts: _,
         fence,
+        guarding,
     } = item;
-    (addr, declared_port, is_tls, grpc_web).hash(to);
+    (addr, declared_port, is_tls, grpc_web, guarding).hash(to);
     digests.hash(to);
     maybe(fence.as_deref(), to, fenced);
 }
@@ -266,6 +276,8 @@ fn route(item: &Route, clusters: &Clusters, to: &mut Lanes) {
         name,
         object,
         path,
+        // It says where policies apply, which the listener's guards tell.
+        via: _,
         origin: _,
         uri,
         predicates,

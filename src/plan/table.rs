@@ -10,7 +10,7 @@ use super::hosts::HostIndex;
 use super::paths::PathIndex;
 use super::route::{Fence, Route};
 use super::tls::TlsSocket;
-use super::{Cluster, ClusterId, Clusters, Digest};
+use super::{Cluster, ClusterId, Clusters, Digest, Guarding, PlacedLimit};
 
 /// Everything needed to serve a request, compiled from one inventory.
 #[derive(Debug, Default)]
@@ -21,6 +21,8 @@ pub struct Plan {
     pub tls: Vec<TlsSocket>,
     /// Names are unique.
     pub clusters: Clusters,
+    /// By [`LimitId`](super::LimitId); their ids are unique.
+    pub limits: Vec<PlacedLimit>,
     pub http: HttpOptions,
     /// Same meaning, same digest.
     pub digest: Digest,
@@ -73,6 +75,8 @@ pub struct Listener {
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
     /// Set when something protects the whole listener and cannot be enforced.
     pub fence: Option<Arc<Fence>>,
+    /// What requests must pass; `None` lets all through.
+    pub guarding: Option<Box<Guarding>>,
 }
 
 /// The routes of one host on one listener.

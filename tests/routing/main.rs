@@ -15,5 +15,6 @@ mod merging;
 mod order;
 mod policies;
 mod protections;
+mod rate_limits;
 mod samples;
 mod support;

@@ -23,7 +23,7 @@ const PROTECTIVE: [&str; 8] = [
     "api_key_auth",
 ];
 
-pub(super) fn read(guard: &mut Guard<'_>, spec: &EnvoyFilter) {
+pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &EnvoyFilter) {
     if spec.config_patches.is_empty() && guard.is_damaged("spec.configPatches") {
         guard.protect(
             &Scope::All,
