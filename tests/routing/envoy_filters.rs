@@ -375,7 +375,7 @@ fn the_shape_that_is_written_for_sidecars_is_not_ours_and_works_for_a_gateway() 
     let matches = "{context: SIDECAR_INBOUND, routeConfiguration: {vhost: {name: 'inbound|http|8000', route: {action: ANY}}}}";
     let sidecar = object("l", &[bare, patch("HTTP_ROUTE", matches, "MERGE", &own)]);
     let sidecar = sidecar.replace("istio: ingressgateway", "app: productpage");
-    let world = site(&[sidecar.clone()]);
+    let world = site(std::slice::from_ref(&sidecar));
     assert_eq!(world.troubles(), [""; 0]);
     assert_eq!(world.found(Code::NOT_FOR_THIS_GATEWAY).len(), 1);
     assert_eq!(counts(&world), [0; 5]);
