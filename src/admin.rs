@@ -5,6 +5,7 @@
 //! running gateway shows.
 
 mod answer;
+mod certificates;
 mod clusters;
 pub mod explain;
 pub mod findings;

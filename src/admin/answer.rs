@@ -5,6 +5,9 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Serialize;
 
+/// Goes out with a policy that lets the page load nothing from elsewhere.
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+
 /// An answer before it is written.
 pub(super) struct Answer {
     pub status: u16,
@@ -24,6 +27,15 @@ impl Answer {
             status,
             content_type: "text/plain; charset=utf-8",
             body: Body::Whole(Bytes::from(text.into())),
+        }
+    }
+
+    /// The page for a browser.
+    pub(super) fn html(text: &'static str) -> Self {
+        Self {
+            status: 200,
+            content_type: HTML,
+            body: Body::Whole(Bytes::from_static(text.as_bytes())),
         }
     }
 

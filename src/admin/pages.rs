@@ -12,19 +12,26 @@ use crate::base::Severity;
 use super::answer::Answer;
 use super::explain::{Ask, explain};
 use super::findings::Report;
-use super::{Page, State, clusters, guard, routes};
+use super::readiness::Left;
+use super::{Page, State, certificates, clusters, guard, routes};
 
 const INDEX: &str = "\
 Pingress, for the operator. Every page also as JSON: with .json, ?format=json or Accept: application/json.
+A browser gets a page that shows all of it.
 
 /config             the serving plan, readiness, counts
 /findings           what is wrong or worth knowing about the configuration
 /routes             the effective routing table
 /clusters           destinations with their endpoints (also /endpoints)
+/certificates       what servers show, and until when it is valid
+/traffic            requests, errors and open connections since the start
 /explain?url=URL    what happens to a request, and why; also &method=POST, &header=name:%20value, &all=true
 /stats/prometheus   metrics (also /metrics)
 /healthz/ready      readiness (also /ready)
 ";
+
+/// For a browser at `/`.
+const PAGE: &str = include_str!("page.html");
 
 /// The state of the configuration.
 #[derive(Serialize)]
@@ -32,6 +39,7 @@ struct Config<'a> {
     version: &'a str,
     ready: bool,
     not_ready_because: Option<&'a str>,
+    draining: Option<Left>,
     plan: String,
     listeners: Vec<String>,
     hosts: usize,
@@ -76,9 +84,10 @@ fn operator(state: &State, request: &Parts, path: &str) -> Answer {
     let query = Query::of(request);
     let (path, json) = match path.strip_suffix(".json") {
         Some(path) => (path, true),
-        None => (path, query.json || accepts_json(request)),
+        None => (path, query.json || accepts(request, "application/json")),
     };
     match path {
+        "/" | "" if accepts(request, "text/html") => Answer::html(PAGE),
         "/" | "" => Answer::text(200, INDEX),
         "/config" => config(state, json),
         "/findings" => {
@@ -103,6 +112,22 @@ fn operator(state: &State, request: &Parts, path: &str) -> Answer {
                 Answer::json(&shown)
             } else {
                 Answer::text(200, clusters::text(&shown))
+            }
+        }
+        "/certificates" => {
+            let shown = certificates::shown(&state.serving.load().plan);
+            if json {
+                Answer::json(&shown)
+            } else {
+                Answer::text(200, certificates::text(&shown))
+            }
+        }
+        "/traffic" => {
+            let totals = state.observe.totals();
+            if json {
+                Answer::json(&totals)
+            } else {
+                Answer::text(200, totals.to_string())
             }
         }
         "/explain" => explanation(state, &query, json),
@@ -130,6 +155,7 @@ fn config(state: &State, json: bool) -> Answer {
         version: env!("CARGO_PKG_VERSION"),
         ready: obstacle.is_none(),
         not_ready_because: obstacle,
+        draining: state.ready.left(),
         plan: plan.digest.to_string(),
         listeners: plan
             .addresses()
@@ -147,13 +173,20 @@ fn config(state: &State, json: bool) -> Answer {
     if json {
         return Answer::json(&config);
     }
+    let draining = config.draining.map_or_else(String::new, |left| {
+        format!(
+            "draining   {} connections left, {} of them streams\n",
+            left.connections, left.streams
+        )
+    });
     Answer::text(
         200,
         format!(
-            "version    {}\nready      {}\nplan       {}\nlisteners  {}\nhosts      {}\nroutes     {}\nclusters   {}\n\
+            "version    {}\nready      {}\n{}plan       {}\nlisteners  {}\nhosts      {}\nroutes     {}\nclusters   {}\n\
              findings   {} errors, {} warnings, {} notes\n",
             config.version,
             obstacle.map_or("yes".to_owned(), |obstacle| format!("no: {obstacle}")),
+            draining,
             config.plan,
             config.listeners.join(", "),
             config.hosts,
@@ -184,12 +217,12 @@ fn explanation(state: &State, query: &Query, json: bool) -> Answer {
     }
 }
 
-fn accepts_json(request: &Parts) -> bool {
+fn accepts(request: &Parts, content_type: &str) -> bool {
     request
         .headers
         .get(ACCEPT)
         .and_then(|value| value.to_str().ok())
-        .is_some_and(|accept| accept.contains("application/json"))
+        .is_some_and(|accept| accept.contains(content_type))
 }
 
 /// The parameters the pages know.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use http::Version;
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, TRANSFER_ENCODING,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use log::{debug, error};
 use pingora::http::ResponseHeader;
@@ -22,11 +23,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::answer::{Answer, Body};
+use super::answer::{Answer, Body, HTML};
 use super::{Page, State, pages};
 
 /// Connections served at once; more wait in the accept queue.
 const CONNECTIONS: usize = 128;
+/// The page has its style and script in it and asks this endpoint only; no other page frames it.
+const OWN_ONLY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
+                        img-src data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; \
+                        form-action 'none'";
 /// For a request's head.
 const HEAD: Duration = Duration::from_secs(10);
 /// For a reader that does not read.
@@ -121,6 +126,9 @@ async fn write(
     head.insert_header(CONTENT_TYPE, answer.content_type)?;
     head.insert_header(CACHE_CONTROL, "no-store")?;
     head.insert_header(X_CONTENT_TYPE_OPTIONS, "nosniff")?;
+    if answer.content_type == HTML {
+        head.insert_header(CONTENT_SECURITY_POLICY, OWN_ONLY)?;
+    }
     if answer.status == 405 {
         head.insert_header(ALLOW, "GET, HEAD")?;
     }

@@ -4,11 +4,13 @@
 //! and refused heads; `proxy` about finished requests; `admin` prints its metrics.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::base::{Cause, Finding};
@@ -28,6 +30,26 @@ pub struct ObserveOptions {
     /// `None`: no access log, which is Istio's default.
     pub access_log: Option<AccessLogOptions>,
     pub workload: Workload,
+}
+
+/// Traffic since the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    pub requests: u64,
+    /// Answered with a status from 500 on, or not at all.
+    pub server_errors: u64,
+    /// Open now.
+    pub connections: u64,
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "requests       {}\nserver errors  {}\nconnections    {} open",
+            self.requests, self.server_errors, self.connections
+        )
+    }
 }
 
 /// Why recording could not start.
@@ -188,6 +210,16 @@ impl Observe {
     /// `false` if that took longer than `limit`.
     pub fn flush(&self, limit: Duration) -> bool {
         self.log.as_ref().is_none_or(|log| log.flush(limit))
+    }
+
+    /// What the admin page shows of the traffic.
+    pub fn totals(&self) -> Totals {
+        let (requests, server_errors) = self.requests.totals();
+        Totals {
+            requests,
+            server_errors,
+            connections: u64::try_from(self.counters.connections_open.get()).unwrap_or_default(),
+        }
     }
 
     /// All metrics in the Prometheus text format, in pieces that are made when they are asked for.

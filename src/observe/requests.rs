@@ -191,6 +191,22 @@ impl Requests {
             .sum()
     }
 
+    /// All requests, and those answered with a status from 500 on or not at all.
+    pub(super) fn totals(&self) -> (u64, u64) {
+        let mut totals = (0, 0);
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            for (variant, series) in shard.values().flatten() {
+                let count = series.duration.total();
+                totals.0 += count;
+                if !matches!(variant.status, 1..500) {
+                    totals.1 += count;
+                }
+            }
+        }
+        totals
+    }
+
     /// How many pieces the text of a family comes in.
     pub(super) fn pieces(&self) -> usize {
         self.shards.len()

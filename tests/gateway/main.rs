@@ -15,6 +15,7 @@ mod hostile;
 mod logging;
 mod operator;
 mod origin_tls;
+mod page;
 mod policies;
 mod routing;
 mod tls;
