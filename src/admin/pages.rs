@@ -28,6 +28,7 @@ A browser gets a page that shows all of it.
 /explain?url=URL    what happens to a request, and why; also &method=POST, &header=name:%20value, &all=true
 /stats/prometheus   metrics (also /metrics)
 /healthz/ready      readiness (also /ready)
+/healthz/live       answers 200 as long as the process answers at all
 ";
 
 /// For a browser at `/`.
@@ -63,6 +64,8 @@ pub(super) fn answer(page: Page, state: &State, request: &Parts) -> Answer {
     let path = request.uri.path();
     match (page, path) {
         (_, "/healthz/ready") | (Page::Admin, "/ready") => ready(state),
+        // Draining, or waiting for a manifest to be repaired, is no reason to be killed.
+        (_, "/healthz/live") => Answer::text(200, "live\n"),
         (Page::Metrics | Page::Admin, "/stats/prometheus" | "/metrics") => {
             let upstreams = state.upstreams.clone();
             let of_clusters = std::iter::once_with(move || upstreams.metrics());
