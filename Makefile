@@ -2,8 +2,8 @@
 
 # What BoringSSL and Pingora need to build.
 BUILD_PACKAGES = cmake g++ git libclang-dev make
-# What the tests use beside it: clients, a Prometheus, and what fetches helm.
-TEST_PACKAGES = curl openssl prometheus python3-pip unzip
+# What the tests use beside it: clients, a browser, a Prometheus, and what fetches helm.
+TEST_PACKAGES = chromium curl openssl prometheus python3-pip unzip
 PACKAGES = $(BUILD_PACKAGES)
 CARGO ?= cargo
 
