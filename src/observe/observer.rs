@@ -25,11 +25,24 @@ use super::requests::{Family, Requests, Workload};
 const REQUEST_LINE_SHOWN: usize = 1024;
 
 /// What to record and where.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct ObserveOptions {
     /// `None`: no access log, which is Istio's default.
     pub access_log: Option<AccessLogOptions>,
     pub workload: Workload,
+    /// Series that each of Istio's request metrics may have; what would need more is counted in
+    /// one with `destination_service="overflow"`.
+    pub request_series: usize,
+}
+
+impl Default for ObserveOptions {
+    fn default() -> Self {
+        Self {
+            access_log: None,
+            workload: Workload::default(),
+            request_series: 20_000,
+        }
+    }
 }
 
 /// Traffic since the start.
@@ -93,7 +106,7 @@ impl Observe {
         };
         Ok(Arc::new(Self {
             log,
-            requests: Requests::new(&options.workload),
+            requests: Requests::new(&options.workload, options.request_series),
             counters,
         }))
     }

@@ -10,6 +10,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::plan::Cluster;
@@ -21,6 +22,9 @@ use super::record::Record;
 const SHARDS: usize = 16;
 
 const LAST_GRPC_STATUS: u16 = 16;
+
+/// In the place of what tells series apart, once there are as many as there may be.
+const OVERFLOW: &str = "overflow";
 
 /// Who reports: the `source_*` labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +62,11 @@ pub(super) struct Requests {
     source: String,
     hasher: foldhash::fast::RandomState,
     shards: Vec<RwLock<Shard>>,
+    /// How many series there may be, and are.
+    most: usize,
+    used: AtomicUsize,
+    /// Counts what would need a series more.
+    overflow: Arc<Series>,
 }
 
 /// Cluster name (empty: unrouted) to its series; a cluster has few.
@@ -91,7 +100,8 @@ pub(super) enum Family {
 }
 
 impl Requests {
-    pub(super) fn new(workload: &Workload) -> Self {
+    /// With room for `most` series in each of the four metrics.
+    pub(super) fn new(workload: &Workload, most: usize) -> Self {
         let mut source = String::from("reporter=\"source\"");
         for (name, value) in [
             ("workload", workload.name.as_str()),
@@ -106,9 +116,12 @@ impl Requests {
             push_label(&mut source, &format!("source_{name}"), value);
         }
         Self {
-            source,
             hasher: foldhash::fast::RandomState::default(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            most,
+            used: AtomicUsize::new(0),
+            overflow: Arc::new(Series::overflow(&source)),
+            source,
         }
     }
 
@@ -151,12 +164,18 @@ impl Requests {
                 return;
             }
         }
+        // Origins choose statuses: hundreds of them for every cluster would be too many.
+        if self.used.load(Ordering::Relaxed) >= self.most {
+            self.overflow.count(record);
+            return;
+        }
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
         let all = shard.entry(name.into()).or_default();
         if let Some((_, series)) = all.iter().find(|(variant, _)| is_it(variant)) {
             series.count(record);
             return;
         }
+        self.used.fetch_add(1, Ordering::Relaxed);
         let variant = Variant {
             status,
             grpc: record.grpc,
@@ -172,28 +191,29 @@ impl Requests {
     pub(super) fn retain(&self, live: &HashSet<&str>) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            shard.retain(|name, _| name.is_empty() || live.contains(&**name));
+            shard.retain(|name, series| {
+                let is_live = name.is_empty() || live.contains(&**name);
+                if !is_live {
+                    self.used.fetch_sub(series.len(), Ordering::Relaxed);
+                }
+                is_live
+            });
         }
     }
 
     /// How many series each of the four metrics has.
     pub(super) fn series(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| {
-                shard
-                    .read()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .values()
-                    .map(Vec::len)
-                    .sum::<usize>()
-            })
-            .sum()
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Requests counted in the common series because there was no room for their own.
+    pub(super) fn overflowed(&self) -> u64 {
+        self.overflow.duration.total()
     }
 
     /// All requests, and those answered with a status from 500 on or not at all.
     pub(super) fn totals(&self) -> (u64, u64) {
-        let mut totals = (0, 0);
+        let mut totals = (self.overflowed(), 0);
         for shard in &self.shards {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
             for (variant, series) in shard.values().flatten() {
@@ -234,7 +254,8 @@ impl Requests {
                 .collect(),
             None => Vec::new(),
         };
-        for series in series {
+        let last = piece + 1 == self.shards.len() && self.overflowed() > 0;
+        for series in series.iter().chain(last.then_some(&self.overflow)) {
             match family {
                 Family::Requests => {
                     let _ = writeln!(
@@ -344,6 +365,19 @@ impl Series {
         );
         push_label(&mut labels, "response_flags", &variant.flags);
         push_label(&mut labels, "connection_security_policy", "unknown");
+        Self {
+            labels: labels.into(),
+            duration: Histogram::default(),
+            request_bytes: Histogram::default(),
+            response_bytes: Histogram::default(),
+        }
+    }
+
+    fn overflow(source: &str) -> Self {
+        let mut labels = source.to_owned();
+        for name in ["destination_service", "response_code", "response_flags"] {
+            push_label(&mut labels, name, OVERFLOW);
+        }
         Self {
             labels: labels.into(),
             duration: Histogram::default(),

@@ -32,7 +32,7 @@ fn text(requests: &Requests) -> String {
 
 #[test]
 fn a_routed_request_carries_istios_labels() {
-    let requests = Requests::new(&Workload::default());
+    let requests = Requests::new(&Workload::default(), usize::MAX);
     let cluster = cluster("cart.shop.svc.cluster.local");
     let record = Record {
         status: 200,
@@ -78,7 +78,7 @@ fn a_routed_request_carries_istios_labels() {
 
 #[test]
 fn hostile_traffic_adds_no_series() {
-    let requests = Requests::new(&Workload::default());
+    let requests = Requests::new(&Workload::default(), usize::MAX);
     let cluster = cluster("cart.shop.svc.cluster.local");
     let send = |index: u32| {
         let (host, path) = (format!("h{index}.example"), format!("/p{index}?q={index}"));
@@ -124,7 +124,7 @@ fn hostile_traffic_adds_no_series() {
 
 #[test]
 fn a_cluster_that_leaves_the_plan_takes_its_series_with_it() {
-    let requests = Requests::new(&Workload::default());
+    let requests = Requests::new(&Workload::default(), usize::MAX);
     let (old, new) = (cluster("old.example"), cluster("new.example"));
     for cluster in [None, Some(&old), Some(&new)] {
         requests.count(&Record {
@@ -145,4 +145,40 @@ fn label_values_are_escaped() {
     let mut labels = String::new();
     push_label(&mut labels, "a", "q\"b\\n\nx");
     assert_eq!(labels, ",a=\"q\\\"b\\\\n\\nx\"");
+}
+
+#[test]
+fn what_needs_more_series_than_there_may_be_is_counted_together() {
+    let requests = Requests::new(&Workload::default(), 10);
+    let cluster = cluster("a.shop.svc.cluster.local");
+    let of = |status| Record {
+        status,
+        cluster: Some(&cluster),
+        ..Record::default()
+    };
+    // An origin that makes statuses up.
+    for status in 200..300 {
+        requests.count(&of(status));
+        requests.count(&of(200));
+    }
+    assert_eq!((requests.series(), requests.overflowed()), (10, 90));
+    assert_eq!(requests.totals().0, 200);
+    let text = text(&requests);
+    let counts: Vec<_> = text
+        .lines()
+        .filter(|line| line.starts_with("istio_requests_total{"))
+        .collect();
+    assert_eq!(counts.len(), 11);
+    let common: Vec<_> = counts
+        .iter()
+        .filter(|line| line.contains("destination_service=\"overflow\""))
+        .collect();
+    assert_eq!(common.len(), 1);
+    assert!(common[0].ends_with("} 90"), "{}", common[0]);
+
+    // Clusters that are gone make room.
+    requests.retain(&HashSet::new());
+    assert_eq!(requests.series(), 0);
+    requests.count(&of(250));
+    assert_eq!((requests.series(), requests.overflowed()), (1, 90));
 }

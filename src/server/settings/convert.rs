@@ -212,6 +212,7 @@ impl Settings {
         Ok(ObserveOptions {
             access_log,
             workload,
+            request_series: self.gateway.metrics.request_series,
         })
     }
 

@@ -165,6 +165,8 @@ section! { "camelCase",
     pub struct Metrics {
         /// Address of `/stats/prometheus`.
         pub bind: String = "0.0.0.0:15020".to_owned(),
+        /// Series that each of Istio's request metrics may have, about 1.5 KB each; what would need more is counted under `destination_service="overflow"`.
+        pub request_series: usize = 20_000,
     }
 }
 
