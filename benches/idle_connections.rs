@@ -68,7 +68,7 @@ fn main() {
     let limits = ListenerLimits::default();
     let most = limits.max_connections;
     let fds = ListenFds::new(Fds::new().into());
-    let listeners = Listeners::new(app, fds, limits, Arc::new(Deaf));
+    let listeners = Listeners::new(app, fds, limits, Arc::new(Deaf), Arc::new(()));
     runtime.block_on(listeners.apply(&[SocketAddr::from(([127, 0, 0, 1], 0))]));
     let address = listeners.open_addresses()[0];
 

@@ -6,6 +6,7 @@
 //! records what Pingora's parser answers before any hook; [`serve`] tells HTTP/2 from HTTP/1 and
 //! waits between requests, so that an idle connection costs little. Requests themselves go to the
 //! one application that `server` handed in; it finds its [`Connection`] in the session's digest.
+//! Connections that are not HTTP go to a [`StreamHandler`].
 
 mod application;
 mod connection;
@@ -19,13 +20,15 @@ mod ports;
 mod serve;
 mod shared;
 mod socket;
+mod stream;
 mod tls;
 
 pub use connection::{Connection, ConnectionObserver, EarlyRefusal};
 pub use error::{ListenerError, ListenerOutcome};
 pub use limits::ListenerLimits;
 pub use ports::Listeners;
-pub use tls::{HandshakeError, PeerCertificate, TlsDetails};
+pub use stream::StreamHandler;
+pub use tls::{HandshakeError, PassedHello, PeerCertificate, TlsDetails};
 
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ mod observer;
 mod out;
 pub mod record;
 mod requests;
+mod streams;
 
 pub use access_log::AccessLogOptions;
 pub use exposition::Exposition;
@@ -21,3 +22,4 @@ pub use format::{FormatError, LogEncoding, LogFormat};
 pub use observer::{Observe, ObserveError, ObserveOptions};
 pub use record::{EarlyRefusal, Record};
 pub use requests::Workload;
+pub use streams::Transfer;

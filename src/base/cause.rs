@@ -60,6 +60,10 @@ pub enum CauseKind {
     ConnectionLimit,
     /// A bug of ours: the request's handling panicked or failed inside.
     Internal,
+    /// A connection that is not HTTP was silent for longer than the cluster allows.
+    StreamIdle,
+    /// A connection that is not HTTP was older than the cluster allows (DT).
+    StreamDuration,
     /// A redirect or direct response that a rule asked for.
     DirectResponse,
     /// `tls.httpsRedirect` of the Gateway.
@@ -98,6 +102,8 @@ impl CauseKind {
             Misdirected => "misdirected",
             ConnectionLimit => "connection_limit",
             Internal => "internal",
+            StreamIdle => "stream_idle",
+            StreamDuration => "stream_duration",
             DirectResponse => "direct_response",
             HttpsRedirect => "https_redirect",
         }
@@ -110,7 +116,7 @@ impl CauseKind {
             BadRequest | EarlyRefusal | BadPath => 400,
             RouteNotFound => 404,
             MethodNotAllowed => 405,
-            HeaderTimeout | RequestTimeout => 408,
+            HeaderTimeout | RequestTimeout | StreamIdle | StreamDuration => 408,
             BodyTooLarge => 413,
             UriTooLong => 414,
             ExpectationFailed => 417,
@@ -149,6 +155,7 @@ impl CauseKind {
             UpstreamProtocolError => "UPE",
             UpstreamOverflow => "UO",
             ClientDisconnect => "DC",
+            StreamDuration => "DT",
             BadRequest | EarlyRefusal | HeaderTimeout | BadPath => "DPE",
             _ => "-",
         }
@@ -188,6 +195,9 @@ impl CauseKind {
             Misdirected => "misdirected_request",
             ConnectionLimit => "connection_limit",
             Internal => "internal_error",
+            // Envoy's close reasons of its TCP proxy.
+            StreamIdle => "tcp_session_idle_timeout",
+            StreamDuration => "tcp_proxy_max_downstream_connection_duration_reached",
             DirectResponse | HttpsRedirect => "direct_response",
         }
     }

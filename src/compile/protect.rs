@@ -7,6 +7,7 @@
 
 mod envoy_filter;
 mod scope;
+mod streams;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use super::gateway::{selects, show_labels};
 use super::version::Versions;
 
 use scope::Scope;
+pub(crate) use streams::fence_streams;
 
 /// Puts up a fence for every protection that is not enforced.
 pub(crate) fn fence(

@@ -10,6 +10,7 @@ mod entry;
 mod health;
 mod kubernetes;
 mod locality;
+mod mesh;
 mod missing;
 mod name;
 mod near;
@@ -64,6 +65,8 @@ pub(crate) struct Registry<'a> {
     clusters: Vec<Planned<'a>>,
     /// What each service and port came to, by subset.
     outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
+    /// What AUTO_PASSTHROUGH servers lead to: by server name, the service and its subset.
+    passed: HashMap<Arc<str>, (usize, Option<Arc<str>>)>,
     nearest: Nearest,
     /// Which id each cluster has.
     slots: Slots,
@@ -131,6 +134,15 @@ enum Outcome {
     Fenced(Arc<Fence>),
 }
 
+/// What a cluster is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// A rule routes to it.
+    Routed,
+    /// Clients that speak TLS to its endpoints themselves.
+    PassedThrough,
+}
+
 /// A cluster that was asked for.
 #[derive(Debug)]
 struct Planned<'a> {
@@ -176,6 +188,7 @@ impl<'a> Registry<'a> {
             workloads: Workloads::index(all.clone()),
             clusters: Vec::new(),
             outcomes: HashMap::default(),
+            passed: HashMap::default(),
             nearest: Nearest::new(),
             slots,
             asked: Vec::new(),
@@ -332,7 +345,7 @@ impl<'a> Registry<'a> {
             },
             (Some(name), None) => return Err(missing::subset(service, number, name, None)),
         };
-        let (outcome, planned) = match self.plan(index, service, port, rule, chosen) {
+        let (outcome, planned) = match self.plan(index, service, port, rule, chosen, Use::Routed) {
             Ok(planned) => {
                 let id = self.slots.take(&planned.cluster.name);
                 (Outcome::Cluster(id), Some(planned))
@@ -373,6 +386,7 @@ impl<'a> Registry<'a> {
         port: &Port,
         rule: Option<&Rule<'a>>,
         subset: Option<&Subset<'a>>,
+        purpose: Use,
     ) -> Result<Planned<'a>, Arc<Fence>> {
         let broken = rule.and_then(|rule| rule.fence.as_ref());
         let broken = broken.or(subset.and_then(|subset| subset.fence.as_ref()));
@@ -382,14 +396,20 @@ impl<'a> Registry<'a> {
         let of_rule = rule.and_then(|rule| rule.policy.as_ref());
         let of_subset = subset.and_then(Subset::policy);
         let effective = Effective::of(of_rule.into_iter().chain(&of_subset), port.number);
-        if let Some(fence) = effective.fence(self.options) {
+        let is_routed = purpose == Use::Routed;
+        if is_routed && let Some(fence) = effective.fence(self.options) {
             return Err(fence);
         }
         let subset_name = subset.map(|subset| subset.spec.name.as_str());
         let protocol = effective.protocol(port.speech, self.options);
         let effective_locality = effective.locality();
         let cluster = Cluster {
-            name: name::cluster_name(&service.host, u32::from(port.number), subset_name),
+            name: match purpose {
+                Use::Routed => {
+                    name::cluster_name(&service.host, u32::from(port.number), subset_name)
+                }
+                Use::PassedThrough => mesh::server_name(&service.host, port.number, subset_name),
+            },
             host: service.host.clone(),
             port: port.number,
             subset: subset_name.map(Arc::from),
@@ -399,9 +419,13 @@ impl<'a> Registry<'a> {
             balancing: effective.balancing(),
             pool: effective.pool(),
             outlier: effective.outlier(),
-            health_check: self
-                .health_checks
-                .find(&service.host, port.number, protocol),
+            // What is inside their TLS cannot be asked.
+            health_check: is_routed
+                .then(|| {
+                    self.health_checks
+                        .find(&service.host, port.number, protocol)
+                })
+                .flatten(),
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin

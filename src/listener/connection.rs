@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use pingora_core::protocols::Digest;
 
-use super::tls::{HandshakeError, TlsDetails};
+use super::tls::{HandshakeError, PassedHello, TlsDetails};
 use crate::base::{CauseKind, clock};
 
 /// State of one client connection, shared by the socket wrapper and every request on it.
@@ -23,6 +23,7 @@ pub struct Connection {
     /// Unique within the process.
     pub id: u64,
     tls: OnceLock<Box<TlsDetails>>,
+    passed: OnceLock<Box<PassedHello>>,
     received: AtomicU64,
     sent: AtomicU64,
     requests: AtomicU64,
@@ -60,6 +61,8 @@ pub trait ConnectionObserver: Send + Sync + 'static {
     fn closed(&self, _connection: &Connection) {}
     /// A TLS handshake is over; after an error the connection is closed.
     fn handshake(&self, _connection: &Connection, _outcome: Result<&TlsDetails, &HandshakeError>) {}
+    /// A ClientHello was read whose connection is passed through.
+    fn passed(&self, _connection: &Connection) {}
     /// No hook saw this head, or this connection was over a limit and never opened.
     fn refused(&self, _refusal: EarlyRefusal) {}
 }
@@ -92,6 +95,7 @@ impl Connection {
             peer,
             id,
             tls: OnceLock::new(),
+            passed: OnceLock::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -119,6 +123,22 @@ impl Connection {
 
     pub(super) fn set_tls(&self, details: TlsDetails) -> &TlsDetails {
         self.tls.get_or_init(|| Box::new(details))
+    }
+
+    /// What a client said whose TLS goes on to the origin; `None` for all others.
+    pub fn passed(&self) -> Option<&PassedHello> {
+        self.passed.get().map(|hello| &**hello)
+    }
+
+    pub(super) fn set_passed(&self, hello: PassedHello) {
+        self.passed.get_or_init(|| Box::new(hello));
+    }
+
+    /// SNI of a TLS connection, ended here or not.
+    pub fn server_name(&self) -> Option<&str> {
+        let ended = self.tls().map(|details| details.server_name.as_deref());
+        let passed = || self.passed().map(|hello| hello.server_name.as_deref());
+        ended.or_else(passed).flatten()
     }
 
     /// The first hook of a request calls this: the head is whole, its deadline is over.
@@ -157,11 +177,11 @@ impl Connection {
         self.http2.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count_received(&self, bytes: usize) {
+    pub(crate) fn count_received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn count_sent(&self, bytes: usize) {
+    pub(crate) fn count_sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

@@ -24,7 +24,7 @@ use super::head::Opening;
 use super::patience::Patience;
 use super::shared::Shared;
 use super::socket::Socket;
-use super::tls::HandshakeError;
+use super::tls::{Accepted, HandshakeError};
 use crate::base::CauseKind;
 
 /// Pingora's application of one port: it stands in front of the shared one.
@@ -49,11 +49,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
     }
 
-    /// The stream itself, or what is inside its TLS if this is a port of TLS. A connection whose
-    /// handshake fails is dropped.
-    async fn secured(&self, stream: Stream, connection: &Connection) -> Option<Stream> {
-        let terminator = self.shared.tls.load().of(self.listener).cloned();
+    /// The stream that carries HTTP: itself, or what is inside its TLS if this is a port of TLS. A
+    /// connection whose handshake fails is dropped, and one that is not HTTP is served here.
+    async fn secured(&self, stream: Stream, connection: &Arc<Connection>) -> Option<Stream> {
+        let (terminator, is_plain) = {
+            let doors = self.shared.tls.load();
+            let terminator = doors.of(self.listener).cloned();
+            (terminator, doors.is_plain(self.listener))
+        };
         let Some(terminator) = terminator else {
+            if is_plain {
+                let streams = &self.shared.streams;
+                streams.serve(stream, connection.clone()).await;
+                return None;
+            }
             return Some(stream);
         };
         // Not within the future of the connection's whole life: a handshake's state is large.
@@ -61,9 +70,22 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         let accepted = tokio::time::timeout(self.shared.limits.handshake, accepting).await;
         let observer = &self.shared.observer;
         match accepted.unwrap_or(Err(HandshakeError::TimedOut)) {
-            Ok((stream, details)) => {
+            Ok(Accepted::Http(stream, details)) => {
                 observer.handshake(connection, Ok(connection.set_tls(details)));
                 Some(stream)
+            }
+            Ok(Accepted::Tcp(stream, details)) => {
+                observer.handshake(connection, Ok(connection.set_tls(details)));
+                let streams = &self.shared.streams;
+                streams.serve(stream, connection.clone()).await;
+                None
+            }
+            Ok(Accepted::Through(stream, hello)) => {
+                connection.set_passed(hello);
+                observer.passed(connection);
+                let streams = &self.shared.streams;
+                streams.serve(stream, connection.clone()).await;
+                None
             }
             Err(error) => {
                 observer.handshake(connection, Err(&error));

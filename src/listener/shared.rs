@@ -10,12 +10,14 @@ use tokio::sync::Notify;
 
 use super::connection::{Connection, ConnectionObserver};
 use super::limits::ListenerLimits;
+use super::stream::StreamHandler;
 use super::tls::Terminators;
 
 /// One per [`Listeners`](super::Listeners).
 pub(super) struct Shared {
     pub limits: ListenerLimits,
     pub observer: Arc<dyn ConnectionObserver>,
+    pub streams: Arc<dyn StreamHandler>,
     pub tls: ArcSwap<Terminators>,
     open: AtomicUsize,
     accepted: AtomicU64,
@@ -29,10 +31,15 @@ pub(super) struct Place {
 }
 
 impl Shared {
-    pub fn new(limits: ListenerLimits, observer: Arc<dyn ConnectionObserver>) -> Self {
+    pub fn new(
+        limits: ListenerLimits,
+        observer: Arc<dyn ConnectionObserver>,
+        streams: Arc<dyn StreamHandler>,
+    ) -> Self {
         Self {
             limits,
             observer,
+            streams,
             tls: ArcSwap::default(),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),

@@ -14,6 +14,7 @@ use foldhash::quality::FoldHasher;
 use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
+use super::stream::{StreamAction, StreamDestination, StreamForward, StreamRoute, TcpSocket};
 use super::table::{Listener, Plan, VirtualHost};
 use super::tls::{TlsServer, TlsService, TlsSocket};
 use super::{Cluster, Clusters, HealthCheck};
@@ -55,6 +56,7 @@ impl Digest {
             let Plan {
                 listeners,
                 tls,
+                tcp,
                 clusters,
                 http,
                 digest: _,
@@ -63,7 +65,8 @@ impl Digest {
             for (item, hosts) in listeners.iter().zip(hosts) {
                 listener(item, hosts, to);
             }
-            each(tls, to, tls_socket);
+            each(tls, to, |socket, to| tls_socket(socket, clusters, to));
+            each(tcp, to, |socket, to| tcp_socket(socket, clusters, to));
             // A sum: ids are free to differ, so the order of clusters means nothing.
             let sum = clusters.iter().fold(0_u128, |sum, cluster| {
                 sum.wrapping_add(Self::of_cluster(cluster).0)
@@ -217,15 +220,16 @@ fn listener(item: &Listener, digests: &[Digest], to: &mut Lanes) {
     maybe(fence.as_deref(), to, fenced);
 }
 
-fn tls_socket(item: &TlsSocket, to: &mut Lanes) {
+fn tls_socket(item: &TlsSocket, clusters: &Clusters, to: &mut Lanes) {
     // `names` is built from the hosts of the servers, which their listeners do not hold all.
     let TlsSocket {
         addr,
+        declared_port,
         names,
         servers,
         has_client_rules: _,
     } = item;
-    (addr, names).hash(to);
+    (addr, declared_port, names).hash(to);
     each(servers, to, |server, to| {
         let TlsServer {
             origin: _,
@@ -236,8 +240,58 @@ fn tls_socket(item: &TlsSocket, to: &mut Lanes) {
         match service {
             TlsService::Http { listener, terms } => (0_u8, listener, terms).hash(to),
             TlsService::Unsupported => 1_u8.hash(to),
+            TlsService::Tcp { route, terms } => {
+                (2_u8, terms).hash(to);
+                stream_route(route, clusters, to);
+            }
+            TlsService::Passthrough { route, mesh_only } => {
+                (3_u8, mesh_only).hash(to);
+                stream_route(route, clusters, to);
+            }
         }
     });
+}
+
+fn tcp_socket(item: &TcpSocket, clusters: &Clusters, to: &mut Lanes) {
+    let TcpSocket {
+        addr,
+        declared_port,
+        server: _,
+        route,
+    } = item;
+    (addr, declared_port).hash(to);
+    stream_route(route, clusters, to);
+}
+
+fn stream_route(item: &StreamRoute, clusters: &Clusters, to: &mut Lanes) {
+    let StreamRoute {
+        object,
+        path,
+        origin: _,
+        action,
+    } = item;
+    (object, path).hash(to);
+    match action {
+        StreamAction::Forward(StreamForward {
+            destinations,
+            total_weight: _,
+        }) => {
+            0_u8.hash(to);
+            each(destinations, to, |item, to| {
+                let StreamDestination {
+                    target,
+                    weight,
+                    origin: _,
+                } = item;
+                target_of(target, clusters, to);
+                weight.hash(to);
+            });
+        }
+        StreamAction::Fenced(fence) => {
+            1_u8.hash(to);
+            fenced(fence, to);
+        }
+    }
 }
 
 fn virtual_host(item: &VirtualHost, clusters: &Clusters, to: &mut Lanes) {
@@ -366,7 +420,12 @@ fn destination(item: &Destination, clusters: &Clusters, to: &mut Lanes) {
         authority,
         origin: _,
     } = item;
-    match target {
+    target_of(target, clusters, to);
+    (weight, request, response, authority).hash(to);
+}
+
+fn target_of(item: &Target, clusters: &Clusters, to: &mut Lanes) {
+    match item {
         // The same cluster may have another id in another plan.
         Target::Cluster(id) => match clusters.get(*id) {
             Some(cluster) => (0_u8, &cluster.name).hash(to),
@@ -374,7 +433,6 @@ fn destination(item: &Destination, clusters: &Clusters, to: &mut Lanes) {
         },
         Target::Missing { name, reason } => (1_u8, name, reason).hash(to),
     }
-    (weight, request, response, authority).hash(to);
 }
 
 fn cluster(item: &Cluster, to: &mut Lanes) {

@@ -12,6 +12,7 @@ use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
 use super::{Cluster, HealthCheck, Protocol, RetrySource};
 
+mod stream;
 mod tls;
 
 impl Plan {
@@ -30,7 +31,11 @@ impl Plan {
             writeln!(out)?;
         }
         for socket in &self.tls {
-            tls::text(out, socket)?;
+            tls::text(out, self, socket)?;
+            writeln!(out)?;
+        }
+        for socket in &self.tcp {
+            stream::text(out, self, socket)?;
             writeln!(out)?;
         }
         writeln!(out, "clusters")?;

@@ -85,7 +85,7 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         requested_server_name: ctx
             .connection
             .as_ref()
-            .and_then(|connection| connection.tls()?.server_name.as_deref()),
+            .and_then(|connection| connection.server_name()),
         route_name: ctx.route().map(|route| &*route.name),
         grpc: ctx.grpc,
         grpc_status: ctx.grpc_status,

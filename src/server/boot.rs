@@ -8,12 +8,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use log::{info, warn};
 use pingora::proxy::http_proxy;
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::server::{RunArgs, Server};
 use thiserror::Error;
 
 use crate::base::Findings;
 use crate::observe::Observe;
-use crate::proxy::{Gateway, h2_options, server_options};
+use crate::proxy::{Gateway, Streams, h2_options, server_options};
 use crate::source::{LoadOptions, Loader, WatchError, Watcher};
 use crate::upstream::Serving;
 
@@ -94,8 +95,15 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
     );
     app.server_options = Some(options.0);
     app.h2_options = Some(options.1);
+    let dialling = ConnectorOptions::from_server_conf(&server.configuration);
+    let streams = Streams::new(
+        serving.clone(),
+        Arc::new(Recorder(observe.clone())),
+        TransportConnector::new(Some(dialling)),
+    );
     server.add_service(GatewayService {
         app: Arc::new(app),
+        streams: Arc::new(streams),
         operator: Some(operator),
         loader: Some((Loader::new(paths, load), changes, watcher)),
         options: settings.compile_options(),

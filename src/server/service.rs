@@ -18,7 +18,7 @@ use crate::base::Findings;
 use crate::compile::Options;
 use crate::listener::{ListenerLimits, Listeners};
 use crate::observe::Observe;
-use crate::proxy::Gateway;
+use crate::proxy::{Gateway, Streams};
 use crate::source::{Loader, Watcher};
 use crate::upstream::{DnsOptions, Serving, Upstreams};
 
@@ -41,6 +41,8 @@ pub struct Operator {
 /// Everything of the gateway that needs a runtime.
 pub struct GatewayService {
     pub app: Arc<App>,
+    /// Serves what is not HTTP.
+    pub streams: Arc<Streams>,
     pub operator: Option<Operator>,
     pub loader: Option<(Loader, Receiver<Vec<PathBuf>>, Watcher)>,
     pub options: Options,
@@ -73,6 +75,7 @@ impl Service for GatewayService {
             fds,
             self.limits.clone(),
             witness,
+            self.streams.clone(),
         ));
         // The service starts once: nothing is set yet.
         let _ = self.life.listeners.set(listeners);

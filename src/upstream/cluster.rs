@@ -20,7 +20,7 @@ use super::membership::Membership;
 use super::outlier::{Detector, EjectionCounts};
 use super::peer::{PeerTemplate, Wants, Way};
 use super::pick::{Ask, Lease, Pick, Refused};
-use super::queue::{Full, Queue};
+use super::queue::{Counted, Full, Queue};
 use super::retries::Retries;
 use super::shared::Shared;
 use super::snapshot::{Snapshot, Terms};
@@ -100,6 +100,28 @@ impl ClusterState {
             false => Some(self.breaker.enter().ok_or(Refused::Overflow)?),
         };
         Ok(Pick::new(endpoint.clone(), permit))
+    }
+
+    /// The endpoint for a connection that is not HTTP; limits of requests do not count for it.
+    pub(super) fn pick_for_stream(&self, ask: &Ask<'_>) -> Result<Pick, Refused> {
+        let snapshot = self.endpoints.load();
+        let endpoint = snapshot.next(ask, || fastrand::u64(..));
+        let endpoint = endpoint.ok_or(Refused::NoEndpoint)?;
+        Ok(Pick::new(endpoint.clone(), None))
+    }
+
+    /// Counts a connection that is not HTTP, if the cluster counts connections.
+    pub(super) fn count_stream(&self) -> Result<Option<Counted>, Refused> {
+        if self.definition.load().pool.max_connections.is_none() {
+            return Ok(None);
+        }
+        match self.queue.count() {
+            Some(counted) => Ok(Some(counted)),
+            None => {
+                self.breaker.overflow();
+                Err(Refused::Overflow)
+            }
+        }
     }
 
     /// Waits until there is a connection for the request, or room to make one, where the

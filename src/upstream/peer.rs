@@ -51,6 +51,8 @@ pub enum Wants {
     Http2,
     /// For a WebSocket, which only HTTP/1.1 can give.
     Upgrade,
+    /// For a connection that is not HTTP.
+    Bytes,
 }
 
 /// How a request comes to its connection.
@@ -107,7 +109,9 @@ impl PeerTemplate {
     /// Whether such a request goes out over HTTP/2.
     fn speaks_http2(&self, wants: Wants) -> bool {
         match (self.protocol, wants) {
-            (_, Wants::Upgrade) | (Protocol::Http1, _) | (Protocol::Client, Wants::Http1) => false,
+            (_, Wants::Upgrade | Wants::Bytes)
+            | (Protocol::Http1, _)
+            | (Protocol::Client, Wants::Http1) => false,
             (Protocol::H2c, _) | (Protocol::Client, Wants::Http2) => true,
         }
     }

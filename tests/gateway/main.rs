@@ -13,4 +13,5 @@ mod health;
 mod hostile;
 mod operator;
 mod routing;
+mod streams;
 mod tls;

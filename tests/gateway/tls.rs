@@ -1,9 +1,9 @@
 //! TLS that ends at the gateway, with real handshakes: BoringSSL's client, curl and openssl.
 
-mod client;
+pub mod client;
 mod hosts;
 mod interop;
-mod material;
+pub mod material;
 mod modes;
 mod rotation;
 

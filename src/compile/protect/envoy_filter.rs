@@ -78,6 +78,30 @@ pub(super) fn read(guard: &mut Guard<'_>, spec: &EnvoyFilter) {
     }
 }
 
+/// Whether a patch protects connections that are not HTTP: one of anything but HTTP's own filters,
+/// tables and the clusters.
+pub(super) fn protects_streams(guard: &Guard<'_>, spec: &EnvoyFilter) -> bool {
+    const OF_HTTP: [&str; 5] = [
+        "HTTP_FILTER",
+        "VIRTUAL_HOST",
+        "HTTP_ROUTE",
+        "ROUTE_CONFIGURATION",
+        "CLUSTER",
+    ];
+    if spec.config_patches.is_empty() {
+        return guard.is_damaged("spec.configPatches");
+    }
+    spec.config_patches.iter().any(|slot| {
+        let Some(patch) = slot.good() else {
+            return true;
+        };
+        let context = patch.matches.as_ref().and_then(|it| it.context.as_deref());
+        matches!(context, None | Some("ANY" | "GATEWAY"))
+            && !OF_HTTP.contains(&patch.apply_to.as_deref().unwrap_or_default())
+            && protects(patch)
+    })
+}
+
 fn protects(patch: &ConfigPatch) -> bool {
     patch.patch.as_ref().is_some_and(|patch| mentions(&patch.0))
 }

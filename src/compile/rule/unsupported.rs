@@ -5,7 +5,6 @@
 
 use crate::base::{Code, Finding, Findings, Position};
 use crate::model::Object;
-use crate::model::istio::VirtualService;
 use crate::model::istio::virtual_service::HttpRoute;
 
 /// Reports the unsupported fields of one `http` rule.
@@ -30,29 +29,6 @@ pub(super) fn rule(
                 .of(&object.key)
                 .path(format!("spec.http[{index}].{field}"))
                 .hint("remove it to accept this"),
-        );
-    }
-}
-
-/// Reports the rules for connections.
-pub(super) fn connections(object: &Object, spec: &VirtualService, findings: &mut Findings) {
-    let tls = spec.tls.iter().enumerate().map(|(index, slot)| {
-        let what = "routing of passed-through TLS is not supported yet";
-        (slot.position, format!("spec.tls[{index}]"), what)
-    });
-    let tcp = spec.tcp.iter().enumerate().map(|(index, slot)| {
-        let what = "TCP routing is not supported yet";
-        (slot.position, format!("spec.tcp[{index}]"), what)
-    });
-    for (position, path, what) in tls.chain(tcp) {
-        findings.push(
-            Finding::new(
-                Code::UNSUPPORTED,
-                format!("{what}; this rule is not served"),
-            )
-            .at(&object.origin.at(position))
-            .of(&object.key)
-            .path(path),
         );
     }
 }

@@ -166,7 +166,7 @@ impl Rig {
             Answering(door.clone()),
         ));
         Self {
-            listeners: Listeners::new(app, fds.clone(), limits, ear.clone()),
+            listeners: Listeners::new(app, fds.clone(), limits, ear.clone(), Arc::new(())),
             door,
             fds,
             ear,

@@ -212,6 +212,7 @@ fn every_field_of_a_connection_pool_reaches_the_cluster_and_zero_is_no_limit() {
     let expected = Pool {
         connect_timeout: secs(2),
         idle_timeout: Some(secs(4)),
+        stream_idle_timeout: Some(secs(4)),
         max_duration: Some(secs(3)),
         keepalive: Some(Keepalive {
             probes: Some(5),

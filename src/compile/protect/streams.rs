@@ -1,0 +1,93 @@
+//! Protections of connections that are not HTTP: what authorizes them and is not enforced closes
+//! them, as it makes requests answer 503.
+
+use std::sync::Arc;
+
+use crate::base::{Code, Findings};
+use crate::compile::Options;
+use crate::compile::version::Versions;
+use crate::model::{Object, Spec};
+use crate::plan::{Fence, StreamAction, StreamRoute, TcpSocket, TlsService, TlsSocket};
+
+use super::{Guard, envoy_filter, is_accepted};
+
+/// Fences the routes of connections for every protection that covers them and is not enforced.
+pub(crate) fn fence_streams(
+    versions: &Versions,
+    options: &Options,
+    tls: &mut [TlsSocket],
+    tcp: &mut [TcpSocket],
+    findings: &mut Findings,
+) {
+    if tcp.is_empty() && tls.iter().all(|socket| !carries_streams(socket)) {
+        return;
+    }
+    for object in versions.others() {
+        let mut guard = Guard {
+            versions,
+            options,
+            listeners: &mut [],
+            findings,
+            object,
+        };
+        if !guard.covers_streams(object) || is_accepted(&object.key, &options.accept_unenforced) {
+            continue;
+        }
+        let reason = format!("{} is not enforced yet", object.key);
+        let fence = Arc::new(Fence {
+            origin: object.origin.clone(),
+            reason: reason.into(),
+        });
+        let routes = tls.iter_mut().flat_map(|socket| &mut socket.servers);
+        let routes = routes.filter_map(|server| match &mut server.service {
+            TlsService::Tcp { route, .. } | TlsService::Passthrough { route, .. } => Some(route),
+            TlsService::Http { .. } | TlsService::Unsupported => None,
+        });
+        let routes = routes.chain(tcp.iter_mut().map(|socket| &mut socket.route));
+        routes.for_each(|route| close(route, &fence));
+        let key = &object.key;
+        let name = format!("{}/{}/{}", key.kind, key.namespace, key.name);
+        let message = "it is not enforced yet, so connections that are not HTTP are closed";
+        let hint = format!(
+            "to serve without this protection, put `{name}` into `gateway.acceptUnenforced`"
+        );
+        guard.note(Code::UNENFORCED_PROTECTION, "", message.to_owned(), &hint);
+    }
+}
+
+impl Guard<'_> {
+    /// Whether the object protects connections that are not HTTP.
+    fn covers_streams(&mut self, object: &Object) -> bool {
+        match &object.spec {
+            Spec::AuthorizationPolicy(spec) => {
+                let selector = spec.selector.as_ref();
+                let labels = selector.map(|selector| &selector.match_labels);
+                let is_trial = object
+                    .annotations
+                    .get("istio.io/dry-run")
+                    .is_some_and(|value| **value == *"true");
+                !is_trial
+                    && spec.action.as_deref() != Some("AUDIT")
+                    && self.is_ours(labels, spec.target_ref.is_some(), &spec.target_refs)
+            }
+            Spec::EnvoyFilter(spec) => {
+                let selector = spec.workload_selector.as_ref();
+                let labels = selector.map(|selector| &selector.labels);
+                self.is_ours(labels, false, &spec.target_refs)
+                    && envoy_filter::protects_streams(self, spec)
+            }
+            _ => false,
+        }
+    }
+}
+
+fn carries_streams(socket: &TlsSocket) -> bool {
+    let mut servers = socket.servers.iter();
+    servers.any(|server| server.service.route().is_some())
+}
+
+fn close(route: &mut Arc<StreamRoute>, fence: &Arc<Fence>) {
+    if !matches!(route.action, StreamAction::Fenced(_)) {
+        Arc::make_mut(route).action = StreamAction::Fenced(fence.clone());
+    }
+}

@@ -1,0 +1,88 @@
+//! Connections to origins that carry bytes and not requests.
+//!
+//! Each is a connection of its own: never pooled, counted against `maxConnections` as in Envoy,
+//! and told to outlier detection by whether it could be made. `proxy` dials them here and nowhere
+//! else, so that whatever a cluster asks of a connection holds for these as well.
+
+use pingora_core::connectors::TransportConnector;
+use pingora_core::protocols::Stream;
+use pingora_core::{Error, ErrorType};
+
+use crate::base::CauseKind;
+
+use super::cluster::ClusterState;
+use super::peer::Wants;
+use super::pick::{Ask, Outcome, Pick, Refused};
+use super::queue::Counted;
+
+/// A connection to an endpoint, counted as long as it is held.
+#[derive(Debug)]
+pub struct Dialled {
+    pub stream: Stream,
+    pub held: Held,
+}
+
+/// A connection's part in the counts of its cluster and endpoint.
+#[derive(Debug)]
+pub struct Held {
+    pub pick: Pick,
+    _counted: Option<Counted>,
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub enum NotDialled {
+    /// None was tried.
+    Refused(Refused),
+    /// It failed at this endpoint, in these words.
+    Failed {
+        held: Box<Held>,
+        kind: CauseKind,
+        message: String,
+    },
+}
+
+impl ClusterState {
+    /// Connects to an endpoint. There is one attempt, as Envoy's TCP proxy makes by default.
+    ///
+    /// # Errors
+    /// No endpoint takes traffic, `maxConnections` is reached, or the endpoint cannot be reached
+    /// within `connectTimeout`.
+    pub async fn dial(
+        &self,
+        ask: &Ask<'_>,
+        connector: &TransportConnector,
+    ) -> Result<Dialled, NotDialled> {
+        // As Envoy, which would not let one wait for a connection that may never be given back.
+        let counted = self.count_stream().map_err(NotDialled::Refused)?;
+        let pick = self.pick_for_stream(ask).map_err(NotDialled::Refused)?;
+        let peer = self.peer(&pick, Wants::Bytes);
+        let held = Held {
+            pick,
+            _counted: counted,
+        };
+        match connector.new_stream(&peer).await {
+            Ok(stream) => {
+                // What Envoy tells its detector of a connection that was made.
+                held.pick.report(Outcome::Answered(200));
+                Ok(Dialled { stream, held })
+            }
+            Err(error) => {
+                held.pick.report(Outcome::ConnectFailed);
+                Err(NotDialled::Failed {
+                    held: Box::new(held),
+                    kind: CauseKind::UpstreamConnectFailure,
+                    message: words(&error),
+                })
+            }
+        }
+    }
+}
+
+/// Envoy's words for why a connection could not be made, and the system's.
+fn words(error: &Error) -> String {
+    match error.etype() {
+        ErrorType::ConnectTimedout => "connection timeout".to_owned(),
+        _ => format!("delayed connect error: {}", error.root_cause()),
+    }
+}
