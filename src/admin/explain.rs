@@ -1,4 +1,5 @@
-//! What happens to a request and why, as one value that prints as text and as JSON.
+//! What happens to a request, or to a connection, and why, as one value that prints as text and as
+//! JSON.
 //!
 //! The admin endpoint explains with the serving plan and its live endpoints, `pingress explain`
 //! with a plan compiled from files. Both ask the plan the same question that traffic asks
@@ -7,6 +8,7 @@
 mod ask;
 mod endpoints;
 mod outcome;
+mod stream;
 mod text;
 
 use serde::Serialize;
@@ -19,6 +21,7 @@ pub use super::clusters::{Member, Members, Name};
 pub use ask::{Ask, AskError};
 pub use endpoints::EndpointSource;
 pub use outcome::{Edits, Field, Outcome, Problem, Retries, Sent};
+pub use stream::Carried;
 
 /// How many rules that did not win are listed unless all are asked for.
 const SHOWN: usize = 50;
@@ -87,7 +90,7 @@ pub struct Loser {
     pub failed: String,
 }
 
-/// Explains a request.
+/// Explains a request, or a connection that is not HTTP.
 ///
 /// # Errors
 /// No listener of the plan has the URL's port.
@@ -96,6 +99,9 @@ pub fn explain(
     endpoints: &dyn EndpointSource,
     ask: &Ask,
 ) -> Result<Explained, AskError> {
+    if let Some(explained) = stream::explain(plan, endpoints, ask)? {
+        return Ok(explained);
+    }
     let listener = ask.listener(plan)?;
     let seen = ask.seen(&plan.http);
     let (received_path, query) = split_target(ask.target());

@@ -58,6 +58,8 @@ pub enum CauseKind {
     Misdirected,
     /// Too many connections are open.
     ConnectionLimit,
+    /// A connection did not begin with the PROXY header that it must have.
+    ProxyHeader,
     /// A bug of ours: the request's handling panicked or failed inside.
     Internal,
     /// A connection that is not HTTP was silent for longer than the cluster allows.
@@ -101,6 +103,7 @@ impl CauseKind {
             ClientDisconnect => "client_disconnect",
             Misdirected => "misdirected",
             ConnectionLimit => "connection_limit",
+            ProxyHeader => "proxy_header",
             Internal => "internal",
             StreamIdle => "stream_idle",
             StreamDuration => "stream_duration",
@@ -113,7 +116,7 @@ impl CauseKind {
     pub fn status(self) -> u16 {
         use CauseKind::*;
         match self {
-            BadRequest | EarlyRefusal | BadPath => 400,
+            BadRequest | EarlyRefusal | BadPath | ProxyHeader => 400,
             RouteNotFound => 404,
             MethodNotAllowed => 405,
             HeaderTimeout | RequestTimeout | StreamIdle | StreamDuration => 408,
@@ -156,7 +159,7 @@ impl CauseKind {
             UpstreamOverflow => "UO",
             ClientDisconnect => "DC",
             StreamDuration => "DT",
-            BadRequest | EarlyRefusal | HeaderTimeout | BadPath => "DPE",
+            BadRequest | EarlyRefusal | HeaderTimeout | BadPath | ProxyHeader => "DPE",
             _ => "-",
         }
     }
@@ -194,6 +197,7 @@ impl CauseKind {
             ClientDisconnect => "downstream_remote_disconnect",
             Misdirected => "misdirected_request",
             ConnectionLimit => "connection_limit",
+            ProxyHeader => "proxy_header_error",
             Internal => "internal_error",
             // Envoy's close reasons of its TCP proxy.
             StreamIdle => "tcp_session_idle_timeout",

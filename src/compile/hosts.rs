@@ -146,7 +146,7 @@ fn draft(
                         return;
                     };
                     is_served |= server.serves;
-                    is_asked |= server.is_http();
+                    is_asked |= server.serves && server.is_http();
                     if let Some(routed) = routed.get_mut(index) {
                         *routed = true;
                     }
@@ -193,7 +193,9 @@ fn draft(
                     .at(&bound.object.origin_of(&path))
                     .of(&bound.object.key)
                     .path(path.to_string())
-                    .hint("connections of TCP and passthrough servers are routed by `tcp` and `tls`"),
+                    .hint(
+                        "connections of TCP and passthrough servers are routed by `tcp` and `tls`",
+                    ),
             );
         }
     }

@@ -18,8 +18,12 @@ use crate::base::{CauseKind, clock};
 pub struct Connection {
     /// Key of the listener: the configured bind address.
     pub listener: SocketAddr,
+    /// What the client connected to: this socket's address, or what a PROXY header tells.
     pub local: Option<SocketAddr>,
+    /// The client: whoever connected, or whom a PROXY header tells.
     pub peer: Option<SocketAddr>,
+    /// Who connected, if a PROXY header tells of somebody else.
+    pub proxy: Option<SocketAddr>,
     /// Unique within the process.
     pub id: u64,
     tls: OnceLock<Box<TlsDetails>>,
@@ -39,7 +43,8 @@ pub struct Connection {
 #[derive(Clone, Debug)]
 pub struct EarlyRefusal {
     pub connection: Arc<Connection>,
-    /// `EarlyRefusal`, `MethodNotAllowed` for CONNECT, `HeaderTimeout` or `ConnectionLimit`.
+    /// `EarlyRefusal`, `MethodNotAllowed` for CONNECT, `HeaderTimeout`, `ConnectionLimit` or
+    /// `ProxyHeader`.
     pub kind: CauseKind,
     /// As written to the client; `None` if the connection was only closed.
     pub status: Option<u16>,
@@ -93,6 +98,7 @@ impl Connection {
             listener,
             local,
             peer,
+            proxy: None,
             id,
             tls: OnceLock::new(),
             passed: OnceLock::new(),

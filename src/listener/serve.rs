@@ -22,10 +22,11 @@ use super::connection::{Connection, EarlyRefusal, Phase};
 use super::digests;
 use super::head::Opening;
 use super::patience::Patience;
-use super::shared::Shared;
+use super::proxy_protocol::{self, HeaderError, ProxyProtocol, Told};
+use super::shared::{Place, Shared};
 use super::socket::Socket;
 use super::tls::{Accepted, HandshakeError};
-use crate::base::CauseKind;
+use crate::base::{CauseKind, clock};
 
 /// Pingora's application of one port: it stands in front of the shared one.
 ///
@@ -49,6 +50,44 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
     }
 
+    /// The stream without its PROXY header, if it is to have one. Without a usable one it is
+    /// dropped.
+    async fn spoken_for(&self, stream: Stream, place: &mut Place) -> Option<Stream> {
+        let rules = self.shared.limits.proxy_protocol.as_ref();
+        let is_due = |rules: &ProxyProtocol| {
+            let peer = place.connection.peer;
+            let port = place.connection.local.unwrap_or(self.listener).port();
+            peer.is_some_and(|peer| rules.is_due(port, peer.ip()))
+        };
+        if !rules.is_some_and(is_due) {
+            return Some(stream);
+        }
+        let started = clock::now();
+        let stripping = Box::pin(proxy_protocol::strip(stream));
+        let stripped = tokio::time::timeout(self.shared.limits.handshake, stripping).await;
+        match stripped.unwrap_or(Err(HeaderError::TimedOut)) {
+            Ok((stream, told)) => {
+                if let Some(Told { client, local }) = told {
+                    place.speak_for(client, local);
+                }
+                Some(stream)
+            }
+            Err(error) => {
+                self.shared.observer.refused(EarlyRefusal {
+                    connection: place.connection.clone(),
+                    kind: CauseKind::ProxyHeader,
+                    status: None,
+                    request_line: String::new(),
+                    bytes_received: 0,
+                    bytes_sent: 0,
+                    elapsed: clock::now().duration_since(started),
+                });
+                log::debug!("{}: {error}", self.listener);
+                None
+            }
+        }
+    }
+
     /// The stream that carries HTTP: itself, or what is inside its TLS if this is a port of TLS. A
     /// connection whose handshake fails is dropped, and one that is not HTTP is served here.
     async fn secured(&self, stream: Stream, connection: &Arc<Connection>) -> Option<Stream> {
@@ -65,6 +104,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
             }
             return Some(stream);
         };
+        if !self.shared.may_shake_hands(connection.peer) {
+            let outcome = Err(&HandshakeError::TooMany);
+            self.shared.observer.handshake(connection, outcome);
+            return None;
+        }
         // Not within the future of the connection's whole life: a handshake's state is large.
         let accepting = Box::pin(terminator.accept(stream));
         let accepted = tokio::time::timeout(self.shared.limits.handshake, accepting).await;
@@ -153,13 +197,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let (local, peer) = addresses(&stream);
-        let place = match self.shared.admit(self.listener, local, peer) {
+        let mut place = match self.shared.admit(self.listener, local, peer) {
             Ok(place) => place,
             Err(connection) => {
                 self.shared.observer.refused(over_the_limit(connection));
                 return None;
             }
         };
+        stream = self.spoken_for(stream, &mut place).await?;
         // Of the plain stream: one of TLS passes its digest on, but does not take it.
         digests::attach(&mut stream, place.connection.clone());
         let stream = self.secured(stream, &place.connection).await?;

@@ -9,9 +9,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::connection::{Connection, ConnectionObserver};
+use super::handshakes::Handshakes;
 use super::limits::ListenerLimits;
 use super::stream::StreamHandler;
 use super::tls::Terminators;
+use crate::base::clock;
 
 /// One per [`Listeners`](super::Listeners).
 pub(super) struct Shared {
@@ -19,6 +21,7 @@ pub(super) struct Shared {
     pub observer: Arc<dyn ConnectionObserver>,
     pub streams: Arc<dyn StreamHandler>,
     pub tls: ArcSwap<Terminators>,
+    handshakes: Option<Handshakes>,
     open: AtomicUsize,
     accepted: AtomicU64,
     emptied: Notify,
@@ -37,6 +40,7 @@ impl Shared {
         streams: Arc<dyn StreamHandler>,
     ) -> Self {
         Self {
+            handshakes: limits.handshakes_per_source.map(Handshakes::new),
             limits,
             observer,
             streams,
@@ -75,6 +79,14 @@ impl Shared {
         })
     }
 
+    /// Whether a client may begin a TLS handshake now.
+    pub fn may_shake_hands(&self, client: Option<SocketAddr>) -> bool {
+        match (&self.handshakes, client) {
+            (Some(handshakes), Some(client)) => handshakes.admit(client.ip(), clock::now()),
+            _ => true,
+        }
+    }
+
     /// Waits until no connection is open.
     pub async fn empty(&self) {
         loop {
@@ -92,6 +104,17 @@ impl Shared {
     fn leave(&self) {
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.emptied.notify_waiters();
+        }
+    }
+}
+
+impl Place {
+    /// Takes the addresses that a PROXY header tells for the connection's own. To be called before
+    /// anybody else has a share in the connection.
+    pub fn speak_for(&mut self, client: SocketAddr, local: SocketAddr) {
+        if let Some(connection) = Arc::get_mut(&mut self.connection) {
+            connection.proxy = connection.peer.replace(client);
+            connection.local = Some(local);
         }
     }
 }

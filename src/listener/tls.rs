@@ -82,6 +82,8 @@ pub enum HandshakeError {
     ClientLeft,
     #[error("the handshake was not complete in time")]
     TimedOut,
+    #[error("the source begins more handshakes than gateway.limits.handshakesPerSource")]
+    TooMany,
     #[error("no server of this port has the name `{0}`")]
     UnknownName(Box<str>),
     #[error("`{0}` is only for clients that offer a protocol of Istio's mutual TLS")]
@@ -99,6 +101,7 @@ impl HandshakeError {
             Self::NotTls => "not_tls",
             Self::ClientLeft => "client_left",
             Self::TimedOut => "timeout",
+            Self::TooMany => "rate_limited",
             Self::UnknownName(_) => "unknown_name",
             Self::NotOfMesh(_) => "not_of_mesh",
             Self::NoCertificate => "no_certificate",

@@ -173,7 +173,8 @@ impl Series {
 
     fn add(&self, transfer: Transfer) {
         self.sent.fetch_add(transfer.sent, Ordering::Relaxed);
-        self.received.fetch_add(transfer.received, Ordering::Relaxed);
+        self.received
+            .fetch_add(transfer.received, Ordering::Relaxed);
     }
 }
 
@@ -204,7 +205,13 @@ mod tests {
         assert_eq!(values("istio_tcp_connections_closed_total", "-"), Some(1));
         assert_eq!(values("istio_tcp_received_bytes_total", "-"), Some(6));
         assert_eq!(values("istio_tcp_sent_bytes_total", "-"), Some(10));
-        assert_eq!(values("istio_tcp_connections_opened_total", "UF,URX"), Some(1));
-        assert_eq!(values("istio_tcp_connections_closed_total", "UF,URX"), Some(1));
+        assert_eq!(
+            values("istio_tcp_connections_opened_total", "UF,URX"),
+            Some(1)
+        );
+        assert_eq!(
+            values("istio_tcp_connections_closed_total", "UF,URX"),
+            Some(1)
+        );
     }
 }

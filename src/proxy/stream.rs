@@ -23,8 +23,8 @@ use crate::plan::stream::Came;
 use crate::plan::{Cluster, HashKey, ServerName, StreamAction, Target};
 use crate::upstream::{Ask, ClusterState, Dialled, NotDialled, Refused, Serving};
 
-pub use record::StreamSink;
 use record::Session;
+pub use record::StreamSink;
 use relay::{End, Limits};
 
 /// Serves connections that are not HTTP.
@@ -49,11 +49,7 @@ impl Streams {
     }
 
     /// The cluster that a connection goes to.
-    fn decide(
-        &self,
-        serving: &Serving,
-        session: &mut Session<'_>,
-    ) -> Option<Arc<ClusterState>> {
+    fn decide(&self, serving: &Serving, session: &mut Session<'_>) -> Option<Arc<ClusterState>> {
         let connection = session.connection.clone();
         let Some(route) = serving.plan.stream(connection.listener, &came(&connection)) else {
             let message = "no Gateway takes this connection any more";
@@ -142,7 +138,10 @@ impl StreamHandler for Streams {
             return;
         };
         let limits = Limits::of(session.cluster.as_deref());
-        let Dialled { stream: origin, held } = dialled;
+        let Dialled {
+            stream: origin,
+            held,
+        } = dialled;
         let end = relay::relay(stream, origin, &mut session, limits).await;
         if let Some(cause) = end.and_then(End::cause) {
             session.end(cause);

@@ -2,6 +2,7 @@
 
 mod change;
 mod failures;
+mod proxy_protocol;
 mod sni;
 mod tcp;
 

@@ -15,4 +15,5 @@ mod merging;
 mod order;
 mod protections;
 mod samples;
+mod streams;
 mod support;

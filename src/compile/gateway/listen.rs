@@ -143,11 +143,7 @@ pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> S
 }
 
 /// The plain TCP sockets that have a route; a port without one is not opened.
-pub(crate) fn tcp(
-    sockets: &Sockets,
-    gateways: &Gateways<'_>,
-    streams: &Streams,
-) -> Vec<TcpSocket> {
+pub(crate) fn tcp(sockets: &Sockets, gateways: &Gateways<'_>, streams: &Streams) -> Vec<TcpSocket> {
     let sockets = sockets.tcp.iter().filter_map(|(addr, index)| {
         let server = gateways.servers.get(*index)?;
         Some(TcpSocket {

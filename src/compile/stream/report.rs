@@ -126,7 +126,10 @@ fn tls_rules(bound: &Bound<'_>) -> impl Iterator<Item = Rule> {
         let matches = matches.into_iter().flatten().map(|slot| {
             let fields = slot.good().map(|matched| {
                 [
-                    ("destinationSubnets", !matched.destination_subnets.is_empty()),
+                    (
+                        "destinationSubnets",
+                        !matched.destination_subnets.is_empty(),
+                    ),
                     ("sourceLabels", !matched.source_labels.is_empty()),
                     ("sourceNamespace", is_set(&matched.source_namespace)),
                 ]
@@ -149,7 +152,10 @@ fn tcp_rules(bound: &Bound<'_>) -> impl Iterator<Item = Rule> {
         let matches = matches.into_iter().flatten().map(|slot| {
             let fields = slot.good().map(|matched| {
                 [
-                    ("destinationSubnets", !matched.destination_subnets.is_empty()),
+                    (
+                        "destinationSubnets",
+                        !matched.destination_subnets.is_empty(),
+                    ),
                     ("sourceSubnet", is_set(&matched.source_subnet)),
                     ("sourceLabels", !matched.source_labels.is_empty()),
                     ("sourceNamespace", is_set(&matched.source_namespace)),

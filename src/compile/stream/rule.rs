@@ -164,12 +164,7 @@ impl<'a> Streaming<'a, '_> {
             list,
             index,
             destinations: destinations.unwrap_or_default(),
-            fence: bound
-                .place
-                .fence
-                .clone()
-                .or_else(own)
-                .or_else(unreadable),
+            fence: bound.place.fence.clone().or_else(own).or_else(unreadable),
         }
     }
 

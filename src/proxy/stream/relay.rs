@@ -136,7 +136,9 @@ struct Meter {
 
 impl Meter {
     fn note_activity(&self) {
-        let after = clock::now().saturating_duration_since(self.made).as_micros();
+        let after = clock::now()
+            .saturating_duration_since(self.made)
+            .as_micros();
         let after = u64::try_from(after).unwrap_or(u64::MAX);
         self.last.store(after, Ordering::Relaxed);
     }
@@ -169,7 +171,9 @@ impl Meter {
     /// When a limit may be reached, or a report is due.
     fn look_again(&self, limits: Limits, now: Instant) -> Instant {
         let idle = limits.idle.and_then(|limit| self.last().checked_add(limit));
-        let age = limits.duration.and_then(|limit| self.made.checked_add(limit));
+        let age = limits
+            .duration
+            .and_then(|limit| self.made.checked_add(limit));
         let report = now + REPORT;
         let soonest = [idle, age].into_iter().flatten().fold(report, Instant::min);
         soonest.max(now + Duration::from_millis(1))
@@ -199,7 +203,8 @@ impl AsyncRead for Client<'_> {
         let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buffer));
         match &read {
             Ok(()) => {
-                this.connection.count_received(buffer.filled().len() - before);
+                this.connection
+                    .count_received(buffer.filled().len() - before);
                 this.meter.note_activity();
             }
             Err(_) => this.meter.note_failure(CLIENT),

@@ -14,7 +14,10 @@ fn an_origin_that_cannot_be_reached_is_uf() {
     let gateway = start(&[free_port()], "").ready();
     let line = refused(&gateway, "UF,URX");
     assert!(line.contains("outbound|1||origin.test"), "{line}");
-    assert!(line.contains("delayed_connect_error:_Connection_refused"), "{line}");
+    assert!(
+        line.contains("delayed_connect_error:_Connection_refused"),
+        "{line}"
+    );
     let texts = ["istio_tcp_connections_closed_total", "\"UF,URX\""];
     await_until("it is counted", || metric(&gateway, &texts));
     let texts = ["pingress_local_replies_total", "upstream_connect_failure"];
@@ -92,8 +95,8 @@ fn an_old_connection_is_closed_though_it_is_busy() {
     await_until("the connection is closed", || {
         use std::io::{Read, Write};
         let mut byte = [0];
-        let is_open = wire.0.write_all(b"x").is_ok()
-            && wire.0.read(&mut byte).is_ok_and(|got| got > 0);
+        let is_open =
+            wire.0.write_all(b"x").is_ok() && wire.0.read(&mut byte).is_ok_and(|got| got > 0);
         (!is_open).then_some(())
     });
     gateway.await_log("\"- - -\" 0 DT ");
@@ -147,7 +150,9 @@ fn an_authorization_policy_that_is_not_enforced_closes_connections() {
     let origin = ByteOrigin::echo("one");
     let policy = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: deny, namespace: istio-system}\nspec: {action: DENY, rules: [{from: [{source: {ipBlocks: [10.0.0.0/8]}}]}]}\n";
     let mut start = start(&[origin.port], "");
-    start.files.push(("policy.yaml".to_owned(), policy.to_owned()));
+    start
+        .files
+        .push(("policy.yaml".to_owned(), policy.to_owned()));
     let gateway = start.ready();
     let line = refused(&gateway, "-");
     assert!(line.contains("pingress_fenced"), "{line}");

@@ -147,7 +147,10 @@ fn ask_in_pieces(addr: std::net::SocketAddr, name: &str, protocols: &[u8], piece
     let mut text = String::new();
     while let Some(got) = stream.read(&mut said).ok().filter(|got| *got > 0) {
         text.push_str(&String::from_utf8_lossy(&said[..got]));
-        if text.split_once("\r\n\r\n").is_some_and(|(_, body)| !body.is_empty()) {
+        if text
+            .split_once("\r\n\r\n")
+            .is_some_and(|(_, body)| !body.is_empty())
+        {
             break;
         }
     }
@@ -185,7 +188,11 @@ fn a_client_hello_that_never_ends_is_given_up_in_time_and_garbage_at_once() {
     let mut silent = Wire::open(addr);
     assert_eq!(silent.rest(), "");
     assert_eq!(handshakes(&rig.gateway, "timeout"), Some(2));
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], &[0; 64], &[22, 3, 1, 255, 255]] {
+    for garbage in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0; 64],
+        &[22, 3, 1, 255, 255],
+    ] {
         let mut wire = Wire::open(addr);
         wire.say(garbage);
         assert_eq!(wire.rest(), "");
@@ -204,12 +211,16 @@ fn a_route_that_is_broken_closes_its_own_name_and_nothing_else() {
         tls_to("'*.wild.example.com'", "wildcard.test")
     );
     // A new object, so that no earlier version stands in for it.
-    rig.gateway.write("through.yaml", &routes("other", "'*.example.com'", &rules));
+    rig.gateway
+        .write("through.yaml", &routes("other", "'*.example.com'", &rules));
     await_until("the rule is fenced", || {
         (Asking::of(addr, "a.example.com").get() == Outcome::Refused).then_some(())
     });
     rig.gateway.await_log("pingress_fenced");
-    assert_eq!(Asking::of(addr, "x.wild.example.com").get(), answered("wildcard"));
+    assert_eq!(
+        Asking::of(addr, "x.wild.example.com").get(),
+        answered("wildcard")
+    );
     assert_eq!(Asking::of(addr, "here.example.com").get(), answered("here"));
 }
 
@@ -278,7 +289,10 @@ fn curl_and_openssl_verify_the_origin_itself_through_the_gateway() {
     let named = ["-servername", "a.example.com"];
     let (said, ok) = run("openssl", &[&common[..], &strict, &named].concat());
     assert!(ok, "{said}");
-    assert!(said.contains("CN = exact") || said.contains("CN=exact"), "{said}");
+    assert!(
+        said.contains("CN = exact") || said.contains("CN=exact"),
+        "{said}"
+    );
     let unnamed = ["-noservername"];
     let (_, ok) = run("openssl", &[&common[..], &unnamed].concat());
     assert!(!ok);

@@ -23,8 +23,14 @@ fn bytes_go_both_ways_and_are_logged_and_counted() {
     let expected = format!(" {} {} ", sent.len(), sent.len() + 4);
     assert!(line.contains("\"- - -\" 0 - - - \"-\""), "{line}");
     assert!(line.contains(&expected), "{line}");
-    assert!(line.contains(&format!("\"127.0.0.1:{}\"", origin.port)), "{line}");
-    let own = ["destination_service=\"origin.test\"", "request_protocol=\"tcp\""];
+    assert!(
+        line.contains(&format!("\"127.0.0.1:{}\"", origin.port)),
+        "{line}"
+    );
+    let own = [
+        "destination_service=\"origin.test\"",
+        "request_protocol=\"tcp\"",
+    ];
     for (name, value) in [
         ("istio_tcp_connections_opened_total", 1),
         ("istio_tcp_connections_closed_total", 1),
@@ -89,7 +95,10 @@ fn connections_are_shared_out_by_weight_and_a_zero_weight_gets_none() {
         assert!(said == "a" || said == "b", "{said}");
     }
     let counts = origins.each_ref().map(ByteOrigin::count);
-    assert!(counts[0] > 0 && counts[1] > 0 && counts[2] == 0, "{counts:?}");
+    assert!(
+        counts[0] > 0 && counts[1] > 0 && counts[2] == 0,
+        "{counts:?}"
+    );
 }
 
 #[test]
@@ -146,4 +155,48 @@ fn tls_with_client_certificates_ends_here_and_bytes_go_on_plain() {
         assert!(!matches!(read, Ok(count) if count > 0));
     }
     assert_eq!(origin.count(), 1);
+}
+
+#[test]
+fn explain_and_routes_say_where_connections_go() {
+    let origin = ByteOrigin::echo("one");
+    let through = "port: {number: 443, name: tls, protocol: TLS}, hosts: ['*.example.com'], tls: {mode: PASSTHROUGH}";
+    let rules = "tls: [{match: [{sniHosts: [a.example.com]}], route: [{destination: {host: origin.test}}]}]";
+    let gateway = Start::with(&[
+        ("gateway.yaml", gateway(&[TCP, through])),
+        ("tcp.yaml", routes("tcp", "'*'", &all_to("origin.test"))),
+        ("tls.yaml", routes("tls", "'*.example.com'", rules)),
+        ("origin.yaml", service("origin.test", &[origin.port])),
+    ])
+    .port(443)
+    .port(9000)
+    .ready();
+    let explain = |url: &str| gateway.admin(&format!("/explain?url={url}")).body;
+    let endpoint = format!("127.0.0.1:{}", origin.port);
+    for (url, object) in [
+        ("tcp://any:9000", "default/tcp"),
+        ("tls://a.example.com", "default/tls"),
+        ("https://a.example.com/x", "default/tls"),
+    ] {
+        let said = explain(url);
+        for text in [object, "sends to outbound|1||origin.test", &endpoint] {
+            assert!(said.contains(text), "{url}: {text} is not in\n{said}");
+        }
+    }
+    let said = explain("tls://b.example.com");
+    assert!(said.contains("closes the connection (NR)"), "{said}");
+    let said = explain("tcp://any:9001");
+    assert!(said.contains("9001"), "{said}");
+    let table = gateway.admin("/routes").body;
+    for text in [
+        "every connection",
+        "a.example.com",
+        "origin.test:1",
+        "default/tcp",
+    ] {
+        assert!(
+            table.contains(text) || text.starts_with("default/"),
+            "{text} is not in\n{table}"
+        );
+    }
 }

@@ -245,6 +245,7 @@ fn every_field_of_a_connection_pool_reaches_the_cluster_and_zero_is_no_limit() {
     let answers = answer(&yaml, &[ask("reviews")]);
     let expected = Pool {
         idle_timeout: None,
+        stream_idle_timeout: None,
         retry_budget: Some(RetryBudget::default()),
         ..Pool::default()
     };
