@@ -5,9 +5,10 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::Digest;
 
 use super::tls::{HandshakeError, PassedHello, TlsDetails};
@@ -36,6 +37,8 @@ pub struct Connection {
     made: Instant,
     /// Microseconds after `made`; 0 is no deadline.
     answer_by: AtomicU64,
+    /// The connection itself, after a request that failed, on its way back to its server.
+    kept: Mutex<Option<Box<ReusedHttpStream>>>,
 }
 
 /// A head that was answered (or cut) without any proxy hook having run, or a connection that was
@@ -109,6 +112,7 @@ impl Connection {
             phase: AtomicU8::new(Phase::Awaiting as u8),
             made: clock::now(),
             answer_by: AtomicU64::new(0),
+            kept: Mutex::default(),
         }
     }
 
@@ -161,6 +165,17 @@ impl Connection {
             u64::try_from(after).unwrap_or(u64::MAX).max(1)
         });
         self.answer_by.store(after, Ordering::Release);
+    }
+
+    /// Hands back the HTTP/1 connection of a request that failed, for the next one. Called at the
+    /// very end of a request, or the connection would hold itself.
+    pub fn keep(&self, stream: ReusedHttpStream) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(stream));
+    }
+
+    pub(super) fn take_kept(&self) -> Option<ReusedHttpStream> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take().map(|stream| *stream)
     }
 
     /// Bytes read from the client so far.

@@ -148,7 +148,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         let mut settings = None;
         loop {
             let request = self.request(socket, settings.take(), shutdown);
-            let Some(reused) = unless_cut(request, &connection).await else {
+            let reused = unless_cut(request, &connection).await;
+            let kept = connection.take_kept();
+            let Some(reused) = reused.or(kept) else {
                 return;
             };
             let stream;

@@ -11,11 +11,11 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::context::Context;
 use super::limits::Limits;
-use super::retry::{REPLAYS, again, is_repeatable};
+use super::retry::{REPLAYS, again, is_exhausted, is_repeatable};
 use super::to_client;
 use crate::base::CauseKind;
 use crate::plan::Failure;
-use crate::upstream::Outcome;
+use crate::upstream::{Outcome, Pick};
 
 /// A connection to the endpoint could not be made.
 pub(super) fn connect_failed(
@@ -29,7 +29,7 @@ pub(super) fn connect_failed(
         .as_mut()
         .is_some_and(|pick| pick.dial_failed(&error));
     if is_unsent {
-        // Another request makes the connection, so this was no attempt.
+        // There was no connection to send it on, so this was no attempt.
         ctx.attempts = ctx.attempts.saturating_sub(1);
         error.set_retry(true);
         return error;
@@ -77,6 +77,9 @@ pub(super) fn answered(
     ctx.try_ends();
     let status = response.status.as_u16();
     ctx.report(Outcome::Answered(meaning(ctx, response)));
+    if let Some(pick) = &ctx.pick {
+        pick.answered();
+    }
     let given_up = again(session, ctx, limits, |policy| {
         policy.covers_response(status, &response.headers)
     });
@@ -122,13 +125,15 @@ fn breaks(
         }
         return false;
     };
-    let is_repeatable = is_repeatable(session, ctx, limits);
-    if is_repeatable && is_harmless(session, ctx, error, failure, reused) {
-        let replays = &mut ctx.retrying.replays;
-        if *replays < REPLAYS && ctx.attempts < limits.attempts {
-            *replays += 1;
-            return true;
-        }
+    let is_unseen = failure == Failure::Refused && is_unseen(ctx, error);
+    let is_harmless = is_unseen || is_harmless(session, ctx, error, failure, reused);
+    if is_harmless
+        && is_repeatable(session, ctx, limits)
+        && ctx.retrying.replays < REPLAYS
+        && !is_exhausted(ctx, limits)
+    {
+        ctx.retrying.replays += 1;
+        return true;
     }
     let (kind, message) = cause(error, ctx);
     ctx.note(kind, message);
@@ -137,6 +142,12 @@ fn breaks(
         _ => Outcome::Reset,
     });
     again(session, ctx, limits, |policy| policy.covers(failure))
+}
+
+/// Whether the origin has not looked at the request, for a reason that is none of the request's:
+/// the connection ends, or it was given too many streams before it had said how many it allows.
+fn is_unseen(ctx: &mut Context, error: &Error) -> bool {
+    is_going_away(error) || ctx.pick.as_mut().is_some_and(Pick::refused)
 }
 
 /// Whether the request met a connection that its origin was just closing, and sending it again
@@ -152,12 +163,11 @@ fn is_harmless(
     retry.decide_reuse(reused);
     match failure {
         Failure::BeforeRequest => reused,
-        Failure::Refused => is_going_away(error),
         // Pingora's word for what happens to connections that were idle.
         Failure::Reset => {
             reused && retry.retry() && !ctx.upgrade && session.req_header().method.is_idempotent()
         }
-        Failure::Connect | Failure::PerTryTimeout => false,
+        Failure::Refused | Failure::Connect | Failure::PerTryTimeout => false,
     }
 }
 

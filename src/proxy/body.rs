@@ -1,14 +1,28 @@
 //! Step 8: bodies on their way, in both directions.
 
+use std::time::Duration;
+
 use pingora::{Error, ErrorType, Result};
+use tokio::task::yield_now;
+use tokio::time::sleep;
 
 use super::context::Context;
 use crate::base::CauseKind;
+use crate::upstream::Pick;
 
-/// A part of the request body arrived.
-pub(super) fn from_client(ctx: &mut Context, end: bool) {
+/// How long a kept body is held back behind its head.
+const HOLD: Duration = Duration::from_millis(10);
+
+/// A part of the request body arrived, or the one that was kept for this attempt.
+pub(super) async fn from_client(ctx: &mut Context, end: bool) {
     // Pingora asks for the body only once the head is written.
-    ctx.head_sent = true;
+    let is_first = !std::mem::replace(&mut ctx.head_sent, true);
+    if is_first && ctx.attempts > 1 && ctx.pick.as_ref().is_some_and(Pick::is_shared) {
+        // An HTTP/2 origin refuses a stream by its head. Pingora hears that while we wait; once
+        // the kept body is being written it would hear only that it cannot be.
+        sleep(HOLD).await;
+        yield_now().await;
+    }
     if end {
         ctx.request_complete();
     }

@@ -11,10 +11,14 @@ use pingora::proxy::Session;
 
 use super::admit::Refusal;
 use super::context::Context;
+use super::limits::Limits;
 use super::reply::Reply;
 use super::route::Step;
 use crate::base::CauseKind;
 use crate::upstream::{Refused, Wants};
+
+/// Pingora's turns that are kept for attempts: looks for connections do not use them up.
+const RESERVE: u32 = 4;
 
 /// Waits for the first attempt's connection, if the request is to be forwarded.
 pub(super) async fn waited_for(session: &mut Session, ctx: &mut Context, step: Step) -> Step {
@@ -39,7 +43,7 @@ pub(super) async fn waited_for(session: &mut Session, ctx: &mut Context, step: S
 ///
 /// # Errors
 /// No endpoint is left, a limit is reached, or the route's time is over.
-pub(super) async fn next(session: &Session, ctx: &mut Context) -> Result<()> {
+pub(super) async fn next(session: &Session, ctx: &mut Context, limits: &Limits) -> Result<()> {
     let is_unsent = ctx.pick.as_mut().is_some_and(|pick| pick.take_unsent());
     if !is_unsent {
         if ctx.attempts == 0 {
@@ -48,6 +52,11 @@ pub(super) async fn next(session: &Session, ctx: &mut Context) -> Result<()> {
         if let Err(refused) = ctx.pick_endpoint() {
             return Err(ctx.fail(refused.kind, refused.message));
         }
+    }
+    if ctx.turns.saturating_add(RESERVE) >= limits.turns
+        && let Some(pick) = &mut ctx.pick
+    {
+        pick.hurry();
     }
     wait(session, ctx)
         .await

@@ -59,6 +59,8 @@ pub struct Context {
     pub(super) pick: Option<Pick>,
     /// Times that the request was sent, or tried to be.
     pub(super) attempts: u32,
+    /// Times that Pingora asked for a peer; it stops at `Limits::turns`.
+    pub(super) turns: u32,
     pub(super) retrying: Retrying,
     /// The current attempt has its connection.
     pub(super) connected: bool,
@@ -75,6 +77,8 @@ pub struct Context {
     pub(super) service_time: Option<Duration>,
     pub(super) cause: Option<Cause>,
     pub(super) panicked: bool,
+    /// The client's connection goes on after the failure that was answered.
+    pub(super) stays: bool,
     pub(super) upstream_failure: Option<Cow<'static, str>>,
     /// An answer to write in place of the cause's own.
     pub(super) reply: Option<Reply>,
@@ -112,6 +116,7 @@ impl Context {
             set_cookie: None,
             pick: None,
             attempts: 0,
+            turns: 0,
             retrying: Retrying::default(),
             connected: false,
             head_sent: false,
@@ -122,6 +127,7 @@ impl Context {
             alarm: None,
             service_time: None,
             panicked: false,
+            stays: false,
             cause: None,
             upstream_failure: None,
             reply: None,

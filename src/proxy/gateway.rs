@@ -68,7 +68,7 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
         retry::back_off(session, ctx).await?;
-        connection::next(session, ctx).await?;
+        connection::next(session, ctx, &self.limits).await?;
         let peer = caught(ctx, |ctx| peer::choose(session, ctx).map(Box::new))?;
         connection::look(ctx).await;
         Ok(peer)
@@ -90,7 +90,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
-        body::from_client(ctx, end);
+        body::from_client(ctx, end).await;
         Ok(())
     }
 
@@ -124,6 +124,7 @@ impl ProxyHttp for Gateway {
             finish::finish(&*self.sink, session, ctx, error);
             Ok(())
         });
+        reply::keep(session, ctx).await;
     }
 
     /// The access log says it, with its cause.

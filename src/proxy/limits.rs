@@ -25,8 +25,10 @@ pub struct Limits {
     pub drain: Duration,
     /// Bytes of a request body that may be sent again, at most [`RETRY_BODY`].
     pub retry_body: usize,
-    /// Attempts of a request, whatever its rule says: Pingora stops there.
+    /// Attempts of a request, whatever its rule says.
     pub attempts: u32,
+    /// Attempts that Pingora makes, those included that end before anything was sent.
+    pub turns: u32,
 }
 
 impl Default for Limits {
@@ -41,6 +43,7 @@ impl Default for Limits {
             drain: Duration::from_secs(1),
             retry_body: RETRY_BODY,
             attempts: MAX_ATTEMPTS as u32,
+            turns: MAX_ATTEMPTS as u32,
         }
     }
 }
@@ -71,8 +74,8 @@ pub fn h2_options(limits: &Limits) -> H2Options {
     options
 }
 
-/// What `server` sets as `ServerConf::max_retries`, which counts every attempt: above anything a
-/// request does by itself, because 0 sends nothing at all (pingora.md section 1).
+/// What `server` sets at least as `ServerConf::max_retries`, which counts every attempt: above
+/// anything a request does by itself, because 0 sends nothing at all (pingora.md section 1).
 pub const MAX_ATTEMPTS: usize = 16;
 
 /// How much of a request body Pingora keeps for sending it again. Its buffer is fixed.

@@ -41,6 +41,7 @@ pub(super) async fn ready(session: &mut Session, ctx: &mut Context) -> Result<()
 /// No endpoint is left, or the route's time is over.
 pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPeer> {
     ctx.attempts += 1;
+    ctx.turns += 1;
     ctx.connected = false;
     ctx.head_sent = false;
     ctx.upstream_local = None;

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, Result};
+use pingora_core::apps::{HttpPersistentSettings, ReusedHttpStream};
 
 use super::attempt;
 use super::context::Context;
@@ -78,10 +79,17 @@ pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error
             can_reuse_downstream: false,
         };
     }
-    session.set_keepalive(None);
+    let stays = is_of_origin(kind) && !ctx.upgrade && session.get_keepalive().is_some();
+    if !stays {
+        session.set_keepalive(None);
+    }
     let reply = ctx.reply.take().unwrap_or_else(|| failure(kind, ctx));
     let error_code = reply.status;
-    if send(session, ctx, reply).await.is_ok() && !is_http2(session) {
+    if send(session, ctx, reply).await.is_err() || is_http2(session) {
+        // Nothing to keep, or nothing to close.
+    } else if stays {
+        ctx.stays = true;
+    } else {
         // Linger, so that the client reads the answer before it meets a closed connection.
         let _ = session.drain_request_body().await;
         session.shutdown().await;
@@ -90,6 +98,40 @@ pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error
         error_code,
         can_reuse_downstream: false,
     }
+}
+
+/// Keeps the client's HTTP/1 connection after a failure of the origin's, as Envoy does, where it
+/// would stay open after another answer. Pingora drops the session of a request that failed; so
+/// it is taken out of its hands here, and ended as it ends those of requests that did not.
+///
+/// The last thing that happens to a session: nothing can be asked of it any more.
+pub(super) async fn keep(session: &mut Session, ctx: &Context) {
+    let Some(connection) = ctx.connection.as_ref().filter(|_| ctx.stays) else {
+        return;
+    };
+    let settings = HttpPersistentSettings::for_session(session);
+    let placeholder = ServerSession::new_custom(Box::new(()));
+    let own = std::mem::replace(session.as_downstream_mut(), placeholder);
+    // An error means that the rest of the request did not come: the connection is closed.
+    if let Ok(Some(stream)) = own.finish().await {
+        connection.keep(ReusedHttpStream::from_reusable_stream(stream, settings));
+    }
+}
+
+/// Whether the request itself was good, and its connection is.
+fn is_of_origin(kind: CauseKind) -> bool {
+    use CauseKind::*;
+    matches!(
+        kind,
+        NoHealthyUpstream
+            | UpstreamConnectFailure
+            | UpstreamConnectionTermination
+            | UpstreamRemoteReset
+            | UpstreamTimeout
+            | UpstreamPerTryTimeout
+            | UpstreamProtocolError
+            | UpstreamOverflow
+    )
 }
 
 /// The answer of a cause, in which Envoy tells how a connection failed and whether it tried again.

@@ -94,7 +94,7 @@ pub(super) fn again(
     if ctx.is_late() || !is_repeatable(session, ctx, limits) {
         return false;
     }
-    if ctx.retrying.retries >= attempts || ctx.attempts >= limits.attempts {
+    if ctx.retrying.retries >= attempts || is_exhausted(ctx, limits) {
         ctx.retrying.refused = Some(RetryRefused::Limit);
         return false;
     }
@@ -117,6 +117,11 @@ pub(super) fn again(
     ctx.upstream_failure = None;
     ctx.grpc_status = None;
     true
+}
+
+/// Whether there is no further attempt, whatever the rule says.
+pub(super) fn is_exhausted(ctx: &Context, limits: &Limits) -> bool {
+    ctx.attempts >= limits.attempts || ctx.turns >= limits.turns
 }
 
 /// Whether the request can be sent again as it came: nothing of an answer has been written, and

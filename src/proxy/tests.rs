@@ -5,6 +5,7 @@ mod forwarding;
 mod gauge;
 mod heads;
 mod identity;
+mod keeping;
 mod limits;
 mod local_replies;
 mod misbehaving;

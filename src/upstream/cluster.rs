@@ -138,7 +138,11 @@ impl ClusterState {
             Way::Pooled => {}
             Way::Shared(terms) => {
                 let endpoint = pick.endpoint();
-                let seat = endpoint.shared.seat(endpoint.addr, terms).await;
+                let (addr, shared) = (endpoint.addr, &endpoint.shared);
+                let seat = match pick.is_hurried() {
+                    true => shared.dial(addr, terms),
+                    false => shared.seat(addr, terms).await,
+                };
                 pick.lease = Lease::Shared(seat);
             }
             Way::Counted(terms) => {

@@ -21,12 +21,21 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::queue::Queue;
 
+mod word;
+
+pub(super) use word::State;
+use word::Word;
+
 /// HTTP/2 responses on one connection that may have held an empty DATA frame.
 ///
 /// h2 allows a connection 100 such frames before the end of a stream in all its life; the next
 /// one fails every stream. They cannot be seen from outside, but nobody has a reason to send one
 /// other than to end a body before its trailers, so responses with trailers are counted.
 const EMPTY_FRAMES: u8 = 96;
+
+/// How long a new connection carries one request only, unless its origin speaks earlier: its
+/// first frame, which says how many it allows, is sent unasked.
+const GREETING: Duration = Duration::from_millis(20);
 
 /// Everybody's turn together: more than can hold a line.
 const TURNS: u32 = 1 << 16;
@@ -56,7 +65,15 @@ pub(super) struct Line {
     room: AtomicUsize,
     /// Requests that found the connection open.
     open: AtomicUsize,
-    /// The dial ended, either way.
+    /// The origin has said something, so Pingora knows how many requests it allows.
+    greeted: AtomicBool,
+    /// That was waited for long enough.
+    awaited: AtomicBool,
+    /// Requests sent before that, but for those the origin refused.
+    early: AtomicUsize,
+    /// Most that were open at a time.
+    most: AtomicUsize,
+    /// The dial ended, either way, or the origin spoke.
     settled: Notify,
     /// Turns to look for the connection in Pingora's pool.
     turns: Arc<Semaphore>,
@@ -69,28 +86,6 @@ pub(super) struct Line {
     queue: Weak<Queue>,
     /// Where `room` is handed on to the next line, for HTTP/2.
     learned: Arc<AtomicUsize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    Dialing,
-    Open,
-    /// Takes no new request; closed with the last one.
-    Retired,
-    /// The dial failed.
-    Failed,
-}
-
-/// The changing part of a line, in one atomic word.
-#[derive(Clone, Copy, Debug)]
-struct Word {
-    state: State,
-    /// Requests that hold it.
-    active: u16,
-    /// Those, and earlier ones, whose responses may have held an empty DATA frame.
-    suspect: u8,
-    /// Requests it may still take.
-    left: u32,
 }
 
 impl Line {
@@ -122,6 +117,10 @@ impl Line {
             word: AtomicU64::new(word.pack()),
             room: AtomicUsize::new(room),
             open: AtomicUsize::new(0),
+            greeted: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
+            early: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
             settled: Notify::new(),
             turns: Arc::new(Semaphore::new(TURNS as usize)),
             sockets: AtomicUsize::new(0),
@@ -134,7 +133,7 @@ impl Line {
 
     /// Takes one more request, if there is room for it.
     pub(super) fn join(&self) -> bool {
-        let room = self.terms.streams.min(self.room.load(Ordering::Relaxed));
+        let room = self.terms.streams.min(self.room());
         self.change(|word| {
             let fits = usize::from(word.active) < room && word.active < u16::MAX;
             let lives = matches!(word.state, State::Dialing | State::Open);
@@ -240,28 +239,113 @@ impl Line {
 
     /// Whether it has all the requests that the origin was found to allow.
     pub(super) fn is_full(&self) -> bool {
-        self.open.load(Ordering::Relaxed) >= self.room.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed) >= self.room()
     }
 
-    /// A request found the connection open.
-    pub(super) fn stream_opened(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
+    /// A request found the connection open. Whether it goes out before the origin has said how
+    /// many it allows.
+    pub(super) fn stream_opened(&self) -> bool {
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(open, Ordering::Relaxed);
+        let early = !self.greeted.load(Ordering::Acquire);
+        if early {
+            self.early.fetch_add(1, Ordering::Relaxed);
+        }
+        early
+    }
+
+    /// The origin answered: with its first frame it has said how many requests it allows.
+    pub(super) fn greeted(&self) {
+        if !self.greeted.load(Ordering::Relaxed) {
+            self.greeted.store(true, Ordering::Release);
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// Waits until the origin has said how many requests it allows, or must have.
+    pub(super) async fn greeting(&self) {
+        let is_known = || {
+            self.greeted.load(Ordering::Acquire)
+                || self.awaited.load(Ordering::Relaxed)
+                || self.learned.load(Ordering::Relaxed) > 0
+                || self.state() != State::Open
+        };
+        let known = async {
+            loop {
+                let heard = self.settled.notified();
+                tokio::pin!(heard);
+                // From here on nothing is missed.
+                heard.as_mut().enable();
+                if is_known() {
+                    return;
+                }
+                heard.await;
+            }
+        };
+        if tokio::time::timeout(GREETING, known).await.is_err() {
+            self.awaited.store(true, Ordering::Relaxed);
+            self.settled.notify_waiters();
+        }
+    }
+
+    /// The origin refused an early request. Whether others went out early too, so that they may
+    /// have been too many at a time.
+    pub(super) fn refused_early(&self) -> bool {
+        self.greeted();
+        // What is left once all are counted is what the origin allows.
+        let allowed = self.early.fetch_sub(1, Ordering::Relaxed).saturating_sub(1);
+        if allowed == 0 {
+            return false;
+        }
+        self.room.fetch_min(allowed, Ordering::Relaxed);
+        self.most.fetch_min(allowed, Ordering::Relaxed);
+        self.learn(allowed);
+        true
     }
 
     pub(super) fn stream_closed(&self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The origin would not take another request although there was room: it allows no more
-    /// than it has, or the connection is about to end.
+    /// The connection was not to be found although there was room: it has as many requests as
+    /// the origin allows, or it is about to end.
     pub(super) fn refused(&self) {
-        match self.open.load(Ordering::Relaxed) {
-            0 => self.retire(),
-            open => {
-                self.room.fetch_min(open, Ordering::Relaxed);
-                self.learned.store(open, Ordering::Relaxed);
-            }
+        let open = self.open.load(Ordering::Relaxed);
+        let before = self.most.load(Ordering::Relaxed);
+        if open == 0 || open < before.max(self.learned.load(Ordering::Relaxed)) {
+            // The origin has allowed more.
+            return self.retire();
         }
+        self.room.fetch_min(open, Ordering::Relaxed);
+        if self.greeted.load(Ordering::Relaxed) {
+            self.learned.store(open, Ordering::Relaxed);
+        } else {
+            // Some of those that are open will be refused.
+            self.learn(open);
+        }
+    }
+
+    /// Requests at a time that the origin allows, as far as is known.
+    fn room(&self) -> usize {
+        let own = self.room.load(Ordering::Relaxed);
+        match self.learned.load(Ordering::Relaxed) {
+            // This one's own answer counts from its first on.
+            0 => own,
+            _ if self.greeted.load(Ordering::Relaxed) => own,
+            learned => own.min(learned),
+        }
+    }
+
+    /// Lowers what the next line begins with.
+    fn learn(&self, allowed: usize) {
+        let lower = |known: usize| match known {
+            0 => Some(allowed),
+            known => (allowed < known).then_some(allowed),
+        };
+        // Nothing to do if it is lower already.
+        let _ = self
+            .learned
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
     }
 
     /// Makes `peer` dial this line, or find it.
@@ -320,40 +404,6 @@ impl Line {
 
     fn socket(&self) -> std::sync::MutexGuard<'_, Option<TcpStream>> {
         self.socket.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Word {
-    fn is_over(self) -> bool {
-        matches!(self.state, State::Retired | State::Failed)
-    }
-
-    fn pack(self) -> u64 {
-        let state = match self.state {
-            State::Dialing => 0,
-            State::Open => 1,
-            State::Retired => 2,
-            State::Failed => 3,
-        };
-        state
-            | u64::from(self.active) << 2
-            | u64::from(self.suspect) << 18
-            | u64::from(self.left) << 26
-    }
-
-    fn unpack(bits: u64) -> Self {
-        // Each part is masked to its width.
-        Self {
-            state: match bits & 3 {
-                0 => State::Dialing,
-                1 => State::Open,
-                2 => State::Retired,
-                _ => State::Failed,
-            },
-            active: (bits >> 2) as u16,
-            suspect: (bits >> 18) as u8,
-            left: (bits >> 26) as u32,
-        }
     }
 }
 

@@ -56,6 +56,7 @@ pub struct Pick {
     pub(super) permit: Option<Permit>,
     pub(super) lease: Lease,
     unsent: bool,
+    hurried: bool,
 }
 
 /// The request's share in a connection, where connections are shared or counted by us.
@@ -76,6 +77,7 @@ impl Pick {
             permit,
             lease: Lease::None,
             unsent: false,
+            hurried: false,
         }
     }
 
@@ -92,6 +94,11 @@ impl Pick {
         self.endpoint.addr
     }
 
+    /// Whether the request goes out over HTTP/2.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.lease, Lease::Shared(_))
+    }
+
     /// Whether the connection is any of Pingora's pool.
     pub fn is_pooled(&self) -> bool {
         matches!(self.lease, Lease::None)
@@ -104,20 +111,50 @@ impl Pick {
         }
     }
 
+    /// From now on a shared connection is made and not looked for: Pingora counts the looks.
+    pub fn hurry(&mut self) {
+        self.hurried = true;
+        if matches!(&self.lease, Lease::Shared(seat) if !seat.dials()) {
+            self.lease = Lease::None;
+        }
+    }
+
+    pub(super) fn is_hurried(&self) -> bool {
+        self.hurried
+    }
+
     /// The attempt's dial failed. Whether it did not even begin, because another request makes
-    /// the connection: then the same attempt is made again.
+    /// the connection, or the one that was found is just closing: then the same attempt is made
+    /// again.
     pub fn dial_failed(&mut self, error: &Error) -> bool {
-        if let Lease::Shared(seat) = &mut self.lease {
-            if !is_refusal(error) {
-                seat.dial_failed();
-            } else {
-                if !seat.look_again() {
-                    self.lease = Lease::None;
-                }
-                self.unsent = true;
-            }
+        let Lease::Shared(seat) = &mut self.lease else {
+            return false;
+        };
+        let stays = is_refusal(error) && seat.look_again();
+        if !is_refusal(error) {
+            seat.dial_failed();
+        }
+        self.unsent = !seat.dials();
+        if self.unsent && !stays {
+            self.lease = Lease::None;
         }
         self.unsent
+    }
+
+    /// The origin began to answer the attempt.
+    pub fn answered(&self) {
+        if let Lease::Shared(seat) = &self.lease {
+            seat.answered();
+        }
+    }
+
+    /// The origin refused the attempt's HTTP/2 stream. Whether that may be because it had not
+    /// said yet how many it allows.
+    pub fn refused(&mut self) -> bool {
+        match &mut self.lease {
+            Lease::Shared(seat) => seat.refused(),
+            _ => false,
+        }
     }
 
     /// Whether the last attempt did not begin; said once.
@@ -137,5 +174,37 @@ impl Pick {
 impl Drop for Pick {
     fn drop(&mut self) {
         self.endpoint.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{Cluster, Protocol};
+    use crate::upstream::fixture::{cluster, first, fixed, plan, table};
+    use crate::upstream::{DnsOptions, Upstreams, Wants};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_has_looked_often_enough_dials_for_itself() {
+        let upstreams = Upstreams::new(DnsOptions::default(), tokio::runtime::Handle::current());
+        upstreams.publish(&table(&[("one", fixed(&[(1, 1)]))]));
+        let state = first(&upstreams.serve(plan([Cluster {
+            protocol: Protocol::H2c,
+            ..cluster("one")
+        }])));
+        let mut dialler = state.pick(&Ask::default()).unwrap();
+        state.admit(&mut dialler, Wants::Http2).await.unwrap();
+        dialler.connected();
+        let mut pick = state.pick(&Ask::default()).unwrap();
+        let dials = |pick: &Pick| matches!(&pick.lease, Lease::Shared(seat) if seat.dials());
+        state.admit(&mut pick, Wants::Http2).await.unwrap();
+        assert!(!dials(&pick));
+        pick.hurry();
+        state.admit(&mut pick, Wants::Http2).await.unwrap();
+        assert!(dials(&pick));
+        // Having a line of its own, it stays there.
+        pick.hurry();
+        assert!(dials(&pick));
     }
 }

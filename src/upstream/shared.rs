@@ -10,6 +10,12 @@
 //! looks again alone: it waits until nobody else looks. What can still have the connection then
 //! is a request that ends and gives its stream back, which the waits in between are for. Only
 //! after that is the connection taken to be full or gone.
+//!
+//! How many requests an origin allows is known with its first frame. Of what is sent on a new
+//! connection before that, the h2 crate holds back what is too much, for as long as the others
+//! take, or the origin refuses it without looking at it (RFC 9113 section 5.1.2). So the others
+//! follow the first request a moment later, and [`Seat::refused`] tells what is refused
+//! nevertheless from other refusals.
 
 use std::net::SocketAddr;
 use std::sync::atomic::AtomicUsize;
@@ -59,6 +65,8 @@ pub(super) struct Seat {
     /// Made the line, so it dials.
     dials: bool,
     opened: bool,
+    /// Opened before the origin had said how many requests it allows.
+    early: bool,
     /// The response ended without trailers, or has not begun.
     clean: bool,
     /// Looks that missed.
@@ -97,7 +105,10 @@ impl Shared {
                 return seat;
             }
             match seat.line.settled().await {
-                State::Open => return seat,
+                State::Open => {
+                    seat.line.greeting().await;
+                    return seat;
+                }
                 // Each finds out for itself, at once: one after another would take for ever.
                 State::Failed => return self.dial(addr, terms),
                 State::Dialing | State::Retired => {}
@@ -135,7 +146,8 @@ impl Shared {
         Seat::on(line, dials)
     }
 
-    fn dial(&self, addr: SocketAddr, terms: Terms) -> Seat {
+    /// A place on a line that the holder opens, whatever others there are.
+    pub(super) fn dial(&self, addr: SocketAddr, terms: Terms) -> Seat {
         let line = self.line(addr, terms);
         self.lines().push(line.clone());
         Seat::on(line, true)
@@ -171,6 +183,7 @@ impl Seat {
             line,
             dials,
             opened: false,
+            early: false,
             clean: true,
             looks: 0,
             turn: None,
@@ -204,19 +217,36 @@ impl Seat {
         self.turn = None;
         if !self.opened {
             self.opened = true;
-            self.line.stream_opened();
+            self.early = self.line.stream_opened();
         }
         if self.dials {
             self.line.opened();
         }
     }
 
-    /// The holder's dial failed, or the connection that it found.
+    pub(super) fn dials(&self) -> bool {
+        self.dials
+    }
+
+    /// The holder's dial failed, or the connection that it found was broken already.
     pub(super) fn dial_failed(&mut self) {
         self.turn = None;
         if self.dials {
             self.line.failed();
+        } else {
+            self.line.retire();
         }
+    }
+
+    /// The origin began to answer.
+    pub(super) fn answered(&self) {
+        self.line.greeted();
+    }
+
+    /// The origin refused the request. Whether it may be one too many only because the origin
+    /// had not said yet how many it allows.
+    pub(super) fn refused(&mut self) -> bool {
+        std::mem::take(&mut self.early) && self.line.refused_early()
     }
 
     /// The connection was not to be found. Whether it is worth to look again.

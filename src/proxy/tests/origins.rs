@@ -86,14 +86,14 @@ pub async fn h2c_resetting(times: usize, reason: h2::Reason) -> (SocketAddr, Arc
             let mut connection = h2::server::handshake(stream).await.unwrap();
             while let Some(Ok((request, mut respond))) = connection.accept().await {
                 let is_reset = count.fetch_add(1, Ordering::SeqCst) < times;
+                if is_reset {
+                    // By the head, while the body is on its way.
+                    respond.send_reset(reason);
+                    continue;
+                }
                 tokio::spawn(async move {
                     let mut received = request.into_body();
-                    // Whoever still writes a kept body would not learn the reason.
                     while let Some(Ok(_)) = received.data().await {}
-                    if is_reset {
-                        respond.send_reset(reason);
-                        return;
-                    }
                     let mut body = respond.send_response(Response::new(()), false).unwrap();
                     body.send_data("ok".into(), true).unwrap();
                 });

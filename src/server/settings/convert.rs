@@ -13,7 +13,7 @@ use crate::listener::{ListenerLimits, ProxyProtocol};
 use crate::model::istio::virtual_service::Retry;
 use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
 use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
-use crate::proxy::{Limits, RETRY_BODY};
+use crate::proxy::{Limits, MAX_ATTEMPTS, RETRY_BODY};
 use crate::upstream::DnsOptions;
 
 use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
@@ -143,7 +143,9 @@ impl Settings {
             upstream_keepalive_pool_size: self.upstream_keepalive_pool_size,
             client_bind_to_ipv4: self.client_bind_to_ipv4.clone(),
             client_bind_to_ipv6: self.client_bind_to_ipv6.clone(),
-            max_retries: self.max_retries,
+            // The bound that the user set is ours to keep: Pingora also counts attempts that
+            // ended before anything was sent.
+            max_retries: self.max_retries.max(MAX_ATTEMPTS),
             max_blocking_threads: self.max_blocking_threads,
             blocking_threads_ttl_seconds: self.blocking_threads_ttl_seconds,
             grace_period_seconds: Some(0),
@@ -240,6 +242,7 @@ impl Settings {
             request_line: limits.max_request_line,
             retry_body: limits.retry_body,
             attempts: u32::try_from(self.max_retries).unwrap_or(u32::MAX),
+            turns: u32::try_from(self.max_retries.max(MAX_ATTEMPTS)).unwrap_or(u32::MAX),
             ..Limits::default()
         }
     }

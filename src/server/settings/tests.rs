@@ -99,3 +99,12 @@ fn an_empty_file_is_all_defaults() {
         assert!(Settings::parse(text).is_ok(), "{text:?}");
     }
 }
+
+#[test]
+fn looking_for_a_connection_is_no_attempt_that_the_user_bounds() {
+    let settings = Settings::parse("max_retries: 1").unwrap();
+    let limits = settings.proxy_limits();
+    assert_eq!(limits.attempts, 1);
+    assert_eq!(settings.server_conf().max_retries, limits.turns as usize);
+    assert!(limits.turns > 4);
+}

@@ -72,3 +72,53 @@ async fn a_connection_that_is_missed_again_and_again_is_full_for_all() {
     drop((missed, other));
     assert!(!first.line.join());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_connection_carries_one_request_until_its_origin_has_spoken_or_a_moment_has_passed() {
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+    for speaks in [true, false] {
+        let shared = Shared::default();
+        let mut first = shared.seat(addr, terms()).await;
+        let mut second = pin!(shared.seat(addr, terms()));
+        let context = &mut Context::from_waker(Waker::noop());
+        assert!(second.as_mut().poll(context).is_pending());
+        first.connected();
+        assert!(second.as_mut().poll(context).is_pending());
+        if speaks {
+            first.answered();
+            assert!(second.as_mut().poll(context).is_ready());
+        } else {
+            assert!(!second.await.dials);
+        }
+        // From then on nobody waits.
+        let mut third = pin!(shared.seat(addr, terms()));
+        assert!(third.as_mut().poll(context).is_ready());
+    }
+}
+
+#[tokio::test]
+async fn a_stream_refused_beside_others_that_went_out_too_early_is_no_fault_of_its_request() {
+    let shared = Shared::default();
+    let (mut first, mut second, mut third) = three(&shared).await;
+    second.connected();
+    third.connected();
+    assert!(third.refused() && second.refused());
+    assert!(!second.refused(), "counted once");
+    // One is left, so that is what the origin allows: of this connection and the next one.
+    drop((second, third));
+    assert!(!first.line.join());
+    let next = shared.seat(first.line.addr, terms()).await;
+    assert!(next.dials && !next.line.join());
+    // Nobody else was there: the origin wants none.
+    assert!(!first.refused());
+}
+
+#[tokio::test]
+async fn a_stream_refused_by_an_origin_that_had_spoken_is_for_the_policy() {
+    let shared = Shared::default();
+    let (first, mut second, mut third) = three(&shared).await;
+    first.answered();
+    second.connected();
+    third.connected();
+    assert!(!second.refused() && !third.refused());
+}
