@@ -3,6 +3,7 @@
 //! Envoy needs about 16 KB for one, Pingora's own loop 28 KB with the same buffer. A promise, so
 //! that it is also a test: `cargo bench --bench idle_connections` and `cargo test` both run it.
 
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::{ProxyHttp, Session, http_proxy};
 use pingora::upstreams::peer::HttpPeer;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{Fds, ListenFds};
 use pingora_core::{Error, ErrorType, Result};
 use pingress::listener::{Connection, ConnectionObserver, ListenerLimits, Listeners};
 
@@ -67,8 +67,7 @@ fn main() {
     let app = Arc::new(http_proxy(&Arc::new(ServerConf::default()), Answering));
     let limits = ListenerLimits::default();
     let most = limits.max_connections;
-    let fds = ListenFds::new(Fds::new().into());
-    let listeners = Listeners::new(app, fds, limits, Arc::new(Deaf), Arc::new(()));
+    let listeners = Listeners::new(app, HashMap::new(), limits, Arc::new(Deaf), Arc::new(()));
     runtime.block_on(listeners.apply(&[SocketAddr::from(([127, 0, 0, 1], 0))]));
     let address = listeners.open_addresses()[0];
 

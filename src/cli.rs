@@ -11,6 +11,7 @@ mod origin;
 mod routes;
 mod run;
 mod settings;
+mod upgrade;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match arguments.command {
         Command::Run(arguments) => run::run(arguments),
+        Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Routes(arguments) => routes::routes(&arguments),

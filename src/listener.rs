@@ -1,7 +1,7 @@
 //! Sockets: listening ports that open and close at run time, and what happens to a client
 //! connection before and between its requests.
 //!
-//! [`Listeners`] owns the ports and the descriptor table of the hand-over. Every connection they
+//! [`Listeners`] owns the ports and gives their sockets to a successor. Every connection they
 //! accept is wrapped in a [`socket`] that counts bytes, holds the head to its total deadline and
 //! records what Pingora's parser answers before any hook; [`serve`] tells HTTP/2 from HTTP/1 and
 //! waits between requests, so that an idle connection costs little. Requests themselves go to the
@@ -24,6 +24,7 @@ mod shared;
 mod socket;
 mod stream;
 mod tls;
+mod tunnels;
 
 pub use connection::{Connection, ConnectionObserver, EarlyRefusal};
 pub use error::{ListenerError, ListenerOutcome};
@@ -32,6 +33,7 @@ pub use ports::Listeners;
 pub use proxy_protocol::ProxyProtocol;
 pub use stream::StreamHandler;
 pub use tls::{HandshakeError, PassedHello, PeerCertificate, TlsDetails};
+pub use tunnels::Released;
 
 #[cfg(test)]
 mod tests;

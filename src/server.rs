@@ -2,13 +2,17 @@
 //!
 //! [`boot::run`] builds Pingora's server with one service of ours ([`service`]); that service owns
 //! the listeners, the operator's endpoints and the configuration loop ([`config`]). [`signals`]
-//! decides when the process ends and drains it.
+//! decides when the process ends, [`drain`] lets it end without losing a request, and [`handover`]
+//! gives its sockets to a successor.
 
 pub mod boot;
 mod config;
+mod drain;
 mod expiry;
+pub mod handover;
 mod life;
 pub mod logging;
+mod notify;
 mod service;
 pub mod settings;
 mod signals;

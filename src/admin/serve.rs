@@ -35,7 +35,7 @@ const STALL: Duration = Duration::from_secs(30);
 const BREATHE: Duration = Duration::from_millis(100);
 
 /// Serves a page on a bound socket until `shutdown` turns true or its sender is gone; answers
-/// under way are then dropped. Readiness answers 503 while draining, so end it last.
+/// under way are then finished. Readiness answers 503 while draining, so end it last.
 pub async fn serve(
     listener: TcpListener,
     page: Page,
@@ -59,11 +59,11 @@ async fn run(
     let mut connections = JoinSet::new();
     loop {
         let place = tokio::select! {
-            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            _ = shutdown.wait_for(|stop| *stop) => break,
             Ok(place) = places.clone().acquire_owned() => place,
         };
         let accepted = tokio::select! {
-            _ = shutdown.wait_for(|stop| *stop) => return Ok(()),
+            _ = shutdown.wait_for(|stop| *stop) => break,
             accepted = listener.accept() => accepted,
         };
         // What has ended, so that the set holds only what runs.
@@ -84,6 +84,9 @@ async fn run(
             }
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// One connection: one request, one answer.

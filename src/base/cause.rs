@@ -60,6 +60,8 @@ pub enum CauseKind {
     ConnectionLimit,
     /// A connection did not begin with the PROXY header that it must have.
     ProxyHeader,
+    /// A WebSocket or another stream was ended because the process ends.
+    Released,
     /// A bug of ours: the request's handling panicked or failed inside.
     Internal,
     /// A connection that is not HTTP was silent for longer than the cluster allows.
@@ -104,6 +106,7 @@ impl CauseKind {
             Misdirected => "misdirected",
             ConnectionLimit => "connection_limit",
             ProxyHeader => "proxy_header",
+            Released => "released",
             Internal => "internal",
             StreamIdle => "stream_idle",
             StreamDuration => "stream_duration",
@@ -140,7 +143,8 @@ impl CauseKind {
             | UpstreamRemoteReset
             | UpstreamOverflow
             | Fenced
-            | ConnectionLimit => 503,
+            | ConnectionLimit
+            | Released => 503,
         }
     }
 
@@ -198,6 +202,7 @@ impl CauseKind {
             Misdirected => "misdirected_request",
             ConnectionLimit => "connection_limit",
             ProxyHeader => "proxy_header_error",
+            Released => "released_while_draining",
             Internal => "internal_error",
             // Envoy's close reasons of its TCP proxy.
             StreamIdle => "tcp_session_idle_timeout",

@@ -22,6 +22,12 @@ pub enum Command {
     /// Serve the manifests in files and folders, following every change.
     #[command(after_help = "Example:\n  pingress run --config manifests/ --settings pingress.yaml")]
     Run(Run),
+    /// Replace the running gateway by the program that now lies in its place, without losing a
+    /// request.
+    #[command(
+        after_help = "The running gateway starts the new program with its own arguments. If that cannot serve the\nsame, the old one serves on and the reason is printed.\n\nExit codes: 0 the new program serves, 2 the old one still does.\n\nExample:\n  install pingress /usr/local/bin/pingress && pingress upgrade --settings pingress.yaml"
+    )]
+    Upgrade(Upgrade),
     /// Say what is wrong with manifests: file, line, field and what to change.
     #[command(
         after_help = "Exit codes: 0 no errors, 1 errors found, 2 could not run.\n\nExamples:\n  pingress check manifests/\n  pingress check --format json manifests/ | jq '.findings[].code'"
@@ -79,6 +85,16 @@ pub struct Run {
     /// Serve what can be read although a file cannot be parsed.
     #[arg(long)]
     pub start_partial: bool,
+    /// Take the ports over from the gateway that runs with the same settings, without closing one.
+    #[arg(long)]
+    pub upgrade: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Upgrade {
+    /// Settings file of the running gateway.
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -70,6 +70,7 @@ pub fn demo(arguments: &Demo) -> Outcome {
         settings,
         load,
         start_partial: false,
+        upgrade: false,
     })
     .map_err(|error| error.to_string())?;
     Ok(ExitCode::SUCCESS)

@@ -17,6 +17,7 @@ pub fn run(arguments: Run) -> Outcome {
         settings,
         load: options,
         start_partial: arguments.start_partial,
+        upgrade: arguments.upgrade,
     })
     .map_err(|error| error.to_string())?;
     Ok(ExitCode::SUCCESS)

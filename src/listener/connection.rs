@@ -6,12 +6,14 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::Digest;
 
 use super::tls::{HandshakeError, PassedHello, TlsDetails};
+use super::tunnels::{Tunnel, Tunnels};
 use crate::base::{CauseKind, clock};
 
 /// State of one client connection, shared by the socket wrapper and every request on it.
@@ -29,6 +31,8 @@ pub struct Connection {
     pub id: u64,
     tls: OnceLock<Box<TlsDetails>>,
     passed: OnceLock<Box<PassedHello>>,
+    tunnels: Arc<Tunnels>,
+    tunnel: OnceLock<Arc<Tunnel>>,
     received: AtomicU64,
     sent: AtomicU64,
     requests: AtomicU64,
@@ -105,6 +109,8 @@ impl Connection {
             id,
             tls: OnceLock::new(),
             passed: OnceLock::new(),
+            tunnels: Arc::default(),
+            tunnel: OnceLock::new(),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             requests: AtomicU64::new(0),
@@ -113,6 +119,30 @@ impl Connection {
             made: clock::now(),
             answer_by: AtomicU64::new(0),
             kept: Mutex::default(),
+        }
+    }
+
+    /// Counts its tunnel among these.
+    pub(super) fn within(self, tunnels: Arc<Tunnels>) -> Self {
+        Self { tunnels, ..self }
+    }
+
+    /// From now on it carries a stream of bytes (a WebSocket, for instance) and no more requests.
+    pub fn begin_tunnel(&self) {
+        self.tunnel.get_or_init(|| self.tunnels.begin(self.id));
+    }
+
+    pub(super) fn end_tunnel(&self) {
+        if self.tunnel.get().is_some() {
+            self.tunnels.end(self.id);
+        }
+    }
+
+    /// Ready once its tunnel shall end because the process does.
+    pub fn poll_released(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.tunnel.get() {
+            Some(tunnel) => tunnel.poll_released(cx),
+            None => Poll::Pending,
         }
     }
 

@@ -2,10 +2,11 @@
 //!
 //! Each port is its own Pingora listening service around one shared application, with a private
 //! shutdown channel, on a socket that is bound here: so a failure is known at once and touches no
-//! other port, and the descriptor table of the hand-over always tells the truth (Pingora only ever
-//! adds to it, and adopting a dead number aborts the process; pingora.md section 6).
+//! other port. A second handle of each socket is kept beside the one Pingora adopts, for a
+//! successor of this process: Pingora's own descriptor table only ever grows, and adopting a dead
+//! number out of it aborts the process (pingora.md section 6).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,7 +31,8 @@ use crate::plan::Plan;
 pub struct Listeners<A> {
     application: Arc<Application<A>>,
     shared: Arc<Shared>,
-    fds: ListenFds,
+    /// Sockets of a predecessor that no plan has asked for yet, by the address they were opened for.
+    inherited: Mutex<HashMap<SocketAddr, TcpListener>>,
     open: Mutex<BTreeMap<SocketAddr, Port>>,
     /// Lets one caller at a time open and close.
     changing: tokio::sync::Mutex<()>,
@@ -40,27 +42,18 @@ pub struct Listeners<A> {
 struct Port {
     /// With the real port number where 0 was asked for.
     actual: SocketAddr,
-    /// Its name in the descriptor table.
-    key: String,
+    /// The second handle: the socket lives until both are dropped.
+    socket: TcpListener,
     close: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
 
-/// A socket that listens and has no owner but its number.
-struct Bound {
-    actual: SocketAddr,
-    key: String,
-    /// Where Pingora finds the number and adopts it: a table of this socket alone, because the one
-    /// of the hand-over may have lost it again before Pingora looks.
-    table: ListenFds,
-}
-
 impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
-    /// No port is open yet. What is not HTTP goes to `streams`. `fds` may hold sockets inherited from a predecessor: they are adopted
-    /// when their address is wanted.
+    /// No port is open yet. What is not HTTP goes to `streams`. Sockets inherited from a
+    /// predecessor, by the address they were opened for, are adopted when it is wanted.
     pub fn new(
         app: Arc<A>,
-        fds: ListenFds,
+        inherited: HashMap<SocketAddr, TcpListener>,
         limits: ListenerLimits,
         observer: Arc<dyn ConnectionObserver>,
         streams: Arc<dyn StreamHandler>,
@@ -69,7 +62,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
         Self {
             application: Arc::new(Application::new(app, shared.clone())),
             shared,
-            fds,
+            inherited: Mutex::new(inherited),
             open: Mutex::new(BTreeMap::new()),
             changing: tokio::sync::Mutex::new(()),
         }
@@ -133,81 +126,92 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
         self.apply(&[]).await;
     }
 
+    /// Tunnels open now: WebSockets and streams, which end only when a side wants it.
+    pub fn tunnels(&self) -> usize {
+        self.shared.tunnels.open()
+    }
+
+    /// Ends the `count` oldest tunnels, so that their clients connect again elsewhere.
+    pub fn release_tunnels(&self, count: usize) {
+        self.shared.tunnels.release(count);
+    }
+
     /// Waits until the last connection is gone.
     pub async fn drained(&self) {
         self.shared.empty().await;
     }
 
+    /// A handle of every open socket, by the address it was opened for, for a successor of this
+    /// process to accept on.
+    ///
+    /// # Errors
+    /// The process has no descriptors left.
+    pub fn handles(&self) -> std::io::Result<Vec<(SocketAddr, TcpListener)>> {
+        let open = self.open();
+        open.iter()
+            .map(|(address, port)| Ok((*address, port.socket.try_clone()?)))
+            .collect()
+    }
+
     /// Binds `address`, or adopts its inherited socket, and starts accepting.
     fn start(&self, address: SocketAddr) -> Result<Port, ListenerError> {
-        let socket = self
-            .bind(address)
-            .map_err(|error| ListenerError::new(address, error))?;
+        self.bind(address)
+            .and_then(|socket| self.accept_on(address, socket))
+            .map_err(|error| ListenerError::new(address, error))
+    }
+
+    fn bind(&self, address: SocketAddr) -> std::io::Result<TcpListener> {
+        let mut inherited = self
+            .inherited
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // std sets SO_REUSEADDR; Pingora raises the backlog when it adopts the socket.
+        let socket = match inherited.remove(&address) {
+            Some(socket) => socket,
+            None => TcpListener::bind(address)?,
+        };
+        socket.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    fn accept_on(&self, address: SocketAddr, socket: TcpListener) -> std::io::Result<Port> {
+        let actual = socket.local_addr()?;
+        let adopted = socket.try_clone()?;
         let limits = &self.shared.limits;
         let front = Front::new(self.application.clone(), self.shared.clone(), address);
-        let mut service = Service::new(format!("listener {}", socket.key), front);
+        let key = actual.to_string();
+        let mut service = Service::new(format!("listener {key}"), front);
         service.add_listener(
-            ListenerConfig::tcp(socket.key.clone())
+            ListenerConfig::tcp(key.clone())
                 .l4_buffer(L4BufferSettings::default().read(limits.read_buffer)),
         );
+        // Where Pingora finds the number and adopts it: a table of this socket alone.
+        let table = ListenFds::new(Fds::new().into());
+        table.lock().add(key, adopted.into_raw_fd());
         let (close, closing) = watch::channel(false);
         let tasks = limits.accept_tasks.max(1);
         let accepting = tokio::spawn(async move {
-            service
-                .start_service(Some(socket.table), closing, tasks)
-                .await;
+            service.start_service(Some(table), closing, tasks).await;
         });
         Ok(Port {
-            actual: socket.actual,
-            key: socket.key,
+            actual,
+            socket,
             close,
             accepting,
         })
-    }
-
-    /// Binds `address` or finds it among the inherited sockets.
-    fn bind(&self, address: SocketAddr) -> std::io::Result<Bound> {
-        let mut fds = self.fds.lock();
-        let inherited = fds.get(&address.to_string()).copied();
-        let (actual, number) = match inherited {
-            Some(number) => (address, number),
-            None => {
-                // std sets SO_REUSEADDR; Pingora raises the backlog when it adopts the socket.
-                let socket = TcpListener::bind(address)?;
-                socket.set_nonblocking(true)?;
-                (socket.local_addr()?, socket.into_raw_fd())
-            }
-        };
-        let key = actual.to_string();
-        fds.add(key.clone(), number);
-        let table = ListenFds::new(Fds::new().into());
-        table.lock().add(key.clone(), number);
-        Ok(Bound { actual, key, table })
     }
 
     async fn close(&self, address: SocketAddr) {
         let Some(port) = self.open().remove(&address) else {
             return;
         };
-        // While the number still means this socket: it must never be handed over once it does not.
-        self.forget(&port.key);
+        // First, so that the socket is closed with Pingora's handle: a client that connects to one
+        // on which nobody accepts would wait.
+        drop(port.socket);
         port.close.send_replace(true);
         if let Err(error) = port.accepting.await {
             log::error!("the listener on {} ended badly: {error}", port.actual);
         }
-    }
-
-    /// Takes one entry out of the descriptor table, which has no way to remove one.
-    fn forget(&self, key: &str) {
-        let mut fds = self.fds.lock();
-        let mut rest = Fds::new();
-        let (keys, numbers) = fds.serialize();
-        for (other, number) in keys.into_iter().zip(numbers) {
-            if other != key {
-                rest.add(other, number);
-            }
-        }
-        *fds = rest;
     }
 
     fn open(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Port>> {

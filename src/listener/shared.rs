@@ -13,6 +13,7 @@ use super::handshakes::Handshakes;
 use super::limits::ListenerLimits;
 use super::stream::StreamHandler;
 use super::tls::Terminators;
+use super::tunnels::Tunnels;
 use crate::base::clock;
 
 /// One per [`Listeners`](super::Listeners).
@@ -22,6 +23,7 @@ pub(super) struct Shared {
     pub streams: Arc<dyn StreamHandler>,
     pub tls: ArcSwap<Terminators>,
     handshakes: Option<Handshakes>,
+    pub tunnels: Arc<Tunnels>,
     open: AtomicUsize,
     accepted: AtomicU64,
     emptied: Notify,
@@ -45,6 +47,7 @@ impl Shared {
             observer,
             streams,
             tls: ArcSwap::default(),
+            tunnels: Arc::default(),
             open: AtomicUsize::new(0),
             accepted: AtomicU64::new(0),
             emptied: Notify::new(),
@@ -67,7 +70,8 @@ impl Shared {
         peer: Option<SocketAddr>,
     ) -> Result<Place, Arc<Connection>> {
         let id = self.accepted.fetch_add(1, Ordering::Relaxed);
-        let connection = Arc::new(Connection::new(id, listener, local, peer));
+        let connection = Connection::new(id, listener, local, peer);
+        let connection = Arc::new(connection.within(self.tunnels.clone()));
         if self.open.fetch_add(1, Ordering::AcqRel) >= self.limits.max_connections {
             self.leave();
             return Err(connection);
@@ -121,6 +125,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.connection.end_tunnel();
         self.shared.observer.closed(&self.connection);
         self.shared.leave();
     }

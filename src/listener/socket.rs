@@ -18,6 +18,7 @@ use super::connection::{Connection, EarlyRefusal, Phase};
 use super::frames::Frames;
 use super::head::{Head, Opening, Start};
 use super::shared::Shared;
+use super::tunnels::Released;
 use crate::base::{CauseKind, clock};
 
 const TIMEOUT_ANSWER: &[u8] =
@@ -274,6 +275,9 @@ impl AsyncRead for Socket {
             Poll::Pending | Poll::Ready(Err(_)) if ahead > 0 => {}
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending if this.connection.poll_released(cx).is_ready() => {
+                return Poll::Ready(Err(io::Error::other(Released)));
+            }
             Poll::Pending if this.answer_overdue(cx) => {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }

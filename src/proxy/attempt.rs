@@ -14,6 +14,7 @@ use super::limits::Limits;
 use super::retry::{REPLAYS, again, is_exhausted, is_repeatable};
 use super::to_client;
 use crate::base::CauseKind;
+use crate::listener::Released;
 use crate::plan::Failure;
 use crate::upstream::{Outcome, Pick};
 
@@ -254,9 +255,20 @@ pub(super) fn cause(error: &Error, ctx: &Context) -> (CauseKind, Cow<'static, st
             CauseKind::RequestTimeout,
             "the request body did not arrive in time".into(),
         ),
+        (ErrorSource::Downstream, _) if is_released(error) => (
+            CauseKind::Released,
+            "the process ends and releases its tunnels".into(),
+        ),
         (ErrorSource::Downstream, _) => (CauseKind::ClientDisconnect, "the client left".into()),
         _ => (CauseKind::Internal, error.to_string().into()),
     }
+}
+
+/// Whether reading from the client failed because its tunnel was released.
+fn is_released(error: &Error) -> bool {
+    let root = error.root_cause().downcast_ref::<std::io::Error>();
+    root.and_then(std::io::Error::get_ref)
+        .is_some_and(|inner| inner.is::<Released>())
 }
 
 fn h2_error(error: &Error) -> Option<&h2::Error> {

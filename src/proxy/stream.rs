@@ -143,7 +143,7 @@ impl StreamHandler for Streams {
             held,
         } = dialled;
         let end = relay::relay(stream, origin, &mut session, limits).await;
-        if let Some(cause) = end.and_then(End::cause) {
+        if let Some(cause) = end.map(End::cause) {
             session.end(cause);
         }
         drop(held);

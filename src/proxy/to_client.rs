@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::context::Context;
 use super::known::known;
 use crate::base::clock;
+use crate::listener::Connection;
 use crate::plan::Action;
 use crate::policy::headers::edit_response;
 use crate::policy::headers::spec::HeaderEdits;
@@ -58,6 +59,9 @@ pub(super) fn prepare(
     response: &mut ResponseHeader,
 ) -> Result<()> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        if let Some(connection) = Connection::of(session.digest()) {
+            connection.begin_tunnel();
+        }
         // Its Connection and Upgrade are the handshake.
         response.remove_header(&KEEP_ALIVE);
     } else if response.status.is_informational() {

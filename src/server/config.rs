@@ -25,7 +25,9 @@ use crate::source::{Loader, Watcher};
 use crate::upstream::{Serving, Upstreams};
 
 use super::expiry;
-use super::life::Life;
+use super::handover::Successor;
+use super::life::{Life, Stage};
+use super::notify;
 
 /// How long a listener that could not be opened, or a retired plan, waits for the next look.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -49,6 +51,8 @@ pub struct Config {
     pub findings: Arc<ArcSwap<Findings>>,
     pub observe: Arc<Observe>,
     pub life: Arc<Life>,
+    /// While a predecessor still serves on the sockets.
+    pub successor: Option<Successor>,
     pub state: State,
 }
 
@@ -88,6 +92,11 @@ impl Config {
             if let Some(plan) = plan {
                 self.upstreams.warm(WARM).await;
                 self.go_live(plan);
+            }
+            if !self.may_accept() {
+                return;
+            }
+            if swapped {
                 info!(
                     "a plan is live, {} ms after the change",
                     started.elapsed().as_millis()
@@ -172,6 +181,53 @@ impl Config {
         self.state.failed = failed;
         self.observe.listeners_open(&listeners.open_addresses());
         self.life.ready.plan_is_live();
+        self.begin_serving();
+    }
+
+    /// Whether the sockets are this process's. Where a predecessor has them, it is asked once the
+    /// first plan is live; if it serves on, this process ends.
+    fn may_accept(&mut self) -> bool {
+        let Some(successor) = &self.successor else {
+            return true;
+        };
+        if self.life.stage() != Stage::Waiting {
+            return true;
+        }
+        let reason = match self.state.plan {
+            Some(plan) => {
+                let listeners = self.serving.load().plan.addresses().collect();
+                match successor.prepared(&plan.to_string(), listeners) {
+                    Ok(()) => {
+                        self.life.enter(Stage::Accepting);
+                        return true;
+                    }
+                    Err(refusal) => refusal.to_string(),
+                }
+            }
+            None => {
+                let reason = "its manifests cannot all be read; see its log, or `pingress check`";
+                successor.give_up(reason);
+                reason.to_owned()
+            }
+        };
+        self.life.enter(Stage::GivenUp(reason));
+        false
+    }
+
+    /// Now that the listeners are open, a predecessor may end, and a successor may come.
+    fn begin_serving(&mut self) {
+        if let Some(successor) = self.successor.take() {
+            match successor.accepting() {
+                Ok(()) => info!("accepting; the predecessor drains"),
+                Err(failure) => {
+                    warn!("the predecessor cannot be told that this process accepts: {failure}");
+                }
+            }
+        }
+        if self.life.stage() == Stage::Accepting {
+            self.life.enter(Stage::Serving);
+            notify::ready();
+        }
     }
 
     /// Stores the findings for the admin endpoint and logs those that are new.

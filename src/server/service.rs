@@ -1,20 +1,22 @@
 //! The one Pingora service: it owns the listeners, the operator's endpoints and the
 //! configuration loop.
 
-use std::net::TcpListener;
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use log::error;
+use log::{error, info};
 use pingora::proxy::HttpProxy;
 use pingora_core::server::{ListenFds, ShutdownWatch};
 use pingora_core::services::Service;
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::watch;
 
-use crate::admin;
-use crate::base::Findings;
+use crate::admin::{self, Page};
 use crate::compile::Options;
 use crate::listener::{ListenerLimits, Listeners};
 use crate::observe::Observe;
@@ -23,34 +25,33 @@ use crate::source::{Loader, Watcher};
 use crate::upstream::{DnsOptions, Serving, Upstreams};
 
 use super::config::{Config, State};
-use super::life::Life;
+use super::handover::{Giver, Launch, Successor};
+use super::life::{Life, Stage};
 use super::witness::Witness;
 
 /// The one HTTP proxy that every listener hands its connections to.
 pub type App = HttpProxy<Gateway>;
-
-/// Sockets of the operator's endpoints, bound before anything else starts.
-pub struct Operator {
-    pub admin: TcpListener,
-    pub status: TcpListener,
-    pub metrics: TcpListener,
-    /// Host names the admin endpoint answers beside loopback ones.
-    pub hosts: Vec<String>,
-}
 
 /// Everything of the gateway that needs a runtime.
 pub struct GatewayService {
     pub app: Arc<App>,
     /// Serves what is not HTTP.
     pub streams: Arc<Streams>,
-    pub operator: Option<Operator>,
+    pub operator: Vec<(Page, TcpListener)>,
+    /// Host names the admin endpoint answers beside loopback ones.
+    pub hosts: Vec<String>,
+    /// Listening sockets of a predecessor, by the address they were opened for.
+    pub inherited: HashMap<SocketAddr, TcpListener>,
+    /// What a successor is started with, and how long it may take.
+    pub upgrade: Option<(Launch, Duration)>,
+    /// The conversation with the predecessor.
+    pub successor: Option<Successor>,
     pub loader: Option<(Loader, Receiver<Vec<PathBuf>>, Watcher)>,
     pub options: Options,
     pub limits: ListenerLimits,
     pub dns: DnsOptions,
     pub start_partial: bool,
     pub serving: Arc<ArcSwap<Serving>>,
-    pub findings: Arc<ArcSwap<Findings>>,
     pub observe: Arc<Observe>,
     pub life: Arc<Life>,
 }
@@ -59,20 +60,18 @@ pub struct GatewayService {
 impl Service for GatewayService {
     async fn start_service(
         &mut self,
-        fds: Option<ListenFds>,
+        _fds: Option<ListenFds>,
         mut shutdown: ShutdownWatch,
         _listeners_per_fd: usize,
     ) {
-        let (Some((loader, changes, watcher)), Some(operator), Some(fds)) =
-            (self.loader.take(), self.operator.take(), fds)
-        else {
+        let Some((loader, changes, watcher)) = self.loader.take() else {
             error!("the gateway service was started twice");
             return;
         };
         let witness = Arc::new(Witness::new(self.observe.clone()));
         let listeners = Arc::new(Listeners::new(
             self.app.clone(),
-            fds,
+            std::mem::take(&mut self.inherited),
             self.limits.clone(),
             witness,
             self.streams.clone(),
@@ -83,29 +82,17 @@ impl Service for GatewayService {
         let state = Arc::new(admin::State {
             serving: self.serving.clone(),
             upstreams: upstreams.clone(),
-            findings: self.findings.clone(),
+            findings: self.life.findings.clone(),
             ready: self.life.ready.clone(),
             observe: self.observe.clone(),
-            hosts: operator.hosts,
+            hosts: std::mem::take(&mut self.hosts),
         });
-        tokio::spawn(admin::serve(
-            operator.status,
-            admin::Page::Status,
-            state.clone(),
-            shutdown.clone(),
-        ));
-        tokio::spawn(admin::serve(
-            operator.metrics,
-            admin::Page::Metrics,
-            state.clone(),
-            shutdown.clone(),
-        ));
-        tokio::spawn(admin::serve(
-            operator.admin,
-            admin::Page::Admin,
-            state,
-            shutdown.clone(),
-        ));
+        for (page, socket) in std::mem::take(&mut self.operator) {
+            tokio::spawn(operate(page, socket, state.clone(), self.life.clone()));
+        }
+        if let Some(upgrade) = self.upgrade.take() {
+            tokio::spawn(await_successors(upgrade, self.life.clone()));
+        }
         let config = Config {
             loader,
             watcher,
@@ -113,13 +100,14 @@ impl Service for GatewayService {
             start_partial: self.start_partial,
             serving: self.serving.clone(),
             upstreams,
-            findings: self.findings.clone(),
+            findings: self.life.findings.clone(),
             observe: self.observe.clone(),
             life: self.life.clone(),
+            successor: self.successor.take(),
             state: State::default(),
         };
         let runtime = tokio::runtime::Handle::current();
-        let mut stop = shutdown.clone();
+        let mut stop = self.life.ending();
         let following = std::thread::Builder::new()
             .name("config".into())
             .spawn(move || {
@@ -139,5 +127,47 @@ impl Service for GatewayService {
 
     fn name(&self) -> &str {
         "gateway"
+    }
+}
+
+/// Serves one of the operator's endpoints while its socket is this process's.
+async fn operate(page: Page, socket: TcpListener, state: Arc<admin::State>, life: Arc<Life>) {
+    let mut stages = life.stages();
+    let (stop, stopping) = watch::channel(false);
+    // An error means that the process is gone.
+    let stage = stages.wait_for(|stage| *stage >= Stage::Accepting).await;
+    if stage.is_ok_and(|stage| matches!(*stage, Stage::GivenUp(_))) {
+        return;
+    }
+    let serving = admin::serve(socket, page, state, stopping);
+    tokio::pin!(serving);
+    let ended = stages.wait_for(|stage| *stage > Stage::Serving);
+    tokio::select! {
+        () = &mut serving => return,
+        _ = ended => {}
+    }
+    stop.send_replace(true);
+    serving.await;
+}
+
+/// Listens for successors once this process serves.
+async fn await_successors((launch, patience): (Launch, Duration), life: Arc<Life>) {
+    let mut stages = life.stages();
+    // An error means that the process is gone.
+    let stage = stages.wait_for(|stage| *stage >= Stage::Serving).await;
+    // The folder of a predecessor that serves on is not touched.
+    if !stage.is_ok_and(|stage| *stage == Stage::Serving) {
+        return;
+    }
+    let folder = life.folder.path().display().to_string();
+    let started = Giver::new(&life.folder.clone(), launch, patience, life).and_then(|giver| {
+        std::thread::Builder::new()
+            .name("upgrade".into())
+            .spawn(move || giver.serve())
+    });
+    if let Err(failure) = started {
+        info!(
+            "no upgrade in place: {folder}: {failure}; set gateway.upgrade.folder to a folder this process may make"
+        );
     }
 }

@@ -63,7 +63,7 @@ const REFUSED: [(&str, &str); 14] = [
     ("user", "start the process as that user"),
     ("group", "start the process as that group"),
     ("working_directory", "start the process in that folder"),
-    ("upgrade_sock", "binary upgrade is not available yet"),
+    ("upgrade_sock", "use gateway.upgrade.folder"),
     (
         "grace_period_seconds",
         "use gateway.drain.delay and gateway.drain.deadline",

@@ -1,79 +1,63 @@
-//! When the process ends, and how requests in flight are let finish.
+//! When the process ends: by a signal, because a successor has taken over, or because it could not
+//! take over itself.
 //!
 //! Pingora asks once for a shutdown signal and then sleeps its whole grace period; that period is
 //! 0 here and the draining happens inside the question, so that the process ends as soon as
 //! nothing is in flight (pingora.md section 6).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use log::{info, warn};
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::base::clock;
+use super::drain::DrainTimes;
+use super::handover::upgrade_in_background;
+use super::life::{Life, Stage};
 
-use super::life::Life;
-
-/// How often the drain looks whether connections are left.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// Watches SIGTERM, SIGQUIT and SIGINT.
+/// Watches SIGTERM, SIGQUIT and SIGINT, and the stages of the process.
 pub struct Signals {
     pub life: Arc<Life>,
-    pub delay: Duration,
-    pub deadline: Duration,
+    pub times: DrainTimes,
 }
 
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
+        let signal = self.ended().await;
+        self.life.end().await;
+        signal
+    }
+}
+
+impl Signals {
+    async fn ended(&self) -> ShutdownSignal {
         let mut terminate = Watch::on(SignalKind::terminate());
         let mut quit = Watch::on(SignalKind::quit());
         let mut interrupt = Watch::on(SignalKind::interrupt());
-        tokio::select! {
-            () = interrupt.recv() => return ShutdownSignal::FastShutdown,
-            () = terminate.recv() => {}
-            () = quit.recv() => {}
-        }
+        let mut stages = self.life.stages();
+        let has_successor = loop {
+            tokio::select! {
+                () = interrupt.recv() => return ShutdownSignal::FastShutdown,
+                () = terminate.recv() => break false,
+                () = quit.recv() => upgrade_in_background(self.life.folder.clone()),
+                stage = stages.wait_for(|stage| *stage > Stage::Serving) => {
+                    // An error is impossible: `self` holds the sender.
+                    match stage.as_deref() {
+                        Ok(Stage::GivenUp(_)) => return ShutdownSignal::FastShutdown,
+                        _ => break true,
+                    }
+                }
+            }
+        };
         tokio::select! {
             () = interrupt.recv() => {
                 info!("interrupted while draining; ending at once");
                 ShutdownSignal::FastShutdown
             }
-            () = self.drain() => ShutdownSignal::GracefulTerminate,
+            () = self.life.drain(self.times, has_successor) => ShutdownSignal::GracefulTerminate,
         }
-    }
-}
-
-impl Signals {
-    /// Fails readiness, keeps accepting for the delay, closes the listeners, and waits for what is
-    /// in flight.
-    async fn drain(&self) {
-        self.life.ready.drain();
-        info!(
-            "stopping: not ready any more, still accepting for {:?}",
-            self.delay
-        );
-        tokio::time::sleep(self.delay).await;
-        let Some(listeners) = self.life.listeners.get() else {
-            return;
-        };
-        listeners.close_all().await;
-        let started = clock::now();
-        while listeners.connections() > 0 {
-            if started.elapsed() >= self.deadline {
-                warn!(
-                    "{} connections are still open after {:?}; closing them",
-                    listeners.connections(),
-                    self.deadline
-                );
-                return;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        info!("every connection has ended");
     }
 }
 

@@ -3,3 +3,4 @@
 mod drain;
 mod endpoints;
 mod reload;
+mod upgrade;

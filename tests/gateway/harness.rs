@@ -10,7 +10,7 @@ mod process;
 pub use bytes::{ByteOrigin, Manner, Wire};
 pub use client::{Client, Response, exchange};
 pub use origin::{Behaviour, Origin};
-pub use process::{Gateway, Start};
+pub use process::{Gateway, Start, install};
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};

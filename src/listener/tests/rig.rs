@@ -1,6 +1,7 @@
 //! A gateway of one hook, listeners in front of it, and a client that speaks in bytes.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,6 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::{HttpProxy, ProxyHttp, Session, http_proxy};
 use pingora::upstreams::peer::HttpPeer;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{Fds, ListenFds};
 use pingora_core::{Error, ErrorType, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -148,17 +148,15 @@ impl ConnectionObserver for Ear {
 pub struct Rig {
     pub listeners: Listeners<HttpProxy<Answering>>,
     pub door: Arc<Door>,
-    pub fds: ListenFds,
     pub ear: Arc<Ear>,
 }
 
 impl Rig {
     pub fn new(limits: ListenerLimits) -> Self {
-        Self::inheriting(Fds::new(), limits)
+        Self::inheriting(HashMap::new(), limits)
     }
 
-    pub fn inheriting(fds: Fds, limits: ListenerLimits) -> Self {
-        let fds: ListenFds = ListenFds::new(fds.into());
+    pub fn inheriting(inherited: HashMap<SocketAddr, TcpListener>, limits: ListenerLimits) -> Self {
         let ear = Arc::new(Ear::default());
         let door = Arc::new(Door::default());
         let app = Arc::new(http_proxy(
@@ -166,9 +164,8 @@ impl Rig {
             Answering(door.clone()),
         ));
         Self {
-            listeners: Listeners::new(app, fds.clone(), limits, ear.clone(), Arc::new(())),
+            listeners: Listeners::new(app, inherited, limits, ear.clone(), Arc::new(())),
             door,
-            fds,
             ear,
         }
     }

@@ -1,9 +1,7 @@
 //! Opening and closing ports, and the cap on connections.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::IntoRawFd;
-
-use pingora_core::server::Fds;
 
 use super::rig::*;
 use crate::base::CauseKind;
@@ -88,21 +86,20 @@ async fn closing_a_port_refuses_new_connections_and_touches_no_other_port() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_closed_port_leaves_no_descriptor_behind_and_reopens_at_once() {
     let (rig, first) = Rig::open(ListenerLimits::default()).await;
-    let other = TcpListener::bind(any_port()).unwrap().into_raw_fd();
-    rig.fds.lock().add("of somebody else".into(), other);
     rig.listeners.apply(&[first]).await;
+    let handed = |rig: &Rig| {
+        let handles = rig.listeners.handles().unwrap().into_iter();
+        handles.map(|(address, _)| address).collect::<Vec<_>>()
+    };
     for _ in 0..20 {
         rig.listeners.apply(&[]).await;
-        assert_eq!(
-            rig.fds.lock().serialize(),
-            (vec!["of somebody else".into()], vec![other])
-        );
+        assert_eq!(handed(&rig), []);
         let outcomes = rig.listeners.apply(&[first]).await;
         assert!(
             matches!(outcomes[..], [ListenerOutcome::Opened(_)]),
             "{outcomes:?}"
         );
-        assert!(rig.fds.lock().get(&first.to_string()).is_some());
+        assert_eq!(handed(&rig), [first]);
         assert!(
             Client::connect(first)
                 .await
@@ -132,7 +129,7 @@ async fn a_port_in_use_is_an_error_of_that_port_alone() {
         .ask(GET)
         .await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(rig.fds.lock().get(&taken_address.to_string()).is_none());
+    assert_eq!(rig.listeners.handles().unwrap().len(), 1);
 
     drop(taken);
     let outcomes = rig
@@ -163,12 +160,10 @@ async fn an_address_of_another_machine_is_an_error_that_names_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inherited_socket_is_adopted_with_the_clients_that_wait_in_it() {
     let inherited = TcpListener::bind(any_port()).unwrap();
-    inherited.set_nonblocking(true).unwrap();
     let address = inherited.local_addr().unwrap();
     let mut early = Client::connect(address).await;
-    let mut fds = Fds::new();
-    fds.add(address.to_string(), inherited.into_raw_fd());
-    let rig = Rig::inheriting(fds, ListenerLimits::default());
+    let inherited = HashMap::from([(address, inherited)]);
+    let rig = Rig::inheriting(inherited, ListenerLimits::default());
     let outcomes = rig.listeners.apply(&[address]).await;
     assert!(
         matches!(outcomes[..], [ListenerOutcome::Opened(_)]),

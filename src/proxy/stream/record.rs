@@ -135,7 +135,10 @@ impl Drop for Session<'_> {
 fn details(kind: CauseKind) -> &'static str {
     match kind {
         CauseKind::RouteNotFound => "filter_chain_not_found",
-        CauseKind::StreamIdle | CauseKind::StreamDuration | CauseKind::Fenced => kind.details(),
+        CauseKind::StreamIdle
+        | CauseKind::StreamDuration
+        | CauseKind::Released
+        | CauseKind::Fenced => kind.details(),
         _ => "",
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Each side's end is passed on as it comes (half close). Nothing is allocated per read.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -9,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pingora_core::protocols::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
 
 use super::record::Session;
 use crate::base::{Cause, CauseKind, clock};
@@ -21,6 +22,9 @@ const BUFFER: usize = 8 * 1024;
 
 /// How often the bytes of a connection that goes on are added to the metrics (Istio's interval).
 const REPORT: Duration = Duration::from_secs(15);
+
+/// How long telling both sides of an end that was decided here may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How long a connection may live and be silent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,6 +40,7 @@ pub(super) enum End {
     OriginFailed,
     Idle,
     TooOld,
+    Released,
 }
 
 impl Limits {
@@ -48,7 +53,7 @@ impl Limits {
 }
 
 impl End {
-    pub fn cause(self) -> Option<Cause> {
+    pub fn cause(self) -> Cause {
         let (kind, message) = match self {
             Self::ClientFailed => (
                 CauseKind::ClientDisconnect,
@@ -66,8 +71,17 @@ impl End {
                 CauseKind::StreamDuration,
                 "the connection reached tcp.maxConnectionDuration",
             ),
+            Self::Released => (
+                CauseKind::Released,
+                "the process ends and releases its streams",
+            ),
         };
-        Some(Cause::new(kind, message))
+        Cause::new(kind, message)
+    }
+
+    /// Whether both sides could still be told: TLS says an end that it is not told is an attack.
+    fn is_ours(self) -> bool {
+        matches!(self, Self::Idle | Self::TooOld | Self::Released)
     }
 }
 
@@ -84,6 +98,7 @@ pub(super) async fn relay(
         failed: AtomicU8::new(0),
     };
     let connection = session.connection.clone();
+    connection.begin_tunnel();
     let mut client = Client {
         stream: client,
         connection: &connection,
@@ -93,7 +108,22 @@ pub(super) async fn relay(
         stream: origin,
         meter: &meter,
     };
-    let copying = copy_bidirectional_with_sizes(&mut client, &mut origin, BUFFER, BUFFER);
+    let end = carry(&mut client, &mut origin, session, limits).await;
+    if end.is_some_and(End::is_ours) {
+        let telling = async { tokio::join!(client.shutdown(), origin.shutdown()) };
+        let _ = tokio::time::timeout(FAREWELL, telling).await;
+    }
+    end
+}
+
+async fn carry(
+    client: &mut Client<'_>,
+    origin: &mut Origin<'_>,
+    session: &mut Session<'_>,
+    limits: Limits,
+) -> Option<End> {
+    let (meter, connection) = (client.meter, client.connection);
+    let copying = copy_bidirectional_with_sizes(client, origin, BUFFER, BUFFER);
     tokio::pin!(copying);
     let mut next = meter.made;
     let timer = tokio::time::sleep_until(next.into());
@@ -108,6 +138,7 @@ pub(super) async fn relay(
                     (Err(_), _) => Some(End::ClientFailed),
                 };
             }
+            () = poll_fn(|cx| connection.poll_released(cx)) => return Some(End::Released),
             () = &mut timer => {
                 let now = clock::now();
                 if now >= next {

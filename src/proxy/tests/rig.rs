@@ -1,6 +1,6 @@
 //! A gateway on a real socket with a plan made by hand, and clients that read bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::proxy::http_proxy;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::server::{Fds, ListenFds};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -144,13 +143,18 @@ impl Site {
         let mut proxy = http_proxy(&conf, gateway);
         proxy.server_options = Some(server_options(&self.limits));
         proxy.h2_options = Some(h2_options(&self.limits));
-        let fds: ListenFds = Arc::new(parking_lot::Mutex::new(Fds::new()));
         let observer = Arc::new(Deaf);
         let limits = ListenerLimits {
             keepalive_idle: self.limits.keepalive_idle,
             ..Default::default()
         };
-        let listeners = Listeners::new(Arc::new(proxy), fds, limits, observer, Arc::new(()));
+        let listeners = Listeners::new(
+            Arc::new(proxy),
+            HashMap::new(),
+            limits,
+            observer,
+            Arc::new(()),
+        );
         let outcomes = listeners.apply(&[key]).await;
         assert!(
             matches!(outcomes[..], [ListenerOutcome::Opened(_)]),

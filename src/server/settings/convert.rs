@@ -16,6 +16,8 @@ use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy
 use crate::proxy::{Limits, MAX_ATTEMPTS, RETRY_BODY};
 use crate::upstream::DnsOptions;
 
+use crate::server::handover::Folder;
+
 use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
 use super::{Profile, Settings};
 
@@ -64,6 +66,15 @@ impl Settings {
         self.default_retry()
             .map_err(|message| format!("gateway.mesh.defaultHttpRetryPolicy: {message}"))?;
         Ok(())
+    }
+
+    /// Where a successor of this process connects.
+    ///
+    /// # Errors
+    /// `gateway.admin.bind` is no address.
+    pub fn upgrade_folder(&self) -> Result<Folder, String> {
+        let admin = address("gateway.admin.bind", &self.gateway.admin.bind)?;
+        Ok(Folder::of(&self.gateway.upgrade.folder, admin.port()))
     }
 
     /// What rules without `retries` do.

@@ -43,6 +43,8 @@ section! { "camelCase",
         pub proxy_protocol: ProxyProtocol = ProxyProtocol::default(),
         /// How the process ends.
         pub drain: Drain = Drain::default(),
+        /// How a running process is replaced by another binary.
+        pub upgrade: Upgrade = Upgrade::default(),
     }
 }
 
@@ -123,7 +125,19 @@ section! { "camelCase",
     pub struct Drain {
         /// Time between failing readiness and closing the listeners on SIGTERM.
         pub delay: Span = Span::seconds(5),
+        /// Time over which WebSockets and other streams are released evenly after the listeners have closed.
+        pub window: Span = Span::seconds(30),
         /// Time that requests in flight get after the listeners have closed.
         pub deadline: Span = Span::seconds(45),
+    }
+}
+
+section! { "camelCase",
+    /// How a running process is replaced by another binary.
+    pub struct Upgrade {
+        /// Folder of the socket for `pingress upgrade`; only this process's user may enter it. Unset means one in $RUNTIME_DIRECTORY, $XDG_RUNTIME_DIR, /run or the folder for temporary files, named after the admin port.
+        pub folder: String = String::new(),
+        /// Time that a new binary gets to become ready to take over.
+        pub deadline: Span = Span::seconds(60),
     }
 }

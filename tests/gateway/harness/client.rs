@@ -102,6 +102,12 @@ impl Client {
         })
     }
 
+    /// The socket, for bytes that are not HTTP; nothing may have been read ahead.
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.stream.buffer().is_empty());
+        self.stream.into_inner()
+    }
+
     /// Whether the gateway has closed this connection (waits for it).
     pub fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();

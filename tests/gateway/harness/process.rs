@@ -2,11 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::{Client, Response, await_until, free_port, loopback};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_pingress");
 
 /// How to start a gateway.
 #[derive(Default)]
@@ -18,6 +21,8 @@ pub struct Start {
     /// Declared ports beside 80.
     pub ports: Vec<u16>,
     pub arguments: Vec<String>,
+    /// Run from a copy, so that the test can put another program in its place.
+    pub from_copy: bool,
 }
 
 impl Start {
@@ -44,6 +49,11 @@ impl Start {
 
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    pub fn from_copy(mut self) -> Self {
+        self.from_copy = true;
         self
     }
 
@@ -81,33 +91,28 @@ impl Start {
         std::fs::write(
             &settings,
             format!(
-                "threads: 2\ngateway:\n  ports: {{{}}}\n  bind: [127.0.0.1]\n  admin: {{bind: \"127.0.0.1:{admin}\"}}\n  status: {{bind: \"127.0.0.1:{status}\"}}\n  metrics: {{bind: \"127.0.0.1:{metrics}\"}}\n{mesh}{}",
+                "threads: 2\ngateway:\n  ports: {{{}}}\n  bind: [127.0.0.1]\n  admin: {{bind: \"127.0.0.1:{admin}\"}}\n  status: {{bind: \"127.0.0.1:{status}\"}}\n  metrics: {{bind: \"127.0.0.1:{metrics}\"}}\n  upgrade: {{folder: \"{}\"}}\n{mesh}{}",
                 map.join(", "),
+                folder.path().join("upgrade").display(),
                 self.settings
             ),
         )
         .unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pingress"))
-            .arg("run")
-            .arg("--settings")
-            .arg(&settings)
-            .args(&self.arguments)
-            .arg("--config")
-            .arg(&manifests)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let sink = lines.clone();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                sink.lock().unwrap().push(line);
+        let program = match self.from_copy {
+            true => {
+                let copy = folder.path().join("pingress");
+                install(Path::new(PROGRAM), &copy);
+                copy
             }
-        });
+            false => PROGRAM.into(),
+        };
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let arguments = self.arguments;
         let gateway = Gateway {
-            child,
+            child: spawn(&program, &settings, &arguments, &manifests, &lines),
+            arguments,
+            program,
+            successors: Mutex::default(),
             folder,
             manifests,
             log,
@@ -127,6 +132,10 @@ impl Start {
 /// A running gateway; killed when dropped.
 pub struct Gateway {
     child: Child,
+    pub program: PathBuf,
+    arguments: Vec<String>,
+    /// Processes that took over from the first.
+    successors: Mutex<Vec<u32>>,
     pub folder: tempfile::TempDir,
     /// The folder given to `--config`.
     pub manifests: PathBuf,
@@ -234,12 +243,57 @@ impl Gateway {
         })
     }
 
+    /// Signals the process that was started first.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .arg(format!("-{name}"))
-            .arg(self.pid().to_string())
-            .status();
-        assert!(status.unwrap().success());
+        assert!(signal(self.pid(), name));
+    }
+
+    /// Starts the gateway once more, after its process has ended.
+    pub fn start_again(&mut self) {
+        let (program, settings) = (&self.program, self.settings());
+        self.child = spawn(
+            program,
+            &settings,
+            &self.arguments,
+            &self.manifests,
+            &self.lines,
+        );
+        await_until("the gateway is ready again", || {
+            (self.try_status("/healthz/ready") == Some(200)).then_some(())
+        });
+    }
+
+    /// Has a process that took over killed at the end of the test.
+    pub fn adopt(&self, pid: u32) {
+        self.successors.lock().unwrap().push(pid);
+    }
+
+    pub fn settings(&self) -> PathBuf {
+        self.folder.path().join("settings.yaml")
+    }
+
+    /// Waits until the gateway takes upgrades, and runs `pingress upgrade`: whether it succeeded, and all it said.
+    pub fn upgrade(&self) -> (bool, String) {
+        await_until("the gateway takes upgrades", || {
+            UnixStream::connect(self.folder.path().join("upgrade/upgrade.sock")).ok()
+        });
+        self.try_upgrade()
+    }
+
+    /// Runs `pingress upgrade`, whether the gateway takes it or not.
+    pub fn try_upgrade(&self) -> (bool, String) {
+        let output = Command::new(PROGRAM)
+            .arg("upgrade")
+            .arg("--settings")
+            .arg(self.settings())
+            .output()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let started = said.split("as process ").nth(1);
+        let pid = started.and_then(|rest| rest.lines().next()?.parse::<u32>().ok());
+        self.successors.lock().unwrap().extend(pid);
+        (output.status.success(), said)
     }
 
     /// Waits until the process has ended.
@@ -261,5 +315,55 @@ impl Drop for Gateway {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for pid in self.successors.lock().unwrap().iter() {
+            signal(*pid, "KILL");
+        }
     }
+}
+
+/// Copies a program. By another process: one that is being started by a test beside this one would
+/// inherit a handle for writing, with which no program can be run.
+pub fn install(program: &Path, place: &Path) {
+    let copied = Command::new("cp").arg(program).arg(place).status();
+    assert!(copied.unwrap().success());
+}
+
+/// Whether the process was there to be signalled.
+fn signal(pid: u32, name: &str) -> bool {
+    Command::new("kill")
+        .arg(format!("-{name}"))
+        .arg(pid.to_string())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap()
+        .success()
+}
+
+/// Starts the program and collects what it says on standard error.
+fn spawn(
+    program: &Path,
+    settings: &Path,
+    arguments: &[String],
+    manifests: &Path,
+    lines: &Arc<Mutex<Vec<String>>>,
+) -> Child {
+    let mut child = Command::new(program)
+        .arg("run")
+        .arg("--settings")
+        .arg(settings)
+        .args(arguments)
+        .arg("--config")
+        .arg(manifests)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let sink = lines.clone();
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            sink.lock().unwrap().push(line);
+        }
+    });
+    child
 }
