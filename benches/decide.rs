@@ -284,6 +284,7 @@ fn route(number: usize, uri: UriMatch, predicates: Vec<Predicate>) -> Route {
         rewrite: Default::default(),
         timeout: None,
         retry: None,
+        policies: Default::default(),
     };
     Route {
         name: "default".into(),

@@ -11,6 +11,7 @@ pub mod host;
 pub mod object;
 pub mod origin;
 pub mod quantity;
+pub mod share;
 pub mod tls_material;
 
 pub use cause::{Cause, CauseKind};
@@ -19,3 +20,4 @@ pub use finding::{Code, Finding, Findings, Severity};
 pub use host::HostPattern;
 pub use object::{Kind, ObjectKey};
 pub use origin::{Origin, Position};
+pub use share::Share;

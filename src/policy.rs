@@ -2,8 +2,12 @@
 //!
 //! A spec can only hold values that cannot be wrong; `compile` makes them, `proxy` applies them.
 
+pub mod cors;
 pub mod direct_response;
+pub mod fault;
 pub mod headers;
+pub mod mirror;
+pub mod outcall;
 pub mod path;
 pub mod redirect;
 pub mod rewrite;

@@ -12,11 +12,13 @@ mod attempt;
 mod body;
 mod connection;
 mod context;
+mod fault;
 mod finish;
 mod gateway;
 mod hash;
 mod known;
 mod limits;
+mod mirror;
 mod panics;
 mod peer;
 mod reply;
@@ -32,6 +34,7 @@ pub use context::Context;
 pub use finish::Sink;
 pub use gateway::Gateway;
 pub use limits::{Limits, MAX_ATTEMPTS, RETRY_BODY, h2_options, server_options};
+pub use mirror::MirrorLimits;
 pub use stream::{StreamSink, Streams};
 
 #[cfg(test)]

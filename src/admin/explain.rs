@@ -8,6 +8,7 @@
 mod ask;
 mod endpoints;
 mod outcome;
+mod policy;
 mod stream;
 mod text;
 
@@ -21,6 +22,7 @@ pub use super::clusters::{Member, Members, Name};
 pub use ask::{Ask, AskError};
 pub use endpoints::EndpointSource;
 pub use outcome::{Edits, Field, Outcome, Problem, Retries, Sent};
+pub use policy::{CorsShown, FaultShown, MirrorShown, PoliciesShown};
 pub use stream::Carried;
 
 /// How many rules that did not win are listed unless all are asked for.

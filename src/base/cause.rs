@@ -72,6 +72,10 @@ pub enum CauseKind {
     DirectResponse,
     /// `tls.httpsRedirect` of the Gateway.
     HttpsRedirect,
+    /// A rule's `fault.abort` (FI). It carries its own status.
+    FaultAbort,
+    /// A rule's `corsPolicy` answers a browser's preflight.
+    CorsPreflight,
 }
 
 impl CauseKind {
@@ -112,10 +116,12 @@ impl CauseKind {
             StreamDuration => "stream_duration",
             DirectResponse => "direct_response",
             HttpsRedirect => "https_redirect",
+            FaultAbort => "fault_abort",
+            CorsPreflight => "cors_preflight",
         }
     }
 
-    /// Status of the answer. Redirects and direct responses carry their own.
+    /// Status of the answer. Redirects, direct responses and faults carry their own.
     pub fn status(self) -> u16 {
         use CauseKind::*;
         match self {
@@ -134,7 +140,7 @@ impl CauseKind {
             UpstreamProtocolError => 502,
             UpstreamTimeout | UpstreamPerTryTimeout => 504,
             ClientDisconnect => 499,
-            DirectResponse => 200,
+            DirectResponse | CorsPreflight => 200,
             HttpsRedirect => 301,
             ClusterNotFound
             | NoHealthyUpstream
@@ -143,6 +149,7 @@ impl CauseKind {
             | UpstreamRemoteReset
             | UpstreamOverflow
             | Fenced
+            | FaultAbort
             | ConnectionLimit
             | Released => 503,
         }
@@ -163,6 +170,7 @@ impl CauseKind {
             UpstreamOverflow => "UO",
             ClientDisconnect => "DC",
             StreamDuration => "DT",
+            FaultAbort => "FI",
             BadRequest | EarlyRefusal | HeaderTimeout | BadPath | ProxyHeader => "DPE",
             _ => "-",
         }
@@ -208,6 +216,8 @@ impl CauseKind {
             StreamIdle => "tcp_session_idle_timeout",
             StreamDuration => "tcp_proxy_max_downstream_connection_duration_reached",
             DirectResponse | HttpsRedirect => "direct_response",
+            FaultAbort => "fault_filter_abort",
+            CorsPreflight => "cors_response",
         }
     }
 
@@ -216,6 +226,7 @@ impl CauseKind {
         use CauseKind::*;
         match self {
             NoHealthyUpstream => "no healthy upstream",
+            FaultAbort => "fault filter abort",
             UpstreamConnectFailure => {
                 "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
             }

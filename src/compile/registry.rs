@@ -90,6 +90,8 @@ pub(crate) struct DestinationRef<'r> {
     pub origin: &'r Origin,
     pub object: &'r ObjectKey,
     pub path: &'r FieldPath,
+    /// What comes of its not being there: `its traffic answers 503`.
+    pub consequence: &'static str,
 }
 
 /// What a destination came to.

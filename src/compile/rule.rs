@@ -6,12 +6,15 @@
 
 mod action;
 pub(crate) mod answer;
+mod cors;
 mod delegate;
+pub(crate) mod fault;
 pub(crate) mod headers;
 pub(crate) mod matching;
+mod mirror;
+mod policies;
 pub(crate) mod retry;
 mod rewrite;
-mod unsupported;
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -33,7 +36,7 @@ use super::pattern::Patterns;
 use super::registry::{Asked, Registry};
 use super::version::Versions;
 
-use delegate::Handed;
+use delegate::{Handed, Inherited};
 use matching::Conditions;
 
 /// The branches of a VirtualService for one declared port, with what they were made from beside
@@ -148,6 +151,8 @@ struct Rule<'r> {
     matches: Option<Vec<Option<usize>>>,
     damage: Option<&'r Damage>,
     fence: Option<Arc<Fence>>,
+    /// What a delegate's rule has from the one that delegates to it.
+    inherited: Option<Inherited<'r>>,
 }
 
 impl<'a, 'c> Translator<'a, 'c> {
@@ -235,7 +240,6 @@ impl<'a, 'c> Translator<'a, 'c> {
                 branches.push(self.unreadable(bound.object, index, slot.position, damage));
                 continue;
             };
-            unsupported::rule(bound.object, index, slot.position, spec, self.findings);
             let rule = Rule {
                 object: bound.object,
                 index,
@@ -244,6 +248,7 @@ impl<'a, 'c> Translator<'a, 'c> {
                 matches: None,
                 damage,
                 fence: bound.place.fence.clone(),
+                inherited: None,
             };
             if spec.delegate.is_some() {
                 self.delegated(&rule, port, &mut branches);
@@ -287,6 +292,7 @@ impl<'a, 'c> Translator<'a, 'c> {
         }
         if fence.is_none() {
             retry::report(rule, &printed, self.findings);
+            policies::report(rule, &printed, self.findings);
         }
         let mut shared: Option<(Option<usize>, Arc<Action>)> = None;
         for ((position, spec, index), conditions) in matches().zip(conditions) {

@@ -5,6 +5,8 @@
 //! Files and lines do not: an object that only moved in its file has the same meaning. `compile`
 //! seals what it built. Digests are compared within one process, never between versions.
 
+mod stream;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -14,11 +16,11 @@ use foldhash::quality::FoldHasher;
 use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
-use super::stream::{StreamAction, StreamDestination, StreamForward, StreamRoute, TcpSocket};
 use super::table::{Listener, Plan, VirtualHost};
-use super::tls::{TlsServer, TlsService, TlsSocket};
-use super::{Cluster, Clusters, HealthCheck};
+use super::{Cluster, Clusters, HealthCheck, Mirror, Policies};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
+
+use stream::{tcp_socket, tls_socket};
 
 /// A 128-bit fingerprint of meaning. Origins (files, lines) do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -220,80 +222,6 @@ fn listener(item: &Listener, digests: &[Digest], to: &mut Lanes) {
     maybe(fence.as_deref(), to, fenced);
 }
 
-fn tls_socket(item: &TlsSocket, clusters: &Clusters, to: &mut Lanes) {
-    // `names` is built from the hosts of the servers, which their listeners do not hold all.
-    let TlsSocket {
-        addr,
-        declared_port,
-        names,
-        servers,
-        has_client_rules: _,
-    } = item;
-    (addr, declared_port, names).hash(to);
-    each(servers, to, |server, to| {
-        let TlsServer {
-            origin: _,
-            name,
-            service,
-        } = server;
-        name.hash(to);
-        match service {
-            TlsService::Http { listener, terms } => (0_u8, listener, terms).hash(to),
-            TlsService::Unsupported => 1_u8.hash(to),
-            TlsService::Tcp { route, terms } => {
-                (2_u8, terms).hash(to);
-                stream_route(route, clusters, to);
-            }
-            TlsService::Passthrough { route, mesh_only } => {
-                (3_u8, mesh_only).hash(to);
-                stream_route(route, clusters, to);
-            }
-        }
-    });
-}
-
-fn tcp_socket(item: &TcpSocket, clusters: &Clusters, to: &mut Lanes) {
-    let TcpSocket {
-        addr,
-        declared_port,
-        server: _,
-        route,
-    } = item;
-    (addr, declared_port).hash(to);
-    stream_route(route, clusters, to);
-}
-
-fn stream_route(item: &StreamRoute, clusters: &Clusters, to: &mut Lanes) {
-    let StreamRoute {
-        object,
-        path,
-        origin: _,
-        action,
-    } = item;
-    (object, path).hash(to);
-    match action {
-        StreamAction::Forward(StreamForward {
-            destinations,
-            total_weight: _,
-        }) => {
-            0_u8.hash(to);
-            each(destinations, to, |item, to| {
-                let StreamDestination {
-                    target,
-                    weight,
-                    origin: _,
-                } = item;
-                target_of(target, clusters, to);
-                weight.hash(to);
-            });
-        }
-        StreamAction::Fenced(fence) => {
-            1_u8.hash(to);
-            fenced(fence, to);
-        }
-    }
-}
-
 fn virtual_host(item: &VirtualHost, clusters: &Clusters, to: &mut Lanes) {
     // `paths` is built from the routes.
     let VirtualHost {
@@ -399,6 +327,7 @@ fn forwarded(item: &Forward, clusters: &Clusters, to: &mut Lanes) {
         rewrite,
         timeout,
         retry,
+        policies,
     } = item;
     each(destinations, to, |item, to| destination(item, clusters, to));
     let Rewrite { path, authority } = rewrite;
@@ -409,22 +338,38 @@ fn forwarded(item: &Forward, clusters: &Clusters, to: &mut Lanes) {
         Some(PathRewrite::Regex { pattern, with }) => (3_u8, pattern.as_str(), with).hash(to),
     }
     (authority, timeout, retry).hash(to);
+    let Policies {
+        fault,
+        cors,
+        mirrors,
+    } = policies;
+    maybe(fault.as_deref(), to, |fault, to| fault.policy.hash(to));
+    maybe(cors.as_deref(), to, |cors, to| cors.policy.hash(to));
+    each(mirrors, to, |mirror, to| {
+        let Mirror {
+            target: who,
+            share,
+            origin: _,
+        } = mirror;
+        share.hash(to);
+        target(who, clusters, to);
+    });
 }
 
 fn destination(item: &Destination, clusters: &Clusters, to: &mut Lanes) {
     let Destination {
-        target,
+        target: who,
         weight,
         request,
         response,
         authority,
         origin: _,
     } = item;
-    target_of(target, clusters, to);
+    target(who, clusters, to);
     (weight, request, response, authority).hash(to);
 }
 
-fn target_of(item: &Target, clusters: &Clusters, to: &mut Lanes) {
+fn target(item: &Target, clusters: &Clusters, to: &mut Lanes) {
     match item {
         // The same cluster may have another id in another plan.
         Target::Cluster(id) => match clusters.get(*id) {

@@ -1,6 +1,7 @@
 //! Plans and requests for this room's tests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use regex::Regex;
@@ -11,8 +12,10 @@ use super::paths::PathIndex;
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
-use super::{Balance, Cluster, ClusterId, Pool, Protocol};
-use crate::base::{HostPattern, Kind, ObjectKey, Origin, Position};
+use super::{Balance, Cluster, ClusterId, Mirror, Placed, Pool, Protocol};
+use crate::base::{HostPattern, Kind, ObjectKey, Origin, Position, Share};
+use crate::policy::cors::spec::{Allowed, Cors, OriginMatch};
+use crate::policy::fault::spec::{Delay, Fault};
 use crate::policy::rewrite::spec::Rewrite;
 
 pub fn origin(line: u32) -> Origin {
@@ -81,7 +84,43 @@ pub fn forward(weights: &[u64]) -> Forward {
         rewrite: Rewrite::default(),
         timeout: None,
         retry: None,
+        policies: Default::default(),
     }
+}
+
+fn placed<T>(policy: T) -> Option<Arc<Placed<T>>> {
+    let origin = origin(1);
+    Some(Arc::new(Placed { policy, origin }))
+}
+
+pub fn fault(seconds: u64) -> Option<Arc<Placed<Fault>>> {
+    placed(Fault {
+        delay: Some(Delay {
+            duration: Duration::from_secs(seconds),
+            share: Share::ALL,
+        }),
+        abort: None,
+    })
+}
+
+pub fn cors(origin: &str) -> Option<Arc<Placed<Cors>>> {
+    placed(Cors {
+        origins: vec![OriginMatch::Exact(origin.into())],
+        methods: Allowed::Unsaid,
+        headers: Allowed::Unsaid,
+        expose: None,
+        max_age: None,
+        credentials: false,
+        forward_unmatched: true,
+    })
+}
+
+pub fn mirror(id: u32, percent: f64) -> Box<[Mirror]> {
+    Box::new([Mirror {
+        target: Target::Cluster(ClusterId(id)),
+        share: Share::of_percent(percent),
+        origin: origin(1),
+    }])
 }
 
 pub fn route(line: u32, uri: UriMatch, predicates: Vec<Predicate>) -> Route {

@@ -10,7 +10,7 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
-use super::{Cluster, HealthCheck, Protocol, RetrySource};
+use super::{Cluster, HealthCheck, Mirror, Policies, Protocol, RetrySource};
 
 mod stream;
 mod tls;
@@ -121,6 +121,27 @@ impl Plan {
         if let Some(timeout) = forward.timeout {
             writeln!(out, "          timeout {timeout:?}")?;
         }
+        let Policies {
+            fault,
+            cors,
+            mirrors,
+        } = &forward.policies;
+        if let Some(fault) = fault {
+            writeln!(out, "          fault: {fault}")?;
+        }
+        if let Some(cors) = cors {
+            writeln!(out, "          cors: {cors}")?;
+        }
+        for Mirror {
+            target,
+            share,
+            origin,
+        } in mirrors
+        {
+            write!(out, "          mirror {share} to ")?;
+            self.target_text(out, target)?;
+            writeln!(out, " at {origin}")?;
+        }
         match forward.retry.as_deref() {
             // Most rules have the default; saying so each time would hide the others.
             Some(retry) if retry.source == RetrySource::Default => Ok(()),
@@ -134,19 +155,25 @@ impl Plan {
     }
 
     fn destination_text(&self, out: &mut String, destination: &Destination) -> fmt::Result {
-        match &destination.target {
-            Target::Cluster(id) => match self.cluster(*id) {
-                Some(cluster) => write!(out, "{}", cluster.name)?,
-                None => write!(out, "cluster {}", id.0)?,
-            },
-            Target::Missing { name, reason } => write!(out, "missing {name}: {reason}")?,
-        }
+        self.target_text(out, &destination.target)?;
         writeln!(out, " at {}", destination.origin)?;
         if let Some(authority) = &destination.authority {
             writeln!(out, "          authority {authority:?}")?;
         }
         edits_text(out, "          ", "request", &destination.request)?;
         edits_text(out, "          ", "response", &destination.response)
+    }
+}
+
+impl Plan {
+    fn target_text(&self, out: &mut String, target: &Target) -> fmt::Result {
+        match target {
+            Target::Cluster(id) => match self.cluster(*id) {
+                Some(cluster) => write!(out, "{}", cluster.name),
+                None => write!(out, "cluster {}", id.0),
+            },
+            Target::Missing { name, reason } => write!(out, "missing {name}: {reason}"),
+        }
     }
 }
 
@@ -306,6 +333,7 @@ fn http_text(out: &mut String, http: &HttpOptions) -> fmt::Result {
         envoy_debug_headers,
         forwarded_host,
         forwarded_port,
+        shadow_host,
         edge,
     } = http;
     writeln!(out, "http")?;
@@ -320,6 +348,9 @@ fn http_text(out: &mut String, http: &HttpOptions) -> fmt::Result {
     )?;
     if *client_cert != ForwardClientCert::SanitizeSet {
         writeln!(out, "  x-forwarded-client-cert {client_cert:?}")?;
+    }
+    if *shadow_host {
+        writeln!(out, "  mirrors see Host with -shadow")?;
     }
     for (name, on) in [
         ("http/1.0", http10),

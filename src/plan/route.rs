@@ -10,7 +10,7 @@ use crate::policy::redirect::spec::Redirect;
 use crate::policy::rewrite::spec::Rewrite;
 
 use super::predicate::{Predicate, UriMatch};
-use super::{ClusterId, RetryPolicy};
+use super::{ClusterId, Policies, RetryPolicy};
 
 /// A match of an http rule with the rule's action.
 #[derive(Clone, Debug)]
@@ -57,6 +57,7 @@ pub struct Forward {
     pub timeout: Option<Duration>,
     /// When failed attempts are repeated; `None` never.
     pub retry: Option<Arc<RetryPolicy>>,
+    pub policies: Policies,
 }
 
 impl Forward {

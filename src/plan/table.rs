@@ -113,6 +113,8 @@ pub struct HttpOptions {
     pub envoy_debug_headers: bool,
     pub forwarded_host: bool,
     pub forwarded_port: bool,
+    /// Mirrors see Host with the suffix `-shadow` (Istio before 1.28).
+    pub shadow_host: bool,
     /// `gateway.profile: edge`: every stricter choice of edge hardening.
     pub edge: bool,
 }
@@ -147,6 +149,7 @@ impl Default for HttpOptions {
             envoy_debug_headers: true,
             forwarded_host: false,
             forwarded_port: false,
+            shadow_host: false,
             edge: false,
         }
     }

@@ -1,15 +1,71 @@
-//! Step 3: answers that rules ask for instead of an origin.
+//! Step 3: answers that rules ask for instead of an origin, and what comes before them.
+//!
+//! Istio's order of filters: fault, CORS, then what a route is for.
 
 use http::HeaderValue;
+use pingora::Result;
 use pingora::http::RequestHeader;
+use pingora::proxy::Session;
 
 use super::admit::authority;
 use super::context::Context;
+use super::fault;
+use super::panics::caught;
 use super::reply::Reply;
+use super::route::{self, Routed, Step};
 use crate::base::CauseKind;
+use crate::policy::cors::apply::Meeting;
 use crate::policy::direct_response::spec::DirectResponse;
 use crate::policy::redirect::apply::{RedirectRequest, https_location, location};
 use crate::policy::redirect::spec::Redirect;
+
+/// What becomes of a routed request.
+///
+/// # Errors
+/// The client left, or a step panicked.
+pub(super) async fn answer(session: &mut Session, ctx: &mut Context, to: Routed) -> Result<Step> {
+    match to {
+        Routed::Fenced(reply) | Routed::Nowhere(reply) => return Ok(Step::Answer(reply)),
+        Routed::Rule => {}
+    }
+    let fault = ctx
+        .forward()
+        .and_then(|forward| forward.policies.fault.clone());
+    if let Some(fault) = fault
+        && let Some(reply) = fault::inject(session, ctx, &fault).await?
+    {
+        return Ok(Step::Answer(reply));
+    }
+    caught(ctx, |ctx| {
+        let request = session.req_header();
+        Ok(match cors(ctx, request) {
+            Some(reply) => Step::Answer(reply),
+            None => route::serve(session, ctx),
+        })
+    })
+}
+
+/// Notes who asks from another origin, and answers preflights.
+fn cors(ctx: &mut Context, request: &RequestHeader) -> Option<Reply> {
+    let policy = ctx.forward()?.policies.cors.as_deref()?;
+    match policy.meet(&request.method, &request.headers)? {
+        Meeting::Served(asker) => {
+            ctx.asker = Some(asker);
+            None
+        }
+        Meeting::Answered(asker, headers) => {
+            ctx.asker = Some(asker);
+            ctx.note(
+                CauseKind::CorsPreflight,
+                "the rule's CORS policy answers the preflight",
+            );
+            Some(Reply {
+                headers,
+                ..Reply::of(CauseKind::CorsPreflight)
+            })
+        }
+    }
+}
 
 /// A rule's redirect.
 pub(super) fn redirect(
@@ -41,7 +97,7 @@ pub(super) fn direct(response: &DirectResponse) -> Reply {
     Reply {
         status: response.status,
         body: response.body.clone(),
-        location: None,
+        ..Reply::default()
     }
 }
 

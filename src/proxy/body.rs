@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use pingora::{Error, ErrorType, Result};
 use tokio::task::yield_now;
 use tokio::time::sleep;
@@ -14,7 +15,10 @@ use crate::upstream::Pick;
 const HOLD: Duration = Duration::from_millis(10);
 
 /// A part of the request body arrived, or the one that was kept for this attempt.
-pub(super) async fn from_client(ctx: &mut Context, end: bool) {
+pub(super) async fn from_client(ctx: &mut Context, data: Option<&Bytes>, end: bool) {
+    for copy in ctx.copies.iter_mut().flatten() {
+        copy.pass(data, end);
+    }
     // Pingora asks for the body only once the head is written.
     let is_first = !std::mem::replace(&mut ctx.head_sent, true);
     if is_first && ctx.attempts > 1 && ctx.pick.as_ref().is_some_and(Pick::is_shared) {

@@ -12,6 +12,7 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
 use super::admit::Refusal;
+use super::mirror::Copies;
 use super::reply::Reply;
 use super::retry::Retrying;
 use super::timed::Alarm;
@@ -20,6 +21,7 @@ use crate::listener::Connection;
 use crate::plan::{
     Action, Cluster, ClusterId, Destination, Forward, Listener, Plan, RetryPolicy, Route,
 };
+use crate::policy::cors::apply::Asker;
 use crate::policy::path::split_target;
 use crate::upstream::{Ask, ClusterState, Outcome, Pick, Refused, Serving};
 
@@ -54,6 +56,13 @@ pub struct Context {
     pub(super) hash: Option<u64>,
     /// For the origin's answer: keeps the key.
     pub(super) set_cookie: Option<HeaderValue>,
+
+    /// The rule's CORS policy looked at the request: who asks from another origin.
+    pub(super) asker: Option<Asker>,
+    /// The rule's fault delayed the request.
+    pub(super) delayed: bool,
+    /// Of the body, for the rule's mirrors, once they are begun.
+    pub(super) copies: Option<Copies>,
 
     // What happened since.
     pub(super) pick: Option<Pick>,
@@ -114,6 +123,9 @@ impl Context {
             cluster: None,
             hash: None,
             set_cookie: None,
+            asker: None,
+            delayed: false,
+            copies: None,
             pick: None,
             attempts: 0,
             turns: 0,

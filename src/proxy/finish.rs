@@ -21,14 +21,27 @@ pub trait Sink: Send + Sync + 'static {
     fn panicked(&self) {}
 }
 
-/// Envoy's flags of the cause, and of a retry that was not made.
+/// Envoy prints these before `DI`, and all others after it.
+const BEFORE_DELAY: [&str; 7] = ["UH", "UT", "UR", "UF", "UC", "UO", "NR"];
+
+/// Envoy's flags of the cause, of an injected delay, and of a retry that was not made.
 fn flags(ctx: &Context) -> Cow<'static, str> {
     let cause = ctx.cause.as_ref().map(|cause| cause.kind.flag());
     let cause = cause.filter(|flag| *flag != "-");
+    let delayed = ctx.delayed.then_some("DI");
     let refused = ctx.retrying.refused.map(RetryRefused::flag);
-    match (cause, refused) {
-        (Some(cause), Some(refused)) => format!("{cause},{refused}").into(),
-        (one, other) => one.or(other).unwrap_or_default().into(),
+    let [first, second] = match cause.is_some_and(|flag| BEFORE_DELAY.contains(&flag)) {
+        true => [cause, delayed],
+        false => [delayed, cause],
+    };
+    let mut all = [first, second, refused].into_iter().flatten();
+    match (all.next(), all.next()) {
+        (None, _) => Cow::Borrowed(""),
+        (Some(only), None) => only.into(),
+        (Some(one), Some(other)) => {
+            let rest = all.next().map(|flag| format!(",{flag}"));
+            format!("{one},{other}{}", rest.unwrap_or_default()).into()
+        }
     }
 }
 

@@ -20,7 +20,8 @@ use super::finish::Sink;
 use super::limits::Limits;
 use super::panics::caught;
 use super::{
-    admit, attempt, body, connection, finish, peer, reply, retry, route, to_client, to_origin,
+    admit, answer, attempt, body, connection, finish, mirror, peer, reply, retry, route, to_client,
+    to_origin,
 };
 use crate::upstream::Serving;
 
@@ -59,7 +60,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        let step = caught(ctx, |ctx| Ok(route::route(session, ctx)))?;
+        let routed = caught(ctx, |ctx| Ok(route::route(session, ctx)))?;
+        let step = answer::answer(session, ctx, routed).await?;
         match connection::waited_for(session, ctx, step).await {
             route::Step::Answer(answer) => reply::send(session, ctx, answer).await.map(|()| true),
             route::Step::Forward => peer::ready(session, ctx).await.map(|()| false),
@@ -86,11 +88,15 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-        caught(ctx, |ctx| to_origin::prepare(session, ctx, request))
+        caught(ctx, |ctx| {
+            to_origin::prepare(session, ctx, request)?;
+            mirror::begin(session, ctx, &self.limits, request);
+            Ok(())
+        })
     }
 
-    async fn request_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
-        body::from_client(ctx, end).await;
+    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
+        body::from_client(ctx, body.as_ref(), end).await;
         Ok(())
     }
 

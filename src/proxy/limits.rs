@@ -5,6 +5,8 @@ use std::time::Duration;
 use pingora_core::apps::HttpServerOptions;
 use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 
+use super::mirror::MirrorLimits;
+
 /// How large a head may be and how long a client may take. `server` fills it from its settings;
 /// the default is Istio's, with the bounds that are always on (design 4.10).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +29,7 @@ pub struct Limits {
     pub retry_body: usize,
     /// Attempts of a request, whatever its rule says.
     pub attempts: u32,
+    pub mirror: MirrorLimits,
     /// Attempts that Pingora makes, those included that end before anything was sent.
     pub turns: u32,
 }
@@ -43,6 +46,7 @@ impl Default for Limits {
             drain: Duration::from_secs(1),
             retry_body: RETRY_BODY,
             attempts: MAX_ATTEMPTS as u32,
+            mirror: MirrorLimits::default(),
             turns: MAX_ATTEMPTS as u32,
         }
     }

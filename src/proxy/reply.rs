@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, Method, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::{FailToProxy, Session};
@@ -26,6 +26,9 @@ pub(super) struct Reply {
     pub status: u16,
     pub body: Bytes,
     pub location: Option<HeaderValue>,
+    /// For gRPC clients, in place of what `status` maps to.
+    pub grpc_status: Option<u16>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Reply {
@@ -38,7 +41,7 @@ impl Reply {
         Self {
             status: kind.status(),
             body: Bytes::from_static(body.as_bytes()),
-            location: None,
+            ..Self::default()
         }
     }
 }
@@ -159,10 +162,12 @@ fn render(session: &Session, ctx: &mut Context, reply: Reply) -> Result<(Respons
         status,
         mut body,
         location,
+        grpc_status: own_grpc_status,
+        headers,
     } = reply;
     let mut head = ResponseHeader::build(if ctx.grpc { 200 } else { status }, Some(6))?;
     if ctx.grpc {
-        let code = grpc_status(status);
+        let code = own_grpc_status.unwrap_or_else(|| grpc_status(status));
         ctx.grpc_status = Some(code);
         head.insert_header(CONTENT_TYPE, "application/grpc")?;
         head.insert_header("grpc-status", HeaderValue::from(code))?;
@@ -182,6 +187,9 @@ fn render(session: &Session, ctx: &mut Context, reply: Reply) -> Result<(Respons
     }
     if let Some(location) = location {
         head.insert_header(LOCATION, location)?;
+    }
+    for (name, value) in headers {
+        head.append_header(name, value)?;
     }
     if matches!(
         head.status,

@@ -19,8 +19,18 @@ pub(super) enum Step {
     Answer(Reply),
 }
 
+/// Where the plan leads.
+pub(super) enum Routed {
+    /// To a rule, which is noted.
+    Rule,
+    /// To no rule; what applies to every request of a listener or host still comes first.
+    Nowhere(Reply),
+    /// To nothing that may be served.
+    Fenced(Reply),
+}
+
 /// Decides the request and notes the choice.
-pub(super) fn route(session: &Session, ctx: &mut Context) -> Step {
+pub(super) fn route(session: &Session, ctx: &mut Context) -> Routed {
     let request = session.req_header();
     // Held here so that the decision may borrow from the plan while the context is filled.
     let serving = ctx.serving.clone();
@@ -28,11 +38,11 @@ pub(super) fn route(session: &Session, ctx: &mut Context) -> Step {
         Ok(found) => found,
         Err(Misdirected) => {
             let message = "the host is another server's, and this connection's TLS handshake was not on its terms";
-            return Step::Answer(local(ctx, CauseKind::Misdirected, message));
+            return Routed::Fenced(local(ctx, CauseKind::Misdirected, message));
         }
     };
     let Some(listener) = found else {
-        return Step::Answer(local(
+        return Routed::Fenced(local(
             ctx,
             CauseKind::RouteNotFound,
             "no Gateway listens here any more",
@@ -63,9 +73,13 @@ pub(super) fn route(session: &Session, ctx: &mut Context) -> Step {
                     route: index as usize,
                     destination: None,
                 });
-            act(ctx, request, listener, &route.action)
+            if let Action::Fenced(fence) = &*route.action {
+                return Routed::Fenced(fenced(ctx, fence));
+            }
+            choose_destination(ctx, request);
+            Routed::Rule
         }
-        Decision::Fenced(fence) => Step::Answer(fenced(ctx, fence)),
+        Decision::Fenced(fence) => Routed::Fenced(fenced(ctx, fence)),
         Decision::HttpsRedirect { server, .. } => {
             let reply = answer::https_redirect(ctx, request);
             ctx.note(
@@ -75,14 +89,14 @@ pub(super) fn route(session: &Session, ctx: &mut Context) -> Step {
             if let Some(cause) = &mut ctx.cause {
                 cause.owner = Some(server.clone());
             }
-            Step::Answer(reply)
+            Routed::Nowhere(reply)
         }
-        Decision::NoRoute { .. } => Step::Answer(local(
+        Decision::NoRoute { .. } => Routed::Nowhere(local(
             ctx,
             CauseKind::RouteNotFound,
             "no rule of the host matches",
         )),
-        Decision::NoHost => Step::Answer(local(
+        Decision::NoHost => Routed::Nowhere(local(
             ctx,
             CauseKind::RouteNotFound,
             "no Gateway serves this host",
@@ -122,30 +136,44 @@ fn host<'a>(ctx: &'a Context, request: &'a RequestHeader) -> &'a str {
         .unwrap_or_else(|| without_port(authority(request)))
 }
 
-fn act(ctx: &mut Context, request: &RequestHeader, listener: &Listener, action: &Action) -> Step {
-    match action {
-        Action::Forward(forward) => {
-            let destination = forward.pick(ctx.random);
-            if let Some(chosen) = &mut ctx.chosen {
-                chosen.destination =
-                    destination.and_then(|picked| index_of(&forward.destinations, picked));
-            }
-            match destination.map(|destination| &destination.target) {
-                Some(Target::Cluster(id)) => {
-                    ctx.cluster = Some(*id);
-                    hash::note(ctx, request);
-                    choose_endpoint(ctx)
-                }
-                Some(Target::Missing { name, reason }) => {
-                    let message = format!("{name}: {reason}");
-                    Step::Answer(local(ctx, CauseKind::ClusterNotFound, message))
-                }
-                None => {
-                    let message = "the rule has no destination";
-                    Step::Answer(local(ctx, CauseKind::ClusterNotFound, message))
-                }
-            }
-        }
+/// Chooses the destination among a rule's, before anything is done: header edits of every answer
+/// depend on it.
+fn choose_destination(ctx: &mut Context, request: &RequestHeader) {
+    let Some(forward) = ctx.forward() else {
+        return;
+    };
+    let picked = forward.pick(ctx.random);
+    let destination = picked.and_then(|picked| index_of(&forward.destinations, picked));
+    let cluster = match picked.map(|destination| &destination.target) {
+        Some(Target::Cluster(id)) => Some(*id),
+        _ => None,
+    };
+    if let Some(chosen) = &mut ctx.chosen {
+        chosen.destination = destination;
+    }
+    ctx.cluster = cluster;
+    if cluster.is_some() {
+        hash::note(ctx, request);
+    }
+}
+
+/// Does what the noted rule is for.
+pub(super) fn serve(session: &Session, ctx: &mut Context) -> Step {
+    // Held here so that the action may be borrowed while the context is filled.
+    let serving = ctx.serving.clone();
+    let request = session.req_header();
+    let found = ctx.chosen.and_then(|chosen| {
+        let listener = serving.plan.listeners.get(chosen.listener)?;
+        let host = listener.virtual_hosts.get(chosen.virtual_host)?;
+        Some((listener, host.routes.get(chosen.route)?))
+    });
+    let Some((listener, route)) = found else {
+        let message = "the rule is not there any more";
+        return Step::Answer(local(ctx, CauseKind::Internal, message));
+    };
+    match &*route.action {
+        Action::Forward(_) if ctx.cluster.is_some() => choose_endpoint(ctx),
+        Action::Forward(_) => Step::Answer(missing(ctx)),
         Action::Redirect { redirect, .. } => {
             ctx.note(CauseKind::DirectResponse, "the rule redirects");
             Step::Answer(answer::redirect(
@@ -161,6 +189,15 @@ fn act(ctx: &mut Context, request: &RequestHeader, listener: &Listener, action: 
         }
         Action::Fenced(fence) => Step::Answer(fenced(ctx, fence)),
     }
+}
+
+/// The answer of a destination that does not exist.
+fn missing(ctx: &mut Context) -> Reply {
+    let message = match ctx.destination().map(|destination| &destination.target) {
+        Some(Target::Missing { name, reason }) => format!("{name}: {reason}"),
+        _ => "the rule has no destination".to_owned(),
+    };
+    local(ctx, CauseKind::ClusterNotFound, message)
 }
 
 /// Picks here, not when Pingora asks for a peer: an answer given now keeps the connection open.

@@ -1,5 +1,7 @@
 //! The request path over real sockets: a gateway on loopback between raw clients and origins.
 
+mod cors;
+mod faults;
 mod flags;
 mod forwarding;
 mod gauge;
@@ -8,6 +10,7 @@ mod identity;
 mod keeping;
 mod limits;
 mod local_replies;
+mod mirrors;
 mod misbehaving;
 mod origins;
 mod protocols;

@@ -1,6 +1,6 @@
 //! Step 7: the origin's response as the client will see it.
 
-use http::header::{CONNECTION, PROXY_AUTHENTICATE, SERVER, SET_COOKIE, TRAILER, UPGRADE};
+use http::header::{CONNECTION, PROXY_AUTHENTICATE, SERVER, SET_COOKIE, TRAILER, UPGRADE, VARY};
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use super::context::Context;
 use super::known::known;
-use crate::base::clock;
+use crate::base::{Cause, CauseKind, clock};
 use crate::listener::Connection;
 use crate::plan::Action;
 use crate::policy::headers::edit_response;
@@ -94,6 +94,16 @@ pub(super) fn finish(
         let known = known(session, ctx, Some(response.status.as_u16()));
         edit_response(edits, response, Some(session.req_header()), &known);
     }
+    if let Some(asker) = &ctx.asker
+        && let Some(policy) = ctx
+            .forward()
+            .and_then(|forward| forward.policies.cors.as_deref())
+    {
+        policy.mark(asker, response);
+        if ctx.plan().http.edge {
+            response.append_header(VARY, "origin")?;
+        }
+    }
     if let Some(server) = &ctx.plan().http.server_header {
         response.insert_header(SERVER, &**server)?;
     }
@@ -102,6 +112,11 @@ pub(super) fn finish(
 
 /// The response edits of the chosen rule or destination.
 fn edits(ctx: &Context) -> Option<&HeaderEdits> {
+    // Envoy's CORS filter sends it past the router, which makes the edits.
+    let is_preflight = |cause: &Cause| cause.kind == CauseKind::CorsPreflight;
+    if ctx.cause.as_ref().is_some_and(is_preflight) {
+        return None;
+    }
     match &*ctx.route()?.action {
         Action::Forward(_) => ctx.destination().map(|destination| &destination.response),
         Action::Redirect { response, .. } => Some(response),

@@ -7,7 +7,7 @@
 //! before that ends the successor, and the giver serves on.
 //!
 //! Pingora's own hand-over is not used: it sends at most 32 descriptors through a socket that
-//! anyone may open, and ends the old process even when nobody took them (pingora.md section 6).
+//! anyone may open, and ends the old process even when nobody took them.
 
 mod folder;
 mod giver;

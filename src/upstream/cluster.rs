@@ -17,6 +17,7 @@ use crate::plan::balance::WarmUp;
 use super::breaker::Breaker;
 use super::health::EndpointHealth;
 use super::membership::Membership;
+use super::outcall::CopyCounts;
 use super::outlier::{Detector, EjectionCounts};
 use super::peer::{PeerTemplate, Wants, Way};
 use super::pick::{Ask, Lease, Pick, Refused};
@@ -42,6 +43,7 @@ pub struct ClusterState {
     warming: AtomicBool,
     pub(super) retries: Arc<Retries>,
     pub(super) detector: Arc<Detector>,
+    pub(super) copies: CopyCounts,
 }
 
 /// One address of a cluster with its counters. Lives as long as the address is published,
@@ -84,6 +86,7 @@ impl ClusterState {
             building: Mutex::default(),
             warming: AtomicBool::new(false),
             retries: Arc::default(),
+            copies: CopyCounts::default(),
         }
     }
 
@@ -178,6 +181,13 @@ impl ClusterState {
             Lease::Shared(seat) => seat.prepare(&mut peer),
             Lease::Own(hold) => hold.prepare(&mut peer),
         }
+        peer
+    }
+
+    /// The same for requests that share no connection with clients' requests.
+    pub(super) fn peer_apart(&self, pick: &Pick, wants: Wants) -> HttpPeer {
+        let mut peer = self.template.load().peer(pick.addr(), wants);
+        peer.group_key ^= pick.endpoint().shared.key();
         peer
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use crate::observe::Exposition;
 
-use super::{BreakerView, ClusterState, Upstreams};
+use super::{BreakerView, ClusterState, CopyResult, Upstreams};
 
 impl Upstreams {
     /// The clusters' metrics in the Prometheus text format. A cluster without outlier
@@ -16,6 +16,7 @@ impl Upstreams {
         let mut out = Exposition::default();
         limits(&clusters, &mut out);
         ejections(&clusters, &mut out);
+        copies(&clusters, &mut out);
         self.probes(&clusters, &mut out);
         out.into_text()
     }
@@ -46,6 +47,38 @@ impl Upstreams {
             let labels = [("cluster", &*cluster.detector.cluster)];
             out.sample(&labels, cluster.failing());
         }
+    }
+}
+
+/// What became of the copies that mirrors get.
+fn copies(clusters: &[Arc<ClusterState>], out: &mut Exposition) {
+    let counts = |cluster: &&Arc<ClusterState>| cluster.copies.is_used();
+    let mirrors: Vec<_> = clusters.iter().filter(counts).collect();
+    if mirrors.is_empty() {
+        return;
+    }
+    out.family(
+        "pingress_mirrored_requests_total",
+        "counter",
+        "Copies of requests that mirrors were to get, by result.",
+    );
+    for cluster in &mirrors {
+        for result in CopyResult::ALL {
+            let labels = [
+                ("cluster", &*cluster.detector.cluster),
+                ("result", result.code()),
+            ];
+            out.sample(&labels, cluster.copies.read(result));
+        }
+    }
+    out.family(
+        "pingress_mirrored_requests_active",
+        "gauge",
+        "Copies of requests that are under way.",
+    );
+    for cluster in &mirrors {
+        let labels = [("cluster", &*cluster.detector.cluster)];
+        out.sample(&labels, cluster.copies.active());
     }
 }
 

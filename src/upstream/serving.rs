@@ -16,9 +16,13 @@ use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Plan, Res
 use super::ClusterState;
 use super::dns::{DnsOptions, Names};
 use super::membership::{Membership, literal};
+use super::outcall::{ClusterCaller, Outcalls};
 use super::probe::{Probes, Target, Totals};
 use super::sweep::{Event, sweep};
 use super::warmup;
+
+/// Requests of policies' own that may run at once.
+const OUTCALLS: usize = 1024;
 
 /// A plan with the live state of each of its clusters. A request pins one and keeps it.
 #[derive(Debug, Default)]
@@ -26,12 +30,14 @@ pub struct Serving {
     pub plan: Arc<Plan>,
     /// Indexed by [`ClusterId`].
     clusters: Vec<Option<Arc<ClusterState>>>,
+    outcalls: Option<Arc<Outcalls>>,
 }
 
 /// All live clusters by name, across plans. Dropping it ends the asking of names.
 #[derive(Debug)]
 pub struct Upstreams {
     live: Arc<Mutex<Live>>,
+    outcalls: Arc<Outcalls>,
 }
 
 /// Touched by the slow flow alone: a request never waits for this lock.
@@ -53,6 +59,14 @@ pub(super) struct Live {
 impl Serving {
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<ClusterState>> {
         self.clusters.get(id.0 as usize)?.as_ref()
+    }
+
+    /// A cluster, for requests of policies' own.
+    pub fn caller(&self, id: ClusterId) -> Option<ClusterCaller> {
+        Some(ClusterCaller {
+            state: self.cluster(id)?.clone(),
+            outcalls: self.outcalls.clone()?,
+        })
     }
 }
 
@@ -79,7 +93,10 @@ impl Upstreams {
                 runtime: runtime.clone(),
             })
         });
-        Arc::new(Self { live })
+        Arc::new(Self {
+            live,
+            outcalls: Outcalls::new(OUTCALLS),
+        })
     }
 
     /// Takes a new endpoint table: each cluster whose entry changed gets a new snapshot, the
@@ -117,7 +134,11 @@ impl Upstreams {
         live.states.retain(|_, state| state.strong_count() > 0);
         let named = plan.clusters.iter().map(|cluster| &cluster.name);
         live.probes.retain(&named.collect());
-        Arc::new(Serving { plan, clusters })
+        Arc::new(Serving {
+            plan,
+            clusters,
+            outcalls: Some(self.outcalls.clone()),
+        })
     }
 
     /// The clusters of the last plan.

@@ -358,7 +358,7 @@ fn upgrade_fails(start: Start, spoil: impl FnOnce(&Gateway), reason: &str) {
 fn a_new_program_that_cannot_start_leaves_the_old_one_serving() {
     let plain = Origin::echo("plain");
     upgrade_fails(
-        start(&[("plain", plain.port, "HTTP")], "").from_copy(),
+        start(&[("plain", plain.port, "HTTP")], "").with_own_copy(),
         |gateway| {
             // Renamed into place, as package managers do it.
             let next = |name| gateway.folder.path().join(name);
@@ -376,7 +376,7 @@ fn a_new_program_that_cannot_start_leaves_the_old_one_serving() {
 fn a_new_program_that_is_gone_leaves_the_old_one_serving() {
     let plain = Origin::echo("plain");
     upgrade_fails(
-        start(&[("plain", plain.port, "HTTP")], "").from_copy(),
+        start(&[("plain", plain.port, "HTTP")], "").with_own_copy(),
         |gateway| std::fs::remove_file(&gateway.program).unwrap(),
         "cannot start",
     );

@@ -12,6 +12,7 @@ mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod operator;
+mod policies;
 mod routing;
 mod streams;
 mod tls;

@@ -214,32 +214,6 @@ fn a_timeout_is_kept_and_none_is_the_default() {
 }
 
 #[test]
-fn unsupported_fields_are_reported_once_and_the_rule_serves() {
-    for (field, text) in [
-        (
-            "fault",
-            "fault: {abort: {httpStatus: 500, percentage: {value: 10}}}",
-        ),
-        ("mirror", "mirror: {host: b.internal}"),
-        ("mirrors", "mirrors: [{destination: {host: b.internal}}]"),
-        ("corsPolicy", "corsPolicy: {allowOrigins: [{exact: '*'}]}"),
-    ] {
-        let world = rule(&format!("{{{text}, {TO_A}}}"));
-        assert_eq!(
-            world.get("a.com", "/"),
-            "outbound|80||a.internal",
-            "{field}"
-        );
-        let found = world.found(Code::UNSUPPORTED);
-        assert_eq!(found.len(), 1, "{found:?}");
-        assert!(
-            found[0].starts_with(&format!("spec.http[0].{field}")),
-            "{found:?}"
-        );
-    }
-}
-
-#[test]
 fn a_written_retry_policy_that_may_repeat_a_post_is_warned_about_and_no_other() {
     let warned = |rule_text: &str| {
         let world = rule(&format!("{{{rule_text}, {TO_A}}}"));

@@ -13,6 +13,7 @@ mod matches;
 mod memory;
 mod merging;
 mod order;
+mod policies;
 mod protections;
 mod samples;
 mod streams;

@@ -29,7 +29,7 @@ const MATCHES: [&str; 14] = [
     "{sourceLabels: {app: x}}",
     "{cookie: 1}, {uri: {prefix: /d}}",
 ];
-const ACTIONS: [&str; 12] = [
+const ACTIONS: [&str; 14] = [
     "directResponse: {status: 200}",
     "redirect: {uri: /x}",
     "redirect: {uri: /x, redirectCode: 1}",
@@ -42,6 +42,8 @@ const ACTIONS: [&str; 12] = [
     "retries: {attempts: 2}, route: [{destination: {host: a.internal}}]",
     "timeout: 5, directResponse: {status: 200}",
     "oops: 1",
+    "fault: {abort: {httpStatus: 503, percentage: {value: 5}}}, corsPolicy: {allowOrigins: [{exact: '*'}]}, delegate: {name: leaf}",
+    "mirror: {host: b.internal}, corsPolicy: {allowOrigins: [{regex: '.*'}]}, route: [{destination: {host: a.internal}}]",
 ];
 const SERVERS: [&str; 7] = [
     "{port: {number: 80, name: p, protocol: HTTP}, hosts: ['*']}",

@@ -17,7 +17,7 @@ use crate::policy::headers::spec::{HeaderEdit, HeaderEdits, TemplatePart};
 use crate::policy::headers::{Substitutions, edit_request, edit_response};
 use crate::policy::redirect::apply::{RedirectRequest, https_location, location};
 
-use super::{Carried, EndpointSource, Members};
+use super::{Carried, EndpointSource, Members, PoliciesShown};
 
 /// The end of the walk.
 #[derive(Debug, Serialize)]
@@ -28,6 +28,7 @@ pub enum Outcome {
         timeout_ms: Option<u64>,
         /// What happens to failed attempts; `None` if nothing.
         retries: Option<Retries>,
+        policies: Box<PoliciesShown>,
         destinations: Vec<Sent>,
     },
     /// The rule's redirect.
@@ -160,6 +161,7 @@ impl Outcome {
             Action::Forward(forward) => Self::Forward {
                 timeout_ms: forward.timeout.map(millis),
                 retries: forward.retry.as_deref().map(Retries::of),
+                policies: Box::new(PoliciesShown::of(plan, &forward.policies)),
                 destinations: forward
                     .destinations
                     .iter()
@@ -409,7 +411,7 @@ fn received(request: &Request<'_>) -> Option<RequestHeader> {
     Some(head)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -420,6 +422,6 @@ fn target(request: &Request<'_>) -> String {
     }
 }
 
-fn shown(value: &HeaderValue) -> String {
+pub(super) fn shown(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }

@@ -65,6 +65,7 @@ fn forward(destinations: Vec<Destination>, rewrite: Rewrite) -> Action {
         rewrite,
         timeout: Some(Duration::from_millis(1_500)),
         retry: None,
+        policies: Default::default(),
     })
 }
 
@@ -332,6 +333,7 @@ fn the_json_form_has_stable_keys() {
             "kind": "forward",
             "timeout_ms": 1500,
             "retries": null,
+            "policies": {"fault": null, "cors": null, "mirrors": []},
             "destinations": [{
                 "weight": 1, "total_weight": 1,
                 "cluster": "outbound|80|v2|cart.default.svc.cluster.local",

@@ -69,8 +69,12 @@ fn outcome(f: &mut Formatter<'_>, outcome: &Outcome) -> fmt::Result {
         Outcome::Forward {
             timeout_ms,
             retries,
+            policies,
             destinations,
         } => {
+            for line in &policies.lines {
+                writeln!(f, "{line}")?;
+            }
             for sent in destinations {
                 destination(f, sent)?;
             }

@@ -123,11 +123,14 @@ impl Registry<'_> {
                 known,
             } => self.subset_hint(host, name, rule.as_deref(), known),
         };
-        Finding::new(code, format!("{}; its traffic answers 503", missing.reason))
-            .at(reference.origin)
-            .of(reference.object)
-            .path(reference.path.to_string())
-            .hint(hint)
+        Finding::new(
+            code,
+            format!("{}; {}", missing.reason, reference.consequence),
+        )
+        .at(reference.origin)
+        .of(reference.object)
+        .path(reference.path.to_string())
+        .hint(hint)
     }
 
     fn host_hint(&mut self, host: &str, reference: &DestinationRef<'_>) -> String {

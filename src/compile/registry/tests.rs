@@ -119,6 +119,7 @@ fn answer_with(options: &Options, yaml: &str, asks: &[Ask<'_>]) -> Answers {
             origin: &origin,
             object: &object,
             path: &path,
+            consequence: "its traffic answers 503",
         };
         registry.resolve(&reference, &mut findings)
     });

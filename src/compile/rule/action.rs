@@ -87,6 +87,7 @@ impl Translator<'_, '_> {
             rewrite,
             timeout,
             retry,
+            policies: self.policies(rule, port)?,
         }))
     }
 
@@ -159,6 +160,7 @@ impl Translator<'_, '_> {
             origin,
             object: &rule.object.key,
             path: &self.destination_path,
+            consequence: "its traffic answers 503",
         };
         match self.registry.resolve(&reference, self.findings) {
             Resolved::Cluster(id) => Ok(Target::Cluster(id)),

@@ -13,7 +13,7 @@ use crate::compile::damage::Fault;
 use crate::model::istio::virtual_service::{HttpMatch, HttpRoute, StringMatch, VirtualService};
 use crate::model::{At, Object, Slot};
 
-use super::{Branch, Rule, Translator, unsupported};
+use super::{Branch, Rule, Translator};
 
 /// A delegate that a rule names, and the object that was found.
 #[derive(Clone, Debug)]
@@ -112,6 +112,7 @@ impl<'a> Translator<'a, '_> {
             let rule = Rule {
                 fence: Some(fence.clone()),
                 matches: None,
+                inherited: None,
                 ..*root
             };
             self.rule(&rule, port, branches);
@@ -122,8 +123,7 @@ impl<'a> Translator<'a, '_> {
                 branches.push(self.unreadable(object, index, slot.position, damage));
                 continue;
             };
-            unsupported::rule(object, index, slot.position, spec, self.findings);
-            let Some((spec, matches)) = merge(root, spec, slot.position) else {
+            let Some(merged) = merge(root, spec, slot.position) else {
                 let message = format!(
                     "no match of this rule fits a match of the rule that delegates to it ({})",
                     root.object.origin.at(root.position)
@@ -142,10 +142,11 @@ impl<'a> Translator<'a, '_> {
                 object,
                 index,
                 position: slot.position,
-                spec: &spec,
-                matches: Some(matches),
+                spec: &merged.rule,
+                matches: Some(merged.places),
                 damage,
                 fence: fence.clone(),
+                inherited: Some(merged.inherited),
             };
             self.rule(&rule, port, branches);
         }
@@ -166,13 +167,28 @@ impl<'a> Translator<'a, '_> {
     }
 }
 
-/// A leaf's rule within its root's: the merged rule, and where each of its matches stands in
-/// the leaf. `None` if they do not fit.
-fn merge(
-    root: &Rule<'_>,
+/// A leaf's rule within its root's.
+struct Merged<'r> {
+    rule: HttpRoute,
+    /// Where each of its matches stands in the leaf.
+    places: Vec<Option<usize>>,
+    inherited: Inherited<'r>,
+}
+
+/// Fields of a rule that another object's rule gave it.
+pub(super) struct Inherited<'r> {
+    pub object: &'r Object,
+    /// Of the rule in `spec.http`.
+    pub index: usize,
+    pub fields: Vec<&'static str>,
+}
+
+/// Puts a leaf's rule into its root's. `None` if their matches do not fit.
+fn merge<'r>(
+    root: &Rule<'r>,
     leaf: &HttpRoute,
     position: crate::base::Position,
-) -> Option<(HttpRoute, Vec<Option<usize>>)> {
+) -> Option<Merged<'r>> {
     let mut merged = leaf.clone();
     let own = &root.object.key.namespace;
     let roots: Vec<Cow<'_, HttpMatch>> = root
@@ -212,7 +228,20 @@ fn merge(
             }
         }
     }
+    let mut inherited = Inherited {
+        object: root.object,
+        index: root.index,
+        fields: Vec::new(),
+    };
     let root = root.spec;
+    let given = [
+        ("fault", leaf.fault.is_none()),
+        ("corsPolicy", leaf.cors_policy.is_none()),
+        ("mirror", leaf.mirror.is_none()),
+        ("mirrors", leaf.mirrors.is_empty()),
+    ];
+    let given = given.iter().filter(|(_, is_given)| *is_given);
+    inherited.fields.extend(given.map(|(field, _)| *field));
     merged.name = join(root.name.as_deref(), leaf.name.as_deref());
     inherit(&mut merged.rewrite, &root.rewrite);
     inherit(&mut merged.timeout, &root.timeout);
@@ -226,7 +255,11 @@ fn merge(
     if merged.mirrors.is_empty() {
         merged.mirrors = root.mirrors.clone();
     }
-    Some((merged, indexes))
+    Some(Merged {
+        rule: merged,
+        places: indexes,
+        inherited,
+    })
 }
 
 fn inherit<T: Clone>(field: &mut Option<T>, root: &Option<T>) {

@@ -234,6 +234,7 @@ impl<'a> Streaming<'a, '_> {
                 origin: &origin,
                 object: &rule.object.key,
                 path: &path.field("route").index(index).field("destination"),
+                consequence: "its connections are closed",
             };
             let target = target(self.registry.resolve(&reference, self.findings))?;
             destinations.push(StreamDestination {

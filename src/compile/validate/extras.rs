@@ -1,6 +1,7 @@
 //! What Istio refuses in the parts of a rule beside matching and routing: fault, mirror, CORS.
 
 use crate::base::quantity::parse_duration;
+use crate::compile::rule::fault::GRPC_STATUSES;
 use crate::compile::rule::matching;
 use crate::model::istio::Percent;
 use crate::model::istio::virtual_service::{CorsPolicy, Fault};
@@ -29,27 +30,6 @@ const RETRY_CONDITIONS: [&str; 16] = [
 
 const METHODS: [&str; 10] = [
     "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*",
-];
-
-/// Names of gRPC's status codes.
-const GRPC_STATUSES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
 ];
 
 pub(super) fn is_retry_condition(text: &str) -> bool {
@@ -179,6 +159,10 @@ fn check_fault(check: &mut Check<'_>, fault: &Fault) {
                 format!("`{status}` is not a gRPC status"),
                 "write for example UNAVAILABLE",
             );
+        }
+        if abort.http_status.is_some() && abort.grpc_status.is_some() {
+            let message = "only one of `httpStatus` and `grpcStatus` may be set";
+            check.add("fault", message, "keep one of them");
         }
         if abort.http2_error.is_some() {
             check.add(

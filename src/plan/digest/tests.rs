@@ -5,8 +5,8 @@ use http::{HeaderName, HeaderValue, Method};
 
 use super::super::endpoints::{DnsEndpoint, Endpoint, Place};
 use super::super::fixture::{
-    anchored, cluster, exact, forward, header, host, is, listener, origin, plan, prefix, query,
-    route, without,
+    anchored, cluster, cors, exact, fault, forward, header, host, is, listener, mirror, origin,
+    plan, prefix, query, route, without,
 };
 use super::super::{
     Balance, ClusterId, Clusters, HttpOptions, Outlier, Probe, ProbeKind, Protocol, RetryPolicy,
@@ -154,6 +154,13 @@ fn every_change_of_meaning_changes_the_digest() {
                 }))
             })
         }),
+        Box::new(|plan| forward_with(plan, |forward| forward.policies.fault = fault(1))),
+        Box::new(|plan| forward_with(plan, |forward| forward.policies.fault = fault(2))),
+        Box::new(|plan| forward_with(plan, |forward| forward.policies.cors = cors("a"))),
+        Box::new(|plan| forward_with(plan, |forward| forward.policies.cors = cors("b"))),
+        Box::new(|plan| forward_with(plan, |forward| forward.policies.mirrors = mirror(0, 1.0))),
+        Box::new(|plan| forward_with(plan, |forward| forward.policies.mirrors = mirror(0, 2.0))),
+        Box::new(|plan| forward_with(plan, |forward| forward.policies.mirrors = mirror(9, 1.0))),
         Box::new(|plan| forward_with(plan, |forward| forward.destinations[0].weight = 8)),
         Box::new(|plan| forward_with(plan, |forward| forward.destinations[0].request = edits("1"))),
         Box::new(|plan| forward_with(plan, |forward| forward.destinations[0].request = edits("2"))),

@@ -494,5 +494,6 @@ pub fn to(clusters: &[(u32, u64)]) -> Forward {
         rewrite: Rewrite::default(),
         timeout: None,
         retry: None,
+        policies: Default::default(),
     }
 }

@@ -54,7 +54,9 @@ impl Wire {
             .map_err(|_| HandoverError::Confused("a message of more than 4 GB".to_owned()))?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(BATCH))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !handles.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(handles)) {
+        let fits = handles.is_empty()
+            || (handles.len() <= BATCH && ancillary.push(SendAncillaryMessage::ScmRights(handles)));
+        if !fits {
             return Err(HandoverError::Confused(format!(
                 "{} descriptors in one message",
                 handles.len()

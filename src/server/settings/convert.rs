@@ -13,7 +13,7 @@ use crate::listener::{ListenerLimits, ProxyProtocol};
 use crate::model::istio::virtual_service::Retry;
 use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
 use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
-use crate::proxy::{Limits, MAX_ATTEMPTS, RETRY_BODY};
+use crate::proxy::{Limits, MAX_ATTEMPTS, MirrorLimits, RETRY_BODY};
 use crate::upstream::DnsOptions;
 
 use crate::server::handover::Folder;
@@ -141,6 +141,7 @@ impl Settings {
             envoy_debug_headers: !headers.envoy_debug_headers.disabled,
             forwarded_host: headers.x_forwarded_host.enabled,
             forwarded_port: headers.x_forwarded_port.enabled,
+            shadow_host: self.gateway.mirror.shadow_host,
             edge,
         }
     }
@@ -253,6 +254,10 @@ impl Settings {
             request_line: limits.max_request_line,
             retry_body: limits.retry_body,
             attempts: u32::try_from(self.max_retries).unwrap_or(u32::MAX),
+            mirror: MirrorLimits {
+                body: self.gateway.mirror.body,
+                within: self.gateway.mirror.within.0,
+            },
             turns: u32::try_from(self.max_retries.max(MAX_ATTEMPTS)).unwrap_or(u32::MAX),
             ..Limits::default()
         }

@@ -33,6 +33,8 @@ section! { "camelCase",
         pub mesh: Mesh = Mesh::default(),
         /// Bounds that always hold.
         pub limits: Limits = Limits::default(),
+        /// Copies of requests for mirrors.
+        pub mirror: Mirror = Mirror::default(),
         /// The operator's endpoint.
         pub admin: Admin = Admin::default(),
         /// Readiness for a load balancer or kubelet.
@@ -81,6 +83,18 @@ section! { "camelCase",
         pub retry_body: usize = crate::proxy::RETRY_BODY,
         /// Bytes of a manifest file; a larger one is not read.
         pub max_file_bytes: u64 = 16 * 1024 * 1024,
+    }
+}
+
+section! { "camelCase",
+    /// Copies of requests for mirrors.
+    pub struct Mirror {
+        /// Bytes of a request body that a mirror may lag behind; beyond it, its copy is given up.
+        pub body: usize = 256 * 1024,
+        /// Time for a whole copy where the rule has no timeout.
+        pub within: Span = Span::seconds(60),
+        /// Mirrors see Host with the suffix `-shadow`, as under Istio before 1.28.
+        pub shadow_host: bool = false,
     }
 }
 

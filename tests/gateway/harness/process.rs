@@ -22,7 +22,7 @@ pub struct Start {
     pub ports: Vec<u16>,
     pub arguments: Vec<String>,
     /// Run from a copy, so that the test can put another program in its place.
-    pub from_copy: bool,
+    pub with_own_copy: bool,
 }
 
 impl Start {
@@ -52,8 +52,8 @@ impl Start {
         self
     }
 
-    pub fn from_copy(mut self) -> Self {
-        self.from_copy = true;
+    pub fn with_own_copy(mut self) -> Self {
+        self.with_own_copy = true;
         self
     }
 
@@ -98,7 +98,7 @@ impl Start {
             ),
         )
         .unwrap();
-        let program = match self.from_copy {
+        let program = match self.with_own_copy {
             true => {
                 let copy = folder.path().join("pingress");
                 install(Path::new(PROGRAM), &copy);

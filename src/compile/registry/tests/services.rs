@@ -100,6 +100,7 @@ fn the_same_missing_destination_is_reported_once_for_all_listeners() {
             origin: &origin,
             object: &object,
             path: &FieldPath::spec(),
+            consequence: "its traffic answers 503",
         };
         registry.resolve(&reference, &mut findings);
     }
