@@ -75,10 +75,11 @@ fn a_drain_releases_connections_over_its_window_and_tells_both_sides() {
     let own = root.issue(&["db.example.com"]);
     let plain = ByteOrigin::echo("plain");
     let heard = ByteOrigin::start("heard", Manner::Collect);
+    let to_plain = "tcp: [{match: [{port: 9000}], route: [{destination: {host: plain.test}}]}]";
     let tls = "port: {number: 9001, name: tls, protocol: TLS}, hosts: [db.example.com], tls: {mode: SIMPLE, credentialName: own}";
     let mut gateway = Start::with(&[
         ("gateway.yaml", gateway(&[TCP, tls])),
-        ("tcp.yaml", routes("tcp", "'*'", &all_to("plain.test"))),
+        ("tcp.yaml", routes("tcp", "'*'", to_plain)),
         (
             "tls.yaml",
             routes("tls", "db.example.com", &all_to("heard.test")),
