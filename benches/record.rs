@@ -32,6 +32,8 @@ fn clusters(count: usize) -> Vec<Cluster> {
                 protocol: Protocol::Http1,
                 balancing: Balance::LeastRequest.into(),
                 pool: Default::default(),
+                tls: None,
+                proxy_protocol: None,
                 outlier: None,
                 health_check: None,
                 origin: None,

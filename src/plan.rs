@@ -12,6 +12,7 @@ pub mod endpoints;
 mod fixture;
 pub mod health_check;
 pub mod hosts;
+pub mod origin_tls;
 pub mod outlier;
 pub mod paths;
 pub mod policies;
@@ -26,20 +27,19 @@ pub mod tls;
 pub mod why;
 
 pub use balance::{Balance, Balancing, HashKey, HashTable};
-pub use cluster::{Cluster, ClusterId, Clusters, Protocol};
+pub use cluster::{Cluster, ClusterId, Clusters, Protocol, ProxyVersion};
 pub use decide::{Decision, Request};
 pub use digest::Digest;
 pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};
-pub use health_check::{HealthCheck, HttpProbe, Probe, ProbeKind};
+pub use health_check::{HealthCheck, HttpProbe, Probe, ProbeKind, ProbeTls};
+pub use origin_tls::{OriginRules, OriginTls, ServerName};
 pub use outlier::Outlier;
 pub use policies::{Mirror, Placed, Policies};
 pub use pool::Pool;
 pub use predicate::{Predicate, StringMatch, UriMatch};
 pub use retry::{Condition, Conditions, Failure, RetryPolicy, RetrySource};
 pub use route::{Action, Destination, Fence, Forward, Route, Target};
-pub use stream::{
-    ServerName, StreamAction, StreamDestination, StreamForward, StreamRoute, TcpSocket,
-};
+pub use stream::{Hello, StreamAction, StreamDestination, StreamForward, StreamRoute, TcpSocket};
 pub use table::{ForwardClientCert, HttpOptions, Listener, PathNormalization, Plan, VirtualHost};
 pub use tls::{
     ClientCertificates, ClientRules, Misdirected, TlsServer, TlsService, TlsSocket, TlsTerms,

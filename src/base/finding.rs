@@ -111,6 +111,7 @@ impl Code {
     pub const NO_GATEWAY: Self = Self::warning("PGR0210", "NoGateway");
     pub const UNROUTED_HOST: Self = Self::warning("PGR0211", "UnroutedHost");
     pub const UNSAFE_RETRIES: Self = Self::warning("PGR0212", "UnsafeRetries");
+    pub const UNVERIFIED_ORIGIN: Self = Self::warning("PGR0213", "UnverifiedOrigin");
     // Ours: running.
     pub const CERTIFICATE_EXPIRES: Self = Self::warning("PGR0302", "CertificateExpires");
     pub const LISTENER_FAILED: Self = Self::error("PGR0301", "ListenerFailed");

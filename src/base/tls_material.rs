@@ -3,6 +3,7 @@
 //! Pure: no file is opened and no clock is asked. `source` makes [`Credential`]s of what it reads,
 //! the plan carries them, `listener` and `upstream` give them to BoringSSL.
 
+mod names;
 mod revocation;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use boring::pkey::{Id, PKey, Private};
 use boring::x509::{X509, X509Ref};
 use thiserror::Error;
 
+pub use names::AlternativeNames;
 pub use revocation::Revocations;
 
 /// SHA-256 of a certificate's DER.
@@ -183,6 +185,28 @@ impl Authorities {
     pub fn certificates(&self) -> &[X509] {
         &self.certificates
     }
+
+    /// Whether each of them vouches for itself. One that does not is trusted as if it did, which
+    /// BoringSSL has to be told (Envoy's `X509_V_FLAG_PARTIAL_CHAIN`).
+    pub fn are_roots(&self) -> bool {
+        self.certificates
+            .iter()
+            .all(|certificate| is_root(certificate))
+    }
+}
+
+/// Whether a certificate is its own issuer, and signed by itself: the name alone would be anyone's to
+/// write.
+pub fn is_root(certificate: &X509Ref) -> bool {
+    let (subject, issuer) = (certificate.subject_name(), certificate.issuer_name());
+    let is_same_name = subject
+        .try_cmp(issuer)
+        .is_ok_and(|order| order == std::cmp::Ordering::Equal);
+    let signs_itself = || {
+        let key = certificate.public_key()?;
+        certificate.verify(&key)
+    };
+    is_same_name && matches!(signs_itself(), Ok(true))
 }
 
 /// SHA-256 of a certificate; `None` only if BoringSSL cannot write it out.

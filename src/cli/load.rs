@@ -22,6 +22,7 @@ pub fn load_options(reading: &Reading, settings: &Settings) -> LoadOptions {
     LoadOptions {
         namespace: Arc::from(reading.namespace.as_str()),
         max_file_bytes: settings.gateway.limits.max_file_bytes,
+        workload: settings.workload_files(),
     }
 }
 

@@ -290,7 +290,12 @@ impl Server<'_> {
     }
 
     pub(crate) fn role(&self) -> Role {
-        let ends_tls = || matches!(self.mode(), "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL");
+        let ends_tls = || {
+            matches!(
+                self.mode(),
+                "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL" | "ISTIO_MUTUAL"
+            )
+        };
         match self.protocol {
             ServerProtocol::Http => Role::Http,
             ServerProtocol::Tcp => Role::Tcp,

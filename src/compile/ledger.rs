@@ -342,6 +342,7 @@ fn fate_of(code: Code) -> Fate {
         (Code::UNROUTED_HOST, Fate::NotForThisGateway),
         (Code::INERT_FIELD, Fate::Lost),
         (Code::LINEAR_RULES, Fate::Lost),
+        (Code::UNVERIFIED_ORIGIN, Fate::Lost),
     ];
     let known = codes.iter().find(|(known, _)| *known == code);
     known.map_or(Fate::Fenced, |(_, fate)| *fate)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::model::tls_files::WorkloadFiles;
 use crate::plan::{HttpOptions, RetryPolicy};
 
 /// The compiler's view of the settings file (`gateway:` section).
@@ -38,6 +39,8 @@ pub struct Options {
     pub default_retry: Option<Arc<RetryPolicy>>,
     /// `meshConfig.h2UpgradePolicy` is UPGRADE: ports that say HTTP are asked in HTTP/2 (no).
     pub h2_upgrade: bool,
+    /// Where the mesh's certificates are, for ISTIO_MUTUAL.
+    pub workload: WorkloadFiles,
 }
 
 impl Default for Options {
@@ -59,6 +62,7 @@ impl Default for Options {
             service_export_to: all(),
             default_retry: Some(Arc::default()),
             h2_upgrade: false,
+            workload: WorkloadFiles::default(),
         }
     }
 }

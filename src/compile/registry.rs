@@ -36,13 +36,14 @@ use crate::plan::{
 };
 
 use super::Options;
+use super::gateway::tls::credentials::Credentials;
 use super::version::Versions;
 use discovery::Discovery;
 use health::HealthChecks;
 use locality::Placing;
 use missing::Missing;
 use near::Nearest;
-use policy::Effective;
+use policy::{Effective, Site, Store};
 use port::Port;
 use rule::{Rule, Rules, Subset};
 use service::{Backing, Service, Services};
@@ -56,6 +57,7 @@ const MAX_ALIASES: usize = 8;
 #[derive(Debug)]
 pub(crate) struct Registry<'a> {
     options: &'a Options,
+    credentials: Credentials<'a>,
     services: Services<'a>,
     rules: Rules<'a>,
     /// The rule that holds for each service, by the service's index.
@@ -175,7 +177,12 @@ impl<'a> Registry<'a> {
     ) -> Self {
         let all = versions.others().map(|object| &**object);
         let services = Services::index(versions, options, findings);
-        let rules = Rules::index(versions, options, findings);
+        let credentials = Credentials::index(versions, options);
+        let store = Store {
+            credentials: &credentials,
+            options,
+        };
+        let rules = Rules::index(versions, store, findings);
         let rule_of = services
             .iter()
             .map(|service| rules.find(&service.host, service.namespace(), options))
@@ -183,6 +190,7 @@ impl<'a> Registry<'a> {
         let health_checks = HealthChecks::index(versions, &services, options, findings);
         let registry = Self {
             options,
+            credentials,
             health_checks,
             services,
             rules,
@@ -398,11 +406,27 @@ impl<'a> Registry<'a> {
         let of_rule = rule.and_then(|rule| rule.policy.as_ref());
         let of_subset = subset.and_then(Subset::policy);
         let effective = Effective::of(of_rule.into_iter().chain(&of_subset), port.number);
-        let is_routed = purpose == Use::Routed;
-        if is_routed && let Some(fence) = effective.fence(self.options) {
-            return Err(fence);
-        }
         let subset_name = subset.map(|subset| subset.spec.name.as_str());
+        let store = Store {
+            credentials: &self.credentials,
+            options: self.options,
+        };
+        let site = Site {
+            host: &service.host,
+            port: port.number,
+            subset: subset_name,
+            names: match service.backing {
+                Backing::Entry(spec) => &spec.subject_alt_names,
+                _ => &[],
+            },
+        };
+        // What is inside connections passed through is between both ends, as in Istio; it cannot be
+        // asked either.
+        let is_routed = purpose == Use::Routed;
+        let (tls, proxy_protocol) = match is_routed {
+            true => (effective.tls(store, site)?, effective.proxy_protocol()),
+            false => (None, None),
+        };
         let protocol = effective.protocol(port.speech, self.options);
         let effective_locality = effective.locality();
         let cluster = Cluster {
@@ -420,14 +444,16 @@ impl<'a> Registry<'a> {
             protocol,
             balancing: effective.balancing(),
             pool: effective.pool(),
+            proxy_protocol,
             outlier: effective.outlier(),
-            // What is inside their TLS cannot be asked.
             health_check: is_routed
                 .then(|| {
+                    let tls = tls.as_ref();
                     self.health_checks
-                        .find(&service.host, port.number, protocol)
+                        .find(&service.host, port.number, protocol, tls)
                 })
                 .flatten(),
+            tls,
             origin: Some(service.object.origin.clone()),
             policy_origin: effective
                 .origin

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::Origin;
 
-use super::{Balancing, HealthCheck, Outlier, Pool};
+use super::{Balancing, HealthCheck, OriginTls, Outlier, Pool};
 
 /// A cluster of a plan. As long as `compile` remembers, a name keeps its id from plan to plan, so
 /// that routes can be shared between plans.
@@ -32,6 +32,10 @@ pub struct Cluster {
     pub protocol: Protocol,
     pub balancing: Balancing,
     pub pool: Pool,
+    /// TLS to the endpoints; `None` is plain text.
+    pub tls: Option<Arc<OriginTls>>,
+    /// `proxyProtocol`: each connection begins with the client's address.
+    pub proxy_protocol: Option<ProxyVersion>,
     /// Passive ejection; `None` is off.
     pub outlier: Option<Outlier>,
     /// Active probing; `None` is off. The same for all subsets of a host.
@@ -102,8 +106,17 @@ impl FromIterator<Arc<Cluster>> for Clusters {
 pub enum Protocol {
     #[default]
     Http1,
-    /// Prior-knowledge HTTP/2 without TLS.
+    /// HTTP/2: with prior knowledge without TLS, by ALPN with it.
     H2c,
     /// HTTP/2 for requests that came over HTTP/2, HTTP/1.1 for others (`useClientProtocol`).
     Client,
+}
+
+/// Of the PROXY protocol that HAProxy defines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProxyVersion {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }

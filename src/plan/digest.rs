@@ -391,13 +391,15 @@ fn cluster(item: &Cluster, to: &mut Lanes) {
         protocol,
         balancing,
         pool,
+        tls,
+        proxy_protocol,
         outlier,
         health_check,
         origin: _,
         policy_origin: _,
     } = item;
     (name, host, port, subset, service_name, service_namespace).hash(to);
-    (protocol, balancing, pool, outlier).hash(to);
+    (protocol, balancing, pool, tls, proxy_protocol, outlier).hash(to);
     maybe(health_check.as_ref(), to, health_checked);
 }
 

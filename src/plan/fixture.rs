@@ -178,6 +178,8 @@ pub fn cluster(name: &str) -> Arc<Cluster> {
         protocol: Protocol::Http1,
         balancing: Balance::LeastRequest.into(),
         pool: Pool::default(),
+        tls: None,
+        proxy_protocol: None,
         outlier: None,
         health_check: None,
         origin: Some(origin(40)),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use crate::base::{ObjectKey, Origin};
 
+use super::OriginTls;
+
 /// The active check of a cluster, and who asks for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
@@ -21,6 +23,8 @@ pub struct HealthCheck {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Probe {
     pub kind: ProbeKind,
+    /// As the cluster's requests have it.
+    pub tls: Option<ProbeTls>,
     /// From the begin of one probe to that of the next, at least.
     pub interval: Duration,
     /// At most so much is added to each interval, at random.
@@ -33,6 +37,14 @@ pub struct Probe {
     pub unhealthy_threshold: u32,
 }
 
+/// TLS of a probe.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProbeTls {
+    pub tls: Arc<OriginTls>,
+    /// Where TLS depends on a request's host, this one: the Host header, or the cluster's own.
+    pub host: Arc<str>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ProbeKind {
     /// The connection can be made.
@@ -42,7 +54,7 @@ pub enum ProbeKind {
     },
     /// A GET is answered with an expected status.
     Http(HttpProbe),
-    /// `grpc.health.v1.Health/Check` answers SERVING, over HTTP/2 without TLS.
+    /// `grpc.health.v1.Health/Check` answers SERVING, over HTTP/2.
     Grpc {
         /// The service asked about; empty is the server as a whole.
         service: Box<str>,
@@ -60,7 +72,7 @@ pub struct HttpProbe {
     /// Statuses that pass.
     pub expected: Vec<RangeInclusive<u16>>,
     pub port: Option<u16>,
-    /// HTTP/2 without TLS, as the cluster's requests.
+    /// HTTP/2, as the cluster's requests.
     pub http2: bool,
 }
 
@@ -82,6 +94,9 @@ impl fmt::Display for Probe {
             ProbeKind::Http(HttpProbe { path, host, .. }) => write!(f, "http {host}{path}")?,
             ProbeKind::Grpc { service, .. } if service.is_empty() => write!(f, "grpc")?,
             ProbeKind::Grpc { service, .. } => write!(f, "grpc {service}")?,
+        }
+        if self.tls.is_some() {
+            write!(f, " over TLS")?;
         }
         if let Some(port) = self.kind.port() {
             write!(f, " on port {port}")?;

@@ -291,6 +291,7 @@ fn path_rewrite_text(rewrite: &PathRewrite) -> String {
 fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
     let protocol = match cluster.protocol {
         Protocol::Http1 => "http/1.1",
+        Protocol::H2c if cluster.tls.is_some() => "h2",
         Protocol::H2c => "h2c",
         Protocol::Client => "the client's protocol",
     };
@@ -307,6 +308,12 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
     place("at", cluster.origin.as_ref())?;
     place("policy", cluster.policy_origin.as_ref())?;
     writeln!(out)?;
+    if let Some(tls) = &cluster.tls {
+        writeln!(out, "    TLS: {tls}")?;
+    }
+    if let Some(version) = cluster.proxy_protocol {
+        writeln!(out, "    PROXY protocol: {version:?}")?;
+    }
     if let Some(outlier) = &cluster.outlier {
         writeln!(out, "    outliers: {outlier}")?;
     }

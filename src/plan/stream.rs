@@ -62,7 +62,7 @@ pub struct TcpSocket {
 
 /// What a ClientHello says, as far as it decides where the connection goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ServerName<'n> {
+pub struct Hello<'n> {
     /// SNI, lower-case without a trailing dot; `None` if none was sent.
     pub name: Option<&'n str>,
     /// Whether an ALPN protocol of Istio's mutual TLS is offered ([`is_mesh_protocol`]).
@@ -81,7 +81,7 @@ pub enum Came<'n> {
         client: &'n ClientCertificates,
     },
     /// As TLS that did not end here.
-    Through(ServerName<'n>),
+    Through(Hello<'n>),
 }
 
 /// Whether an ALPN protocol is one that sidecars offer (Istio's `allIstioMtlsALPNs`). Whoever
@@ -109,7 +109,7 @@ impl StreamForward {
 
 impl TlsSocket {
     /// The server, or the route of a passthrough server, that takes a connection.
-    pub fn choose(&self, hello: &ServerName<'_>) -> Option<&TlsServer> {
+    pub fn choose(&self, hello: &Hello<'_>) -> Option<&TlsServer> {
         self.server(hello.name.unwrap_or_default())
             .filter(|server| match &server.service {
                 TlsService::Passthrough { mesh_only, .. } => !mesh_only || hello.offers_mesh,
@@ -143,7 +143,7 @@ impl Plan {
         };
         let server = self
             .tls_socket(addr)?
-            .choose(&ServerName { name, offers_mesh })?;
+            .choose(&Hello { name, offers_mesh })?;
         match (&server.service, came) {
             (TlsService::Tcp { route, terms }, Came::Inside { client, .. }) => {
                 let asks = terms.client.rules().is_some();

@@ -16,7 +16,7 @@ use super::to_client;
 use crate::base::CauseKind;
 use crate::listener::Released;
 use crate::plan::Failure;
-use crate::upstream::{Outcome, Pick};
+use crate::upstream::{Outcome, Pick, handshake_failure};
 
 /// A connection to the endpoint could not be made.
 pub(super) fn connect_failed(
@@ -40,19 +40,52 @@ pub(super) fn connect_failed(
         ctx.report(Outcome::TimedOut);
         ctx.note(CauseKind::UpstreamTimeout, "the route's timeout passed");
     } else {
-        ctx.report(Outcome::ConnectFailed);
-        ctx.upstream_failure = Some(transport_failure(&error));
-        ctx.note(
-            CauseKind::UpstreamConnectFailure,
-            endpoint_message(ctx, "refused the connection"),
-        );
-        repeated = again(session, ctx, limits, |policy| {
-            policy.covers(Failure::Connect)
-        });
+        let what = match error.etype() {
+            ErrorType::InvalidCert => "has a certificate that is not accepted",
+            ErrorType::TLSHandshakeFailure => "did not complete the TLS handshake",
+            _ => "refused the connection",
+        };
+        repeated = unreached(session, ctx, limits, what, transport_failure(&error));
     }
     over(ctx, repeated);
     error.set_retry(repeated);
     error
+}
+
+/// The connection leads to an origin that is not the one that is meant. As in Envoy, that is no
+/// other than a connection that could not be made.
+pub(super) fn origin_refused(
+    session: &Session,
+    ctx: &mut Context,
+    limits: &Limits,
+    refusal: String,
+) -> Box<Error> {
+    if let Some(pick) = &mut ctx.pick {
+        pick.reject();
+    }
+    let error = Error::explain(ErrorType::InvalidCert, refusal.clone());
+    let what = "has a certificate that is not accepted";
+    ctx.retrying.given_up = unreached(session, ctx, limits, what, refusal.into());
+    error.into_up()
+}
+
+/// Whether an attempt without a connection is repeated.
+fn unreached(
+    session: &Session,
+    ctx: &mut Context,
+    limits: &Limits,
+    what: &str,
+    failure: Cow<'static, str>,
+) -> bool {
+    ctx.report(Outcome::ConnectFailed);
+    ctx.upstream_failure = Some(failure);
+    ctx.note(
+        CauseKind::UpstreamConnectFailure,
+        endpoint_message(ctx, what),
+    );
+    again(session, ctx, limits, |policy| {
+        policy.covers(Failure::Connect)
+    })
 }
 
 /// Gives back what the attempt held, so that the next one does not wait for itself.
@@ -313,6 +346,13 @@ fn transport_failure(error: &Error) -> Cow<'static, str> {
         ErrorType::ConnectRefused => "delayed connect error: Connection refused".into(),
         ErrorType::ConnectNoRoute => "delayed connect error: No route to host".into(),
         ErrorType::ConnectTimedout => "connection timeout".into(),
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => {
+            let context = error
+                .context
+                .as_ref()
+                .map_or("", |context| context.as_str());
+            handshake_failure(context).into()
+        }
         other => format!("delayed connect error: {}", other.as_str()).into(),
     }
 }

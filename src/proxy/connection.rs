@@ -3,19 +3,21 @@
 //! Pingora asks for a peer when it is ready to connect, and whatever is refused then costs the
 //! client its connection. So the first attempt waits here before Pingora is let go on.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use http::Version;
 use pingora::Result;
 use pingora::proxy::Session;
 
-use super::admit::Refusal;
+use super::admit::{Refusal, authority};
 use super::context::Context;
 use super::limits::Limits;
 use super::reply::Reply;
 use super::route::Step;
+use super::to_origin;
 use crate::base::CauseKind;
-use crate::upstream::{Refused, Wants};
+use crate::upstream::{Caller, Refused, Wants, tls_host};
 
 /// Pingora's turns that are kept for attempts: looks for connections do not use them up.
 const RESERVE: u32 = 4;
@@ -72,8 +74,33 @@ pub(super) async fn look(ctx: &mut Context) {
     }
 }
 
+/// The host that the origin will be asked for, if connections to it depend on that ([`tls_host`]).
+pub(super) fn asked_host(session: &Session, ctx: &Context) -> Option<Arc<str>> {
+    if !ctx.cluster_state()?.needs_host() {
+        return None;
+    }
+    let written = to_origin::rewritten_authority(ctx);
+    let written = written.and_then(|authority| authority.to_str().ok());
+    let authority = written.unwrap_or_else(|| authority(session.req_header()));
+    Some(tls_host(authority).into())
+}
+
+/// What of the request its connection depends on; `host` is [`asked_host`].
+pub(super) fn caller<'r>(
+    session: &Session,
+    ctx: &Context,
+    host: Option<&'r Arc<str>>,
+) -> Caller<'r> {
+    let connection = ctx.connection.as_ref();
+    Caller {
+        wants: wants(session, ctx),
+        host: host.map_or("", |host| host),
+        addresses: connection.and_then(|connection| connection.peer.zip(connection.local)),
+    }
+}
+
 /// How the client asks.
-pub(super) fn wants(session: &Session, ctx: &Context) -> Wants {
+fn wants(session: &Session, ctx: &Context) -> Wants {
     match session.req_header().version {
         _ if ctx.upgrade => Wants::Upgrade,
         Version::HTTP_2 => Wants::Http2,
@@ -82,15 +109,16 @@ pub(super) fn wants(session: &Session, ctx: &Context) -> Wants {
 }
 
 async fn wait(session: &Session, ctx: &mut Context) -> Result<(), Refusal> {
-    let wants = wants(session, ctx);
+    let host = asked_host(session, ctx);
+    let caller = caller(session, ctx, host.as_ref());
     let deadline = ctx.deadline;
     let cluster = ctx.cluster.and_then(|id| ctx.serving.cluster(id));
     let (Some(cluster), Some(pick)) = (cluster, &mut ctx.pick) else {
         return Ok(());
     };
     let admitted = match deadline {
-        Some(deadline) => in_time(deadline, cluster.admit(pick, wants)).await?,
-        None => cluster.admit(pick, wants).await,
+        Some(deadline) => in_time(deadline, cluster.admit(pick, &caller)).await?,
+        None => cluster.admit(pick, &caller).await,
     };
     admitted.map_err(Refusal::from)
 }

@@ -81,10 +81,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn connected_to_upstream(
-        &self, _: &mut Session, _reused: bool, _: &HttpPeer, _: RawFd, digest: Option<&Digest>, ctx: &mut Context,
+        &self, session: &mut Session, _reused: bool, peer: &HttpPeer, _: RawFd, digest: Option<&Digest>, ctx: &mut Context,
     ) -> Result<()> {
-        peer::connected(ctx, digest);
-        Ok(())
+        peer::connected(session, ctx, &self.limits, peer, digest)
     }
 
     async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {

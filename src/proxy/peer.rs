@@ -8,10 +8,11 @@ use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::context::Context;
+use super::limits::Limits;
 use super::retry::REPLAYS;
-use super::{connection, timed, tunnel};
+use super::{attempt, connection, timed, tunnel};
 use crate::base::{CauseKind, clock};
-use crate::upstream::Pick;
+use crate::upstream::{Pick, accepted};
 
 /// How much later than ours Pingora's read timeout fires.
 const LENIENCE: Duration = Duration::from_millis(250);
@@ -50,19 +51,19 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
     if session.is_body_done() {
         ctx.request_complete();
     }
-    let wants = connection::wants(session, ctx);
-    let peer = ctx
-        .cluster_state()
-        .zip(ctx.pick.as_ref())
-        .map(|(cluster, pick)| cluster.peer(pick, wants));
-    let Some(mut peer) = peer else {
+    let host = connection::asked_host(session, ctx);
+    let caller = connection::caller(session, ctx, host.as_ref());
+    let reached = ctx.cluster_state().zip(ctx.pick.as_ref());
+    let peer = reached.map(|(cluster, pick)| (cluster.peer(pick, &caller), cluster));
+    let Some((mut peer, cluster)) = peer else {
         return Err(ctx.fail(
             CauseKind::NoHealthyUpstream,
             "the cluster has no usable endpoint",
         ));
     };
     if ctx.upgrade {
-        tunnel::dial(&mut peer, ctx.random);
+        let preface = cluster.preface(&caller);
+        tunnel::dial(&mut peer, ctx.random, preface.unwrap_or_default());
     }
     let is_pooled = ctx.pick.as_ref().is_some_and(Pick::is_pooled);
     if is_pooled && ctx.retrying.replays == REPLAYS {
@@ -87,13 +88,29 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
     Ok(peer)
 }
 
-/// Notes the connection that carries the attempt.
-pub(super) fn connected(ctx: &mut Context, digest: Option<&Digest>) {
+/// Notes the connection that carries the attempt, if it leads to whom it should.
+///
+/// # Errors
+/// It does not: nothing is sent.
+pub(super) fn connected(
+    session: &Session,
+    ctx: &mut Context,
+    limits: &Limits,
+    peer: &HttpPeer,
+    digest: Option<&Digest>,
+) -> Result<()> {
     let socket = digest.and_then(|digest| digest.socket_digest.as_ref());
     ctx.upstream_local = socket.and_then(|socket| socket.local_addr()?.as_inet().copied());
+    if peer.is_tls() {
+        let host = connection::asked_host(session, ctx);
+        let host = host.as_deref().unwrap_or_default();
+        accepted(peer, digest, host)
+            .map_err(|refusal| attempt::origin_refused(session, ctx, limits, refusal))?;
+    }
     if let Some(pick) = &mut ctx.pick {
         pick.connected();
     }
     ctx.connected = true;
     ctx.try_begins();
+    Ok(())
 }

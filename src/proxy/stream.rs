@@ -13,14 +13,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora_core::connectors::TransportConnector;
 use pingora_core::protocols::Stream;
 
 use super::hash;
 use crate::base::{Cause, CauseKind};
 use crate::listener::{Connection, StreamHandler};
 use crate::plan::stream::Came;
-use crate::plan::{Cluster, HashKey, ServerName, StreamAction, Target};
+use crate::plan::{Cluster, HashKey, Hello, StreamAction, Target};
 use crate::upstream::{Ask, ClusterState, Dialled, NotDialled, Refused, Serving};
 
 use record::Session;
@@ -31,21 +30,11 @@ use relay::{End, Limits};
 pub struct Streams {
     serving: Arc<ArcSwap<Serving>>,
     sink: Arc<dyn StreamSink>,
-    connector: TransportConnector,
 }
 
 impl Streams {
-    /// `connector` dials origins; its pool is not used.
-    pub fn new(
-        serving: Arc<ArcSwap<Serving>>,
-        sink: Arc<dyn StreamSink>,
-        connector: TransportConnector,
-    ) -> Self {
-        Self {
-            serving,
-            sink,
-            connector,
-        }
+    pub fn new(serving: Arc<ArcSwap<Serving>>, sink: Arc<dyn StreamSink>) -> Self {
+        Self { serving, sink }
     }
 
     /// The cluster that a connection goes to.
@@ -91,7 +80,8 @@ impl Streams {
             hash,
             ..Ask::default()
         };
-        match state.dial(&ask, &self.connector).await {
+        let ends = session.connection.peer.zip(session.connection.local);
+        match state.dial(&ask, ends).await {
             Ok(dialled) => {
                 session.connected(&dialled);
                 Some(dialled)
@@ -159,7 +149,7 @@ fn came(connection: &Connection) -> Came<'_> {
         };
     }
     match connection.passed() {
-        Some(hello) => Came::Through(ServerName {
+        Some(hello) => Came::Through(Hello {
             name: hello.server_name.as_deref(),
             offers_mesh: hello.offers_mesh,
         }),

@@ -55,12 +55,7 @@ pub(super) fn prepare(session: &Session, ctx: &Context, request: &mut RequestHea
         request.insert_header(EXPECTED_TIMEOUT, HeaderValue::from(millis))?;
     }
     edit_request(&destination.request, request, &known(session, ctx, None));
-    if let Some(wanted) = forward
-        .rewrite
-        .authority
-        .as_ref()
-        .or(destination.authority.as_ref())
-    {
+    if let Some(wanted) = rewritten_authority(ctx) {
         if options.forwarded_host && wanted.as_bytes() != host.as_bytes() {
             request.append_header(FORWARDED_HOST, host)?;
         }
@@ -75,6 +70,12 @@ pub(super) fn prepare(session: &Session, ctx: &Context, request: &mut RequestHea
         request.set_raw_path(rewritten.as_bytes())?;
     }
     Ok(())
+}
+
+/// The Host that the origin sees, if it is not the client's.
+pub(super) fn rewritten_authority(ctx: &Context) -> Option<&HeaderValue> {
+    let rewrite = ctx.forward()?.rewrite.authority.as_ref();
+    rewrite.or(ctx.destination()?.authority.as_ref())
 }
 
 /// HTTP/2 clients may send a cookie in crumbs; HTTP/1 origins know one field

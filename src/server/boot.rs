@@ -9,7 +9,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use log::{info, warn};
 use pingora::proxy::http_proxy;
-use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::server::{RunArgs, Server};
 use thiserror::Error;
 use tokio::sync::mpsc::Receiver;
@@ -124,12 +123,7 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
     );
     app.server_options = Some(options.0);
     app.h2_options = Some(options.1);
-    let dialling = ConnectorOptions::from_server_conf(&server.configuration);
-    let streams = Streams::new(
-        serving.clone(),
-        Arc::new(Recorder(observe.clone())),
-        TransportConnector::new(Some(dialling)),
-    );
+    let streams = Streams::new(serving.clone(), Arc::new(Recorder(observe.clone())));
     server.add_service(GatewayService {
         app: Arc::new(app),
         streams: Arc::new(streams),

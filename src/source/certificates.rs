@@ -1,4 +1,5 @@
-//! The files that Gateways name for TLS, read as objects beside the manifests'.
+//! The files that Gateways and DestinationRules name for TLS, and the mesh's own certificates where
+//! they are asked for, read as objects beside the manifests'.
 //!
 //! They may lie anywhere; a relative path counts from the working directory, as for Envoy. Files
 //! are read again when they change; the watcher follows them (`Loader::certificate_files`).
@@ -15,7 +16,7 @@ use foldhash::quality::FixedState;
 use crate::base::tls_material::{Authorities, Credential, KeyPair, MaterialError, Revocations};
 use crate::base::{ObjectKey, Origin, Position};
 use crate::model::node::{Node, Value};
-use crate::model::tls_files::TlsFiles;
+use crate::model::tls_files::{TlsFiles, WorkloadFiles, client_tls};
 use crate::model::{Object, Spec};
 
 use super::walk::Stamp;
@@ -37,19 +38,12 @@ struct Entry {
 }
 
 impl Certificates {
-    /// Looks at the files that these objects' Gateways name; whether anything changed.
-    pub fn refresh(&mut self, objects: &[Arc<Object>]) -> bool {
+    /// Looks at the files that these objects name; whether anything changed.
+    pub fn refresh(&mut self, objects: &[Arc<Object>], workload: &WorkloadFiles) -> bool {
         let mut next = BTreeMap::new();
         let mut is_changed = false;
         for object in objects {
-            let Spec::Gateway(gateway) = &object.spec else {
-                continue;
-            };
-            let servers = gateway.servers.iter().filter_map(|slot| slot.good());
-            for files in servers
-                .filter_map(|server| server.tls.as_deref())
-                .flat_map(TlsFiles::of)
-            {
+            for files in named(object, workload) {
                 let key = files.object_key();
                 if next.contains_key(&key) {
                     continue;
@@ -86,6 +80,30 @@ impl Certificates {
     }
 }
 
+/// The files that an object names.
+fn named<'o>(object: &'o Object, workload: &'o WorkloadFiles) -> Vec<TlsFiles<'o>> {
+    let (mut files, is_mesh): (Vec<TlsFiles<'o>>, bool) = match &object.spec {
+        Spec::Gateway(gateway) => {
+            let servers = gateway.servers.iter().filter_map(|slot| slot.good());
+            let blocks = servers.filter_map(|server| server.tls.as_deref());
+            let is_mesh = blocks
+                .clone()
+                .any(|tls| tls.mode.as_deref() == Some("ISTIO_MUTUAL"));
+            (blocks.flat_map(TlsFiles::of).collect(), is_mesh)
+        }
+        Spec::DestinationRule(rule) => {
+            let is_mesh = client_tls(rule).any(|tls| tls.mode.as_deref() == Some("ISTIO_MUTUAL"));
+            let files = client_tls(rule).flat_map(TlsFiles::of_client);
+            (files.collect(), is_mesh)
+        }
+        _ => return Vec::new(),
+    };
+    if is_mesh {
+        files.extend([workload.pair(), workload.authorities()]);
+    }
+    files
+}
+
 fn stamp(path: &Path) -> Option<Stamp> {
     fs::metadata(path).ok().map(|metadata| Stamp::of(&metadata))
 }
@@ -93,10 +111,11 @@ fn stamp(path: &Path) -> Option<Stamp> {
 fn read(files: TlsFiles<'_>, key: &ObjectKey) -> Object {
     let credential = match files {
         TlsFiles::Pair {
+            side,
             certificate: certificate_path,
             key: key_path,
         } => {
-            let names = ("serverCertificate", "privateKey");
+            let names = side.names();
             let pair = contents(certificate_path, names.0).and_then(|certificate| {
                 let key = contents(key_path, names.1)?;
                 KeyPair::from_pem(&certificate, &key, names).map(Arc::new)

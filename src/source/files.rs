@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use crate::model::tls_files::WorkloadFiles;
 use crate::model::{Inventory, Object};
 
 use super::certificates::Certificates;
@@ -27,6 +28,8 @@ pub struct LoadOptions {
     pub namespace: Arc<str>,
     /// Files larger than this are refused unread.
     pub max_file_bytes: u64,
+    /// Where the mesh's certificates are, if an object asks for them.
+    pub workload: WorkloadFiles,
 }
 
 impl Default for LoadOptions {
@@ -34,6 +37,7 @@ impl Default for LoadOptions {
         Self {
             namespace: "default".into(),
             max_file_bytes: 16 * 1024 * 1024,
+            workload: WorkloadFiles::default(),
         }
     }
 }
@@ -92,7 +96,7 @@ impl Loader {
         &self.paths
     }
 
-    /// The files that Gateways name for TLS, to be watched beside the paths.
+    /// The files that objects name for TLS, to be watched beside the paths.
     pub fn certificate_files(&self) -> Vec<PathBuf> {
         self.certificates.paths().cloned().collect()
     }
@@ -262,7 +266,9 @@ impl Loader {
         let Changes { removed, added } = std::mem::take(&mut self.changes);
         let mut is_changed = !removed.is_empty() || !added.is_empty();
         self.merge.apply(&removed, added);
-        is_changed |= self.certificates.refresh(self.merge.ordered());
+        is_changed |= self
+            .certificates
+            .refresh(self.merge.ordered(), &self.options.workload);
         let (findings, incomplete) = findings::of(self);
         if let Some(last) = &self.last
             && !is_changed

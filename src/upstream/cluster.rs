@@ -1,12 +1,14 @@
 //! One cluster's live state: an immutable endpoint snapshot behind an atomic pointer.
 
 use std::collections::HashSet;
+use std::hash::RandomState;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -15,12 +17,14 @@ use crate::plan::Cluster;
 use crate::plan::balance::WarmUp;
 
 use super::breaker::Breaker;
+use super::dial::Dialer;
 use super::health::EndpointHealth;
 use super::membership::Membership;
 use super::outcall::CopyCounts;
 use super::outlier::{Detector, EjectionCounts};
-use super::peer::{PeerTemplate, Wants, Way};
+use super::peer::{Caller, PeerTemplate, Wants, Way};
 use super::pick::{Ask, Lease, Pick, Refused};
+use super::proxied;
 use super::queue::{Counted, Full, Queue};
 use super::retries::Retries;
 use super::shared::Shared;
@@ -35,6 +39,9 @@ pub struct ClusterState {
     pub definition: ArcSwap<Cluster>,
     endpoints: ArcSwap<Snapshot>,
     template: ArcSwap<PeerTemplate>,
+    /// For what tells callers apart on connections.
+    keys: RandomState,
+    pub(super) dialer: Arc<Dialer>,
     breaker: Arc<Breaker>,
     queue: Arc<Queue>,
     /// Held by whoever replaces the snapshot; no pick waits for it.
@@ -74,12 +81,19 @@ impl EndpointState {
 
 impl ClusterState {
     /// Ejections are told to `events`.
-    pub(super) fn new(definition: Arc<Cluster>, events: UnboundedSender<Event>) -> Self {
+    pub(super) fn new(
+        definition: Arc<Cluster>,
+        events: UnboundedSender<Event>,
+        dialer: Arc<Dialer>,
+    ) -> Self {
         let detector = Detector::new(definition.name.clone(), definition.outlier.as_ref(), events);
+        let keys = RandomState::new();
         Self {
             detector,
             endpoints: ArcSwap::from_pointee(Snapshot::empty()),
-            template: ArcSwap::from_pointee(PeerTemplate::new(&definition)),
+            template: ArcSwap::from_pointee(PeerTemplate::new(&definition, keys.clone())),
+            keys,
+            dialer,
             breaker: Breaker::new(&definition.pool),
             queue: Queue::new(&definition.pool),
             definition: ArcSwap::new(definition),
@@ -132,11 +146,11 @@ impl ClusterState {
     ///
     /// # Errors
     /// A limit is reached.
-    pub async fn admit(&self, pick: &mut Pick, wants: Wants) -> Result<(), Refused> {
+    pub async fn admit(&self, pick: &mut Pick, caller: &Caller<'_>) -> Result<(), Refused> {
         if !matches!(pick.lease, Lease::None) {
             return Ok(());
         }
-        let way = self.template.load().way(wants);
+        let way = self.template.load().way(caller);
         match way {
             Way::Pooled => {}
             Way::Shared(terms) => {
@@ -149,7 +163,7 @@ impl ClusterState {
                 pick.lease = Lease::Shared(seat);
             }
             Way::Counted(terms) => {
-                let fresh = wants == Wants::Upgrade;
+                let fresh = caller.wants == Wants::Upgrade;
                 let hold = self.queue.hold(pick.addr(), terms, fresh).await;
                 let hold = hold.map_err(|Full| {
                     self.breaker.overflow();
@@ -173,22 +187,40 @@ impl ClusterState {
     }
 
     /// How Pingora reaches the endpoint of an admitted pick.
-    pub fn peer(&self, pick: &Pick, wants: Wants) -> HttpPeer {
-        let mut peer = self.template.load().peer(pick.addr(), wants);
+    pub fn peer(&self, pick: &Pick, caller: &Caller<'_>) -> HttpPeer {
+        let template = self.template.load();
+        let mut peer = template.peer(pick.addr(), caller);
         match &pick.lease {
             // An address that left and came back may be another origin.
             Lease::None => peer.group_key ^= pick.endpoint().shared.key(),
             Lease::Shared(seat) => seat.prepare(&mut peer),
             Lease::Own(hold) => hold.prepare(&mut peer),
         }
+        if let Some(header) = template.header(caller) {
+            proxied::dial(&mut peer, header);
+        }
         peer
     }
 
     /// The same for requests that share no connection with clients' requests.
-    pub(super) fn peer_apart(&self, pick: &Pick, wants: Wants) -> HttpPeer {
-        let mut peer = self.template.load().peer(pick.addr(), wants);
+    pub(super) fn peer_apart(&self, pick: &Pick, caller: &Caller<'_>) -> HttpPeer {
+        let template = self.template.load();
+        let mut peer = template.peer(pick.addr(), caller);
         peer.group_key ^= pick.endpoint().shared.key();
+        if let Some(header) = template.header(caller) {
+            proxied::dial(&mut peer, header);
+        }
         peer
+    }
+
+    /// What a connection for the caller begins with, where it is not Pingora that dials.
+    pub fn preface(&self, caller: &Caller<'_>) -> Option<Bytes> {
+        self.template.load().header(caller)
+    }
+
+    /// Whether a caller has to say which host it asks for.
+    pub fn needs_host(&self) -> bool {
+        self.template.load().needs_host()
     }
 
     /// Requests in flight to all endpoints.
@@ -226,7 +258,10 @@ impl ClusterState {
         let reruled = known.outlier != definition.outlier;
         let unwatched = known.outlier.is_some() && definition.outlier.is_none();
         self.detector.set_rules(definition.outlier.as_ref());
-        self.template.store(Arc::new(PeerTemplate::new(definition)));
+        if **known != **definition {
+            let template = PeerTemplate::new(definition, self.keys.clone());
+            self.template.store(Arc::new(template));
+        }
         if known.pool != definition.pool {
             self.breaker.define(&definition.pool);
             self.queue.define(&definition.pool);

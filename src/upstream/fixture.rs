@@ -26,6 +26,8 @@ pub fn cluster(name: &str) -> Cluster {
         protocol: Protocol::Http1,
         balancing: Balance::RoundRobin.into(),
         pool: Pool::default(),
+        tls: None,
+        proxy_protocol: None,
         outlier: None,
         health_check: None,
         origin: None,

@@ -51,6 +51,16 @@ pub(super) struct Terms {
     pub requests: u32,
     /// Age from which on it takes no new request.
     pub duration: Option<Duration>,
+    /// Of those whose requests it is for, where TLS or the PROXY protocol tell them apart.
+    pub private: u64,
+}
+
+impl Terms {
+    /// Whether both are of one definition, though perhaps not for the same requests.
+    pub(super) fn agree(&self, other: &Self) -> bool {
+        let Self { private, .. } = *other;
+        Self { private, ..*self } == *other
+    }
 }
 
 /// A connection, or the attempt to make one.

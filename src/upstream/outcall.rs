@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Uri, Version};
+use log::debug;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::connectors::ConnectorOptions;
 use pingora_core::connectors::http::Connector;
@@ -22,6 +23,7 @@ use tokio::sync::Semaphore;
 use crate::policy::outcall::{Answer, Body, Caller, Failed, Outcall};
 
 use super::peer::Wants;
+use super::tls::{accepted, tls_host};
 use super::{Ask, ClusterState, Outcome, Pick, Refused};
 
 /// Idle connections that are kept, over all clusters.
@@ -170,12 +172,29 @@ impl ClusterCaller {
             Refused::NoEndpoint => Failed::NoEndpoint,
             Refused::Overflow => Failed::Overflow,
         })?;
-        let peer = self.state.peer_apart(&pick, Wants::Http1);
+        let host = match self.state.needs_host() {
+            true => host_of(call.head.headers.get(HOST)),
+            false => String::new(),
+        };
+        let peer = self.state.peer_apart(
+            &pick,
+            &super::Caller {
+                wants: Wants::Http1,
+                host: &host,
+                addresses: None,
+            },
+        );
         let connector = &self.outcalls.connector;
         let Ok((mut session, _)) = connector.get_http_session(&peer).await else {
             pick.report(Outcome::ConnectFailed);
             return Err(Failed::Unconnected);
         };
+        if let Err(refusal) = accepted(&peer, session.digest(), &host) {
+            debug!("no request of a policy goes to {}: {refusal}", pick.addr());
+            session.shutdown().await;
+            pick.report(Outcome::ConnectFailed);
+            return Err(Failed::Unconnected);
+        }
         let result = converse(&mut session, call, &peer, &pick).await;
         match result {
             Ok(_) => {
@@ -186,6 +205,12 @@ impl ClusterCaller {
         }
         result
     }
+}
+
+/// What a Host header names, for TLS.
+fn host_of(header: Option<&HeaderValue>) -> String {
+    let authority = header.and_then(|value| value.to_str().ok());
+    tls_host(authority.unwrap_or_default())
 }
 
 async fn converse(

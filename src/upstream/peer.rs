@@ -3,18 +3,21 @@
 //! Prepared once per cluster definition; a request copies it and fills in the address. Only
 //! socket addresses are handed over: `HttpPeer` resolves names blocking, and panics when it fails.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use bytes::Bytes;
 use pingora_core::protocols::TcpKeepalive;
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::upstreams::peer::HttpPeer;
 
 use crate::plan::pool::Keepalive;
-use crate::plan::{Cluster, Pool, Protocol};
+use crate::plan::{Cluster, Pool, Protocol, ProxyVersion};
 
 use super::line::Terms;
+use super::proxied;
+use super::tls::Tls;
 
 /// Finds origins that vanished without a word, within two minutes.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive {
@@ -51,8 +54,30 @@ pub enum Wants {
     Http2,
     /// For a WebSocket, which only HTTP/1.1 can give.
     Upgrade,
-    /// For a connection that is not HTTP.
-    Bytes,
+    /// For a connection that carries bytes.
+    Stream,
+}
+
+/// What of a request its connection depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'r> {
+    pub wants: Wants,
+    /// The host that the origin is asked for, without a port. Looked at only where
+    /// [`ClusterState::needs_host`](super::ClusterState::needs_host).
+    pub host: &'r str,
+    /// Addresses of the client and of the socket it came to, for the PROXY protocol.
+    pub addresses: Option<(SocketAddr, SocketAddr)>,
+}
+
+impl Caller<'_> {
+    /// One of whom nothing else is known.
+    pub fn of(wants: Wants) -> Self {
+        Self {
+            wants,
+            host: "",
+            addresses: None,
+        }
+    }
 }
 
 /// How a request comes to its connection.
@@ -73,43 +98,86 @@ pub struct PeerTemplate {
     terms: Terms,
     /// HTTP/1.1 connections are counted.
     counts: bool,
+    tls: Option<Tls>,
+    proxied: Option<ProxyVersion>,
+    /// For what tells callers apart.
+    keys: RandomState,
     http1: HttpPeer,
-    h2c: HttpPeer,
+    http2: HttpPeer,
 }
 
 impl PeerTemplate {
-    pub fn new(cluster: &Cluster) -> Self {
+    /// With the same `keys`, templates of the same cluster know the same callers.
+    pub fn new(cluster: &Cluster, keys: RandomState) -> Self {
+        let tls = cluster.tls.as_ref().map(Tls::new);
+        let [mut http1, mut http2] = [http1(cluster), http2(cluster)];
+        if let Some(tls) = &tls {
+            tls.secure(&mut http1);
+            tls.secure(&mut http2);
+        }
         Self {
             protocol: cluster.protocol,
             terms: terms(cluster),
             counts: cluster.pool.tracks_connections(),
-            http1: http1(cluster),
-            h2c: h2c(cluster),
+            tls,
+            proxied: cluster.proxy_protocol,
+            keys,
+            http1,
+            http2,
         }
     }
 
     /// The peer at `addr`.
-    pub fn peer(&self, addr: SocketAddr, wants: Wants) -> HttpPeer {
-        let mut peer = match self.speaks_http2(wants) {
-            true => self.h2c.clone(),
+    pub fn peer(&self, addr: SocketAddr, caller: &Caller<'_>) -> HttpPeer {
+        let mut peer = match self.speaks_http2(caller.wants) {
+            true => self.http2.clone(),
             false => self.http1.clone(),
         };
         peer._address = PeerAddr::Inet(addr);
+        peer.group_key ^= self.private(caller);
+        if let Some(tls) = &self.tls {
+            tls.name(&mut peer, caller.host);
+        }
         peer
     }
 
-    pub(super) fn way(&self, wants: Wants) -> Way {
-        match self.speaks_http2(wants) {
-            true => Way::Shared(self.terms),
-            false if self.counts => Way::Counted(self.terms),
+    /// What a connection for the caller begins with, before everything else.
+    pub(super) fn header(&self, caller: &Caller<'_>) -> Option<Bytes> {
+        let version = self.proxied?;
+        Some(proxied::header(version, caller.addresses))
+    }
+
+    pub(super) fn way(&self, caller: &Caller<'_>) -> Way {
+        let terms = || Terms {
+            private: self.private(caller),
+            ..self.terms
+        };
+        match self.speaks_http2(caller.wants) {
+            true => Way::Shared(terms()),
+            false if self.counts => Way::Counted(terms()),
             false => Way::Pooled,
+        }
+    }
+
+    /// Whether connections depend on the request's host.
+    pub(super) fn needs_host(&self) -> bool {
+        self.tls.as_ref().is_some_and(Tls::depends_on_host)
+    }
+
+    /// Of those with whom the caller may share connections; 0 for everybody.
+    fn private(&self, caller: &Caller<'_>) -> u64 {
+        let host = self.needs_host().then_some(caller.host);
+        let addresses = self.proxied.map(|_| caller.addresses);
+        match (host, addresses) {
+            (None, None) => 0,
+            both => self.keys.hash_one(both),
         }
     }
 
     /// Whether such a request goes out over HTTP/2.
     fn speaks_http2(&self, wants: Wants) -> bool {
         match (self.protocol, wants) {
-            (_, Wants::Upgrade | Wants::Bytes)
+            (_, Wants::Upgrade | Wants::Stream)
             | (Protocol::Http1, _)
             | (Protocol::Client, Wants::Http1) => false,
             (Protocol::H2c, _) | (Protocol::Client, Wants::Http2) => true,
@@ -124,6 +192,7 @@ fn terms(cluster: &Cluster) -> Terms {
         streams: streams(pool),
         requests: pool.max_requests_per_connection.map_or(u32::MAX, u32::from),
         duration: pool.max_duration,
+        private: 0,
     }
 }
 
@@ -147,7 +216,7 @@ fn http1(cluster: &Cluster) -> HttpPeer {
     peer
 }
 
-fn h2c(cluster: &Cluster) -> HttpPeer {
+fn http2(cluster: &Cluster) -> HttpPeer {
     let mut peer = http1(cluster);
     peer.group_key = group_key(cluster, 2);
     peer.options.set_http_version(2, 2);
@@ -175,6 +244,8 @@ fn group_key(cluster: &Cluster, version: u8) -> u64 {
     let mut hasher = DefaultHasher::new();
     cluster.name.hash(&mut hasher);
     cluster.pool.hash(&mut hasher);
+    cluster.tls.hash(&mut hasher);
+    cluster.proxy_protocol.hash(&mut hasher);
     version.hash(&mut hasher);
     hasher.finish()
 }
@@ -191,15 +262,25 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port))
     }
 
+    fn template(cluster: &Cluster) -> PeerTemplate {
+        PeerTemplate::new(cluster, RandomState::new())
+    }
+
     #[test]
     fn connections_are_shared_inside_a_cluster_and_address_only() {
-        let one = PeerTemplate::new(&cluster("one"));
-        let hash = one.peer(addr(1), Wants::Http1).reuse_hash();
-        assert_eq!(one.peer(addr(1), Wants::Http1).reuse_hash(), hash);
-        assert_ne!(one.peer(addr(2), Wants::Http1).reuse_hash(), hash);
+        let one = template(&cluster("one"));
+        let hash = one.peer(addr(1), &Caller::of(Wants::Http1)).reuse_hash();
+        assert_eq!(
+            one.peer(addr(1), &Caller::of(Wants::Http1)).reuse_hash(),
+            hash
+        );
         assert_ne!(
-            PeerTemplate::new(&cluster("two"))
-                .peer(addr(1), Wants::Http1)
+            one.peer(addr(2), &Caller::of(Wants::Http1)).reuse_hash(),
+            hash
+        );
+        assert_ne!(
+            template(&cluster("two"))
+                .peer(addr(1), &Caller::of(Wants::Http1))
                 .reuse_hash(),
             hash
         );
@@ -207,14 +288,14 @@ mod tests {
 
     #[test]
     fn an_http2_cluster_speaks_http2_but_for_upgrades() {
-        let template = PeerTemplate::new(&Cluster {
+        let template = template(&Cluster {
             protocol: Protocol::H2c,
             ..cluster("one")
         });
-        let peer = template.peer(addr(1), Wants::Http1);
+        let peer = template.peer(addr(1), &Caller::of(Wants::Http1));
         assert_eq!(peer.options.alpn, ALPN::H2);
         assert!(peer.options.max_h2_streams > 1);
-        let upgrade = template.peer(addr(1), Wants::Upgrade);
+        let upgrade = template.peer(addr(1), &Caller::of(Wants::Upgrade));
         assert_eq!(upgrade.options.alpn, ALPN::H1);
         assert_ne!(upgrade.reuse_hash(), peer.reuse_hash());
         assert_eq!(upgrade._address, PeerAddr::Inet(addr(1)));
@@ -223,21 +304,21 @@ mod tests {
     #[test]
     fn the_cluster_says_how_long_a_connection_may_take() {
         let connect_timeout = Duration::from_millis(250);
-        let peer = PeerTemplate::new(&Cluster {
+        let peer = template(&Cluster {
             pool: Pool {
                 connect_timeout,
                 ..Pool::default()
             },
             ..cluster("one")
         })
-        .peer(addr(1), Wants::Http1);
+        .peer(addr(1), &Caller::of(Wants::Http1));
         assert_eq!(peer.options.connection_timeout, Some(connect_timeout));
         assert_eq!(peer.options.total_connection_timeout, Some(connect_timeout));
     }
 
     #[test]
     fn useclientprotocol_asks_the_origin_as_the_client_asks() {
-        let template = PeerTemplate::new(&Cluster {
+        let template = template(&Cluster {
             protocol: Protocol::Client,
             ..cluster("one")
         });
@@ -247,7 +328,7 @@ mod tests {
             (Wants::Upgrade, ALPN::H1),
         ] {
             assert_eq!(
-                template.peer(addr(1), wants).options.alpn,
+                template.peer(addr(1), &Caller::of(wants)).options.alpn,
                 alpn,
                 "{wants:?}"
             );
@@ -267,7 +348,7 @@ mod tests {
             time: Some(secs(3)),
             interval: None,
         });
-        let peer = PeerTemplate::new(&asked).peer(addr(1), Wants::Http1);
+        let peer = template(&asked).peer(addr(1), &Caller::of(Wants::Http1));
         let options = &peer.options;
         assert_eq!(options.idle_timeout, Some(secs(7)));
         assert_eq!(options.h2_ping_interval, Some(secs(8)));

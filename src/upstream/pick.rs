@@ -141,6 +141,13 @@ impl Pick {
         self.unsent
     }
 
+    /// The attempt's connection leads to an origin that is not the one that is meant.
+    pub fn reject(&mut self) {
+        if let Lease::Shared(seat) = &mut self.lease {
+            seat.reject();
+        }
+    }
+
     /// The origin began to answer the attempt.
     pub fn answered(&self) {
         if let Lease::Shared(seat) = &self.lease {
@@ -179,9 +186,9 @@ impl Drop for Pick {
 
 #[cfg(test)]
 mod tests {
-    use crate::plan::{Cluster, Protocol};
+    use crate::plan::{Balance, Cluster, HashTable, Protocol};
     use crate::upstream::fixture::{cluster, first, fixed, plan, table};
-    use crate::upstream::{DnsOptions, Upstreams, Wants};
+    use crate::upstream::{Caller, DnsOptions, Upstreams, Wants};
 
     use super::*;
 
@@ -194,17 +201,64 @@ mod tests {
             ..cluster("one")
         }])));
         let mut dialler = state.pick(&Ask::default()).unwrap();
-        state.admit(&mut dialler, Wants::Http2).await.unwrap();
+        state
+            .admit(&mut dialler, &Caller::of(Wants::Http2))
+            .await
+            .unwrap();
         dialler.connected();
         let mut pick = state.pick(&Ask::default()).unwrap();
         let dials = |pick: &Pick| matches!(&pick.lease, Lease::Shared(seat) if seat.dials());
-        state.admit(&mut pick, Wants::Http2).await.unwrap();
+        state
+            .admit(&mut pick, &Caller::of(Wants::Http2))
+            .await
+            .unwrap();
         assert!(!dials(&pick));
         pick.hurry();
-        state.admit(&mut pick, Wants::Http2).await.unwrap();
+        state
+            .admit(&mut pick, &Caller::of(Wants::Http2))
+            .await
+            .unwrap();
         assert!(dials(&pick));
         // Having a line of its own, it stays there.
         pick.hurry();
         assert!(dials(&pick));
+    }
+    #[tokio::test]
+    async fn no_balance_allocates_for_a_choice() {
+        let upstreams = Upstreams::new(DnsOptions::default(), tokio::runtime::Handle::current());
+        let even: Vec<_> = (1..=100).map(|last| (last, 1)).collect();
+        let uneven: Vec<_> = (1..=100)
+            .map(|last| (last, 1 + u32::from(last) % 7))
+            .collect();
+        upstreams.publish(&table(&[
+            ("even", fixed(&even)),
+            ("uneven", fixed(&uneven)),
+        ]));
+        for policy in [
+            Balance::LeastRequest,
+            Balance::RoundRobin,
+            Balance::Random,
+            Balance::Hash(HashTable::default()),
+            Balance::Hash(HashTable::Maglev { size: 65_537 }),
+        ] {
+            for name in ["even", "uneven"] {
+                let balanced = Cluster {
+                    balancing: policy.into(),
+                    ..cluster(name)
+                };
+                let state = first(&upstreams.serve(plan([balanced])));
+                let choose = |hash| {
+                    let ask = Ask {
+                        hash: Some(hash),
+                        ..Ask::default()
+                    };
+                    assert!(state.pick(&ask).is_ok());
+                };
+                // What a thread keeps for itself is made once.
+                choose(0);
+                let counted = allocation_counter::measure(|| (0..1000).for_each(choose));
+                assert_eq!(counted.count_total, 0, "{policy:?}, {name}");
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@
 mod check;
 mod grpc;
 mod run;
+mod secure;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
@@ -26,6 +27,7 @@ use tokio::task::JoinHandle;
 
 use crate::plan::Probe;
 
+use super::dial::Dialer;
 use super::sweep::Event;
 use check::Check;
 
@@ -53,6 +55,7 @@ pub(super) struct Probes {
     events: UnboundedSender<Event>,
     permits: Arc<Semaphore>,
     totals: Arc<Totals>,
+    dialer: Arc<Dialer>,
     targets: HashMap<Target, Probed>,
     /// The checks in use; each has a connector.
     checks: HashMap<Arc<Probe>, Weak<Check>>,
@@ -71,12 +74,17 @@ struct Probed {
 type Failure = ArcSwapOption<String>;
 
 impl Probes {
-    pub(super) fn new(runtime: Handle, events: UnboundedSender<Event>) -> Self {
+    pub(super) fn new(
+        runtime: Handle,
+        events: UnboundedSender<Event>,
+        dialer: Arc<Dialer>,
+    ) -> Self {
         Self {
             runtime,
             events,
             permits: Arc::new(Semaphore::new(AT_ONCE)),
             totals: Arc::default(),
+            dialer,
             targets: HashMap::new(),
             checks: HashMap::new(),
             watched: HashMap::new(),
@@ -178,7 +186,7 @@ impl Probes {
         if let Some(check) = self.checks.get(probe).and_then(Weak::upgrade) {
             return check;
         }
-        let check = Arc::new(Check::new(probe));
+        let check = Arc::new(Check::new(probe, &self.dialer));
         self.checks.insert(probe.clone(), Arc::downgrade(&check));
         check
     }

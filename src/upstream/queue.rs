@@ -229,13 +229,17 @@ impl Book {
     ) -> Option<Arc<Line>> {
         let lines = self.endpoints.entry(addr).or_default();
         if !fresh {
-            while let Some(line) = lines.idle.pop() {
-                if line.terms.generation == terms.generation && line.join() {
+            // The most recently used of those that may carry the request.
+            while let Some(index) = lines.idle.iter().rposition(|line| fits(line, &terms)) {
+                let line = lines.idle.remove(index);
+                if line.join() {
                     lines.held.push(line.clone());
                     return Some(line);
                 }
                 spent.push(line);
             }
+            let old = |line: &mut Arc<Line>| line.terms.generation != terms.generation;
+            spent.extend(lines.idle.extract_if(.., old));
         }
         let lines = self.endpoints.entry(addr).or_default();
         (self.connections < self.max_connections || lines.count == 0)
@@ -272,8 +276,8 @@ impl Book {
         if self.pending.len() >= self.max_pending {
             return None;
         }
-        if fresh && let Some(lines) = self.endpoints.get_mut(&addr) {
-            // Makes room for the new one.
+        if let Some(lines) = self.endpoints.get_mut(&addr) {
+            // It cannot use any of these: one makes room for its own.
             spent.extend(lines.idle.pop());
         }
         let (wake, granted) = oneshot::channel();
@@ -341,8 +345,7 @@ impl Book {
             lines.idle.push(line.clone());
             return None;
         };
-        let fits = !pending.fresh && pending.terms.generation == line.terms.generation;
-        if !fits || !line.join() {
+        if pending.fresh || !fits(line, &pending.terms) || !line.join() {
             // `closed` lets one make its own.
             line.retire();
             return None;
@@ -389,6 +392,11 @@ impl Drop for Ticket<'_> {
         let mut book = self.queue.book();
         book.pending.retain(|pending| pending.ticket != self.number);
     }
+}
+
+/// Whether a line may carry requests of these terms.
+fn fits(line: &Line, terms: &Terms) -> bool {
+    line.terms.generation == terms.generation && line.terms.private == terms.private
 }
 
 fn send(granted: impl IntoIterator<Item = Granted>) {

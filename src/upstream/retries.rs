@@ -64,7 +64,7 @@ mod tests {
 
     fn state(definition: Cluster) -> ClusterState {
         let (events, _) = tokio::sync::mpsc::unbounded_channel();
-        ClusterState::new(Arc::new(definition), events)
+        ClusterState::new(Arc::new(definition), events, Arc::default())
     }
 
     #[test]

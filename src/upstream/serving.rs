@@ -14,6 +14,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Plan, Resolution};
 
 use super::ClusterState;
+use super::dial::Dialer;
 use super::dns::{DnsOptions, Names};
 use super::membership::{Membership, literal};
 use super::outcall::{ClusterCaller, Outcalls};
@@ -53,6 +54,7 @@ pub(super) struct Live {
     probes: Probes,
     /// Given to each new cluster.
     events: UnboundedSender<Event>,
+    dialer: Arc<Dialer>,
     runtime: Handle,
 }
 
@@ -77,7 +79,8 @@ impl Upstreams {
         let live = Arc::new_cyclic(|this: &Weak<Mutex<Live>>| {
             runtime.spawn(sweep(this.clone(), ejected));
             let this = this.clone();
-            let probes = Probes::new(runtime.clone(), events.clone());
+            let dialer = Arc::<Dialer>::default();
+            let probes = Probes::new(runtime.clone(), events.clone(), dialer.clone());
             let names = Names::new(dns, runtime.clone(), move |name| {
                 if let Some(live) = this.upgrade() {
                     lock(&live).answered(name);
@@ -90,6 +93,7 @@ impl Upstreams {
                 names,
                 probes,
                 events,
+                dialer,
                 runtime: runtime.clone(),
             })
         });
@@ -178,7 +182,8 @@ impl Live {
             warmup::drive(&state, &self.runtime);
             return state;
         }
-        let state = Arc::new(ClusterState::new(definition.clone(), self.events.clone()));
+        let (events, dialer) = (self.events.clone(), self.dialer.clone());
+        let state = Arc::new(ClusterState::new(definition.clone(), events, dialer));
         self.states
             .insert(definition.name.clone(), Arc::downgrade(&state));
         self.refresh(&definition.name);

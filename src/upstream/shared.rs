@@ -126,13 +126,14 @@ impl Shared {
         }
         let mut lines = self.lines();
         lines.retain(|line| {
-            if line.terms != terms {
+            if !line.terms.agree(&terms) {
                 line.retire();
             }
             !line.is_spent()
         });
-        let open = lines.iter().filter(|line| line.state() == State::Open);
-        let dialled = lines.iter().filter(|line| line.state() == State::Dialing);
+        let ours = || lines.iter().filter(|line| line.terms == terms);
+        let open = ours().filter(|line| line.state() == State::Open);
+        let dialled = ours().filter(|line| line.state() == State::Dialing);
         let joined = open.chain(dialled).find(|line| line.join());
         let (line, dials) = match joined {
             Some(line) => (line.clone(), false),
@@ -235,6 +236,15 @@ impl Seat {
             self.line.failed();
         } else {
             self.line.retire();
+        }
+    }
+
+    /// The origin is not the one that is meant: nobody is to use the connection.
+    pub(super) fn reject(&mut self) {
+        self.turn = None;
+        match self.dials {
+            true => self.line.failed(),
+            false => self.line.retire(),
         }
     }
 

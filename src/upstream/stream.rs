@@ -1,19 +1,21 @@
 //! Connections to origins that carry bytes and not requests.
 //!
 //! Each is a connection of its own: never pooled, counted against `maxConnections` as in Envoy,
-//! and told to outlier detection by whether it could be made. `proxy` dials them here and nowhere
-//! else, so that whatever a cluster asks of a connection holds for these as well.
+//! and told to outlier detection by whether it could be made. TLS and the PROXY protocol are as the
+//! cluster has them.
 
-use pingora_core::connectors::TransportConnector;
+use std::net::SocketAddr;
+
 use pingora_core::protocols::Stream;
 use pingora_core::{Error, ErrorType};
 
 use crate::base::CauseKind;
 
 use super::cluster::ClusterState;
-use super::peer::Wants;
+use super::peer::{Caller, Wants};
 use super::pick::{Ask, Outcome, Pick, Refused};
 use super::queue::Counted;
+use super::tls::handshake_failure;
 
 /// A connection to an endpoint, counted as long as it is held.
 #[derive(Debug)]
@@ -43,25 +45,30 @@ pub enum NotDialled {
 }
 
 impl ClusterState {
-    /// Connects to an endpoint. There is one attempt, as Envoy's TCP proxy makes by default.
+    /// Connects to an endpoint for a client whose connection has these two ends. There is one
+    /// attempt, as Envoy's TCP proxy makes by default.
     ///
     /// # Errors
-    /// No endpoint takes traffic, `maxConnections` is reached, or the endpoint cannot be reached
-    /// within `connectTimeout`.
+    /// No endpoint takes traffic, `maxConnections` is reached, the endpoint cannot be reached
+    /// within `connectTimeout`, or its certificate is not accepted.
     pub async fn dial(
         &self,
         ask: &Ask<'_>,
-        connector: &TransportConnector,
+        addresses: Option<(SocketAddr, SocketAddr)>,
     ) -> Result<Dialled, NotDialled> {
         // As Envoy, which would not let one wait for a connection that may never be given back.
         let counted = self.count_stream().map_err(NotDialled::Refused)?;
         let pick = self.pick_for_stream(ask).map_err(NotDialled::Refused)?;
-        let peer = self.peer(&pick, Wants::Bytes);
+        let caller = Caller {
+            addresses,
+            ..Caller::of(Wants::Stream)
+        };
+        let peer = self.peer(&pick, &caller);
         let held = Held {
             pick,
             _counted: counted,
         };
-        match connector.new_stream(&peer).await {
+        match self.dialer.dial(peer, None, None).await {
             Ok(stream) => {
                 // What Envoy tells its detector of a connection that was made.
                 held.pick.report(Outcome::Answered(200));
@@ -83,6 +90,10 @@ impl ClusterState {
 fn words(error: &Error) -> String {
     match error.etype() {
         ErrorType::ConnectTimedout => "connection timeout".to_owned(),
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => {
+            let context = error.context.as_ref();
+            handshake_failure(context.map_or("", |context| context.as_str()))
+        }
         _ => format!("delayed connect error: {}", error.root_cause()),
     }
 }

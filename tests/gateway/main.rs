@@ -1,6 +1,7 @@
 //! End to end: the real binary, real sockets, real origins. One file per behaviour.
 
 mod agreement;
+mod balancing;
 #[path = "../change/mod.rs"]
 mod change;
 mod corpus;
@@ -12,6 +13,7 @@ mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod operator;
+mod origin_tls;
 mod policies;
 mod routing;
 mod streams;

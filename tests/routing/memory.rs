@@ -71,6 +71,10 @@ fn fixed() -> Vec<Vec<String>> {
                 "spec: {trafficPolicy: {loadBalancer: {simple: RANDOM}}, ",
             ),
             RULE.replace("spec: {", "spec: {trafficPolicy: {tls: {mode: SIMPLE}}, "),
+            RULE.replace(
+                "spec: {",
+                "spec: {trafficPolicy: {tls: {mode: SIMPLE, credentialName: ca}}, ",
+            ),
             RULE.replace("spec: {", "spec: {oops: 1, "),
             String::new(),
         ],
@@ -92,6 +96,12 @@ fn fixed() -> Vec<Vec<String>> {
             connections("a.internal}, oops: {"),
             String::new(),
         ],
+        vec![
+            String::new(),
+            authority("one"),
+            authority("two"),
+            SECRET.to_owned() + "  ca.crt: AAAA\n",
+        ],
     ]
 }
 
@@ -112,6 +122,18 @@ fn connections(destination: &str) -> String {
     format!(
         "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: connections}}\nspec:\n  hosts: ['*.a.com']\n  gateways: [edge]\n  tcp: [{{match: [{{port: 90}}], {route}}}]\n  tls: [{{match: [{{sniHosts: [x.a.com]}}], {route}}}]\n"
     )
+}
+
+const SECRET: &str =
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: ca, namespace: istio-system}\nstringData:\n";
+
+/// A Secret with the CA that a rule names.
+fn authority(name: &str) -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+    let pem = params.self_signed(&key).unwrap().pem();
+    let lines: String = pem.lines().map(|line| format!("    {line}\n")).collect();
+    format!("{SECRET}  ca.crt: |\n{lines}")
 }
 
 fn edit() -> impl Strategy<Value = Edit> {

@@ -210,12 +210,12 @@ fn kinds_without_protection_give_one_finding() {
 }
 
 #[test]
-fn a_destination_whose_tls_is_not_enforced_fences_its_rule() {
+fn a_destination_whose_tls_lacks_its_authority_fences_its_rule() {
     let rule = "
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {name: tls}
-spec: {host: a.internal, trafficPolicy: {tls: {mode: SIMPLE}}}
+spec: {host: a.internal, trafficPolicy: {tls: {mode: SIMPLE, credentialName: nowhere}}}
 ";
     let rules = "  - {match: [{uri: {prefix: /a}}], route: [{destination: {host: a.internal}}]}\n"
         .to_owned()

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use pingress::base::Code;
 use pingress::compile::ledger::{Fate, account};
 use pingress::compile::{Memory, Options, compile};
-use pingress::plan::{ServerName, StreamAction, StreamRoute, Target};
+use pingress::plan::{Hello, StreamAction, StreamRoute, Target};
 use pingress::source::{LoadOptions, Loader};
 
 use crate::support::*;
@@ -45,7 +45,7 @@ impl World {
     fn tls(&self, name: &str) -> String {
         let plan = &self.compiled.plan;
         let socket = plan.tls_socket(SocketAddr::from(([0, 0, 0, 0], 443)));
-        let hello = ServerName {
+        let hello = Hello {
             name: Some(name),
             offers_mesh: false,
         };

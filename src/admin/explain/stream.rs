@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::base::{CauseKind, Origin};
 use crate::plan::{
-    Plan, ServerName, StreamAction, StreamDestination, StreamForward, StreamRoute, Target,
-    TlsService, TlsSocket,
+    Hello, Plan, StreamAction, StreamDestination, StreamForward, StreamRoute, Target, TlsService,
+    TlsSocket,
 };
 
 use super::ask::{Asking, socket_of};
@@ -123,7 +123,7 @@ fn find<'p>(plan: &'p Plan, ask: &Ask) -> Result<Option<Found<'p>>, AskError> {
             false => Ok(None),
         };
     };
-    let hello = ServerName {
+    let hello = Hello {
         name: Some(&host),
         // Whoever names a cluster of the mesh is one of it.
         offers_mesh: true,

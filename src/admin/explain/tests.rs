@@ -81,6 +81,8 @@ fn cluster(subset: Option<&str>) -> Arc<Cluster> {
         protocol: Protocol::Http1,
         balancing: Balance::LeastRequest.into(),
         pool: Pool::default(),
+        tls: None,
+        proxy_protocol: None,
         outlier: None,
         health_check: None,
         origin: Some(origin(90)),

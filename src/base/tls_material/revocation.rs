@@ -7,12 +7,13 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use boring::x509::X509Ref;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::{Fingerprint, MaterialError};
+use super::{Fingerprint, MaterialError, is_root};
 
 /// Revoked serial numbers by issuer. The lists come from the operator; their signatures are
 /// not checked.
@@ -66,6 +67,18 @@ impl Revocations {
             .revoked
             .extend(revoked.map(|revoked| revoked.raw_serial().into()));
         Some(())
+    }
+
+    /// Whether no certificate of a chain is revoked, as far as is known at a time since the Unix
+    /// epoch. A root vouches for itself; no list can revoke it.
+    pub fn allow_chain<'c>(
+        &self,
+        chain: impl IntoIterator<Item = &'c X509Ref>,
+        now: Duration,
+    ) -> bool {
+        chain.into_iter().all(|certificate| {
+            is_root(certificate) || certificate.to_der().is_ok_and(|der| self.allow(&der, now))
+        })
     }
 
     /// Whether a certificate, as DER, is known not to be revoked at a time since the Unix epoch.

@@ -4,7 +4,7 @@
 //! Certificates come parsed, with Secrets. What cannot be had fails the handshakes of its own
 //! server and nothing else.
 
-mod credentials;
+pub(crate) mod credentials;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -176,7 +176,7 @@ impl Reader<'_> {
         let terms = Arc::new(TlsTerms {
             pairs: self.pairs(tls, &at),
             client: match server.mode() {
-                "MUTUAL" => ClientCertificates::Required(self.rules(tls, &at)),
+                "MUTUAL" | "ISTIO_MUTUAL" => ClientCertificates::Required(self.rules(tls, &at)),
                 "OPTIONAL_MUTUAL" => ClientCertificates::Optional(self.rules(tls, &at)),
                 _ => ClientCertificates::Ignored,
             },

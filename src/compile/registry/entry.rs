@@ -28,6 +28,13 @@ pub(super) struct Query<'q, 'a> {
     pub placing: &'q Placing<'q>,
 }
 
+/// One of the ServiceEntries of a host, with its own port of the cluster's name.
+struct Source<'q, 'a> {
+    object: &'a Object,
+    spec: &'a istio::ServiceEntry,
+    port: &'q Port,
+}
+
 /// An endpoint as the ServiceEntry or a workload gives it.
 struct Written<'a> {
     address: &'a str,
@@ -96,14 +103,34 @@ impl<'a> Query<'_, 'a> {
         }
     }
 
-    /// All endpoints: those written, those selected, or the host itself.
+    /// All endpoints of all ServiceEntries of the host.
     fn written(&self) -> Vec<Written<'a>> {
-        let object = self.service.object;
-        if let Some(selector) = &self.spec.workload_selector {
-            return self.selected(&selector.labels);
+        let own = Source {
+            object: self.service.object,
+            spec: self.spec,
+            port: self.port,
+        };
+        let joined = self.service.joined.iter().filter_map(|joined| {
+            let mut ports = joined.ports.iter();
+            Some(Source {
+                object: joined.object,
+                spec: joined.spec,
+                port: ports.find(|port| port.name == self.port.name)?,
+            })
+        });
+        let sources = std::iter::once(own).chain(joined);
+        sources
+            .flat_map(|source| self.written_in(&source))
+            .collect()
+    }
+
+    /// Those written there, those selected, or the host itself.
+    fn written_in(&self, source: &Source<'_, 'a>) -> Vec<Written<'a>> {
+        if let Some(selector) = &source.spec.workload_selector {
+            return self.selected(&selector.labels, source);
         }
-        if !self.spec.endpoints.is_empty() {
-            return self
+        if !source.spec.endpoints.is_empty() {
+            return source
                 .spec
                 .endpoints
                 .iter()
@@ -111,43 +138,43 @@ impl<'a> Query<'_, 'a> {
                     let endpoint = slot.good()?;
                     Some(Written {
                         address: endpoint.address.as_deref()?,
-                        port: self.endpoint_port(&endpoint.ports)?,
+                        port: source.endpoint_port(&endpoint.ports)?,
                         weight: weight(endpoint),
                         place: self.placing.place(endpoint.locality.as_deref(), |name| {
                             endpoint.labels.get(name).map(String::as_str)
                         }),
                         fits: self.fits(|name| endpoint.labels.get(name).map(String::as_str)),
-                        origin: object.origin.at(slot.position),
+                        origin: source.object.origin.at(slot.position),
                     })
                 })
                 .collect();
         }
-        let host = self
+        let host = source
             .spec
             .hosts
             .iter()
             .find(|host| host.eq_ignore_ascii_case(&self.service.host));
-        let is_dns = self.spec.resolution.as_deref() != Some("STATIC");
+        let is_dns = source.spec.resolution.as_deref() != Some("STATIC");
         let host = host.filter(|host| is_dns && !host.starts_with('*'));
-        let port = self.endpoint_port(&BTreeMap::new());
+        let port = source.endpoint_port(&BTreeMap::new());
         let itself = host.zip(port).map(|(host, port)| Written {
             address: host,
             port,
             weight: 1,
             place: self.placing.place(None, |_| None),
             fits: self.fits(|_| None),
-            origin: object.origin.clone(),
+            origin: source.object.origin.clone(),
         });
         itself.into_iter().collect()
     }
 
-    fn selected(&self, selector: &istio::Labels) -> Vec<Written<'a>> {
+    fn selected(&self, selector: &istio::Labels, source: &Source<'_, 'a>) -> Vec<Written<'a>> {
         let namespace = &**self.service.namespace();
         let entries = self.workloads.entries_selected(namespace, selector);
         let entries = entries.into_iter().filter_map(|entry| {
             Some(Written {
                 address: entry.spec.address.as_deref()?,
-                port: self.endpoint_port(&entry.spec.ports)?,
+                port: source.endpoint_port(&entry.spec.ports)?,
                 weight: weight(entry.spec),
                 place: self
                     .placing
@@ -161,7 +188,7 @@ impl<'a> Query<'_, 'a> {
             pod.address(false)?;
             Some(Written {
                 address: pod.spec.status.pod_ip.as_deref()?,
-                port: self.endpoint_port(&BTreeMap::new())?,
+                port: source.endpoint_port(&BTreeMap::new())?,
                 weight: 1,
                 place: self.placing.place(None, |name| {
                     pod.object.labels.get(name).map(|value| &**value)
@@ -175,6 +202,16 @@ impl<'a> Query<'_, 'a> {
         entries.chain(pods).collect()
     }
 
+    fn fits<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
+        self.labels.is_none_or(|labels| {
+            labels
+                .iter()
+                .all(|(name, value)| label(name) == Some(value.as_str()))
+        })
+    }
+}
+
+impl Source<'_, '_> {
     /// `ports[name]`, else `targetPort`, else the port's own number.
     fn endpoint_port(&self, ports: &BTreeMap<String, u32>) -> Option<u16> {
         if let Some(port) = ports.get(&*self.port.name) {
@@ -184,14 +221,6 @@ impl<'a> Query<'_, 'a> {
             TargetPort::Number(number) => Some(number),
             TargetPort::Same | TargetPort::Name(_) => Some(self.port.number),
         }
-    }
-
-    fn fits<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
-        self.labels.is_none_or(|labels| {
-            labels
-                .iter()
-                .all(|(name, value)| label(name) == Some(value.as_str()))
-        })
     }
 }
 

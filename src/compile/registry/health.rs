@@ -15,7 +15,9 @@ use crate::compile::validate::health_check::statuses;
 use crate::compile::version::Versions;
 use crate::model::own::HealthCheckPolicy;
 use crate::model::{FieldPath, Object, Spec};
-use crate::plan::{Cluster, HealthCheck, HttpProbe, Probe, ProbeKind, Protocol};
+use crate::plan::{
+    Cluster, HealthCheck, HttpProbe, OriginTls, Probe, ProbeKind, ProbeTls, Protocol,
+};
 
 use super::name;
 use super::service::{Service, Services};
@@ -86,15 +88,21 @@ impl<'a> HealthChecks<'a> {
         checks
     }
 
-    /// The check of a cluster for a host and port.
-    pub(super) fn find(&self, host: &Arc<str>, port: u16, spoken: Protocol) -> Option<HealthCheck> {
+    /// The check of a cluster for a host and port, whose requests are sent in this way.
+    pub(super) fn find(
+        &self,
+        host: &Arc<str>,
+        port: u16,
+        spoken: Protocol,
+        tls: Option<&Arc<OriginTls>>,
+    ) -> Option<HealthCheck> {
         if self.by_target.is_empty() {
             return None;
         }
         let at = |port| self.by_target.get(&(host.clone(), port));
         let policy = at(Some(port)).or_else(|| at(None))?;
         Some(HealthCheck {
-            probe: Arc::new(policy.probe(host, spoken)),
+            probe: Arc::new(policy.probe(host, spoken, tls)),
             object: policy.object.key.clone(),
             origin: policy.object.origin.clone(),
         })
@@ -185,8 +193,9 @@ impl Policy<'_> {
             .path(path.to_string())
     }
 
-    fn probe(&self, host: &Arc<str>, spoken: Protocol) -> Probe {
+    fn probe(&self, host: &Arc<str>, spoken: Protocol, tls: Option<&Arc<OriginTls>>) -> Probe {
         let spec = self.spec;
+        let asked = spec.http.as_ref().and_then(|http| http.host.as_deref());
         let duration = |text: &Option<String>| {
             let read = text.as_deref().map(|text| parse_duration(text, true));
             read.and_then(Result::ok)
@@ -222,11 +231,23 @@ impl Policy<'_> {
         };
         Probe {
             kind,
+            tls: tls.map(|tls| ProbeTls {
+                tls: tls.clone(),
+                host: asked.map_or_else(|| host.clone(), |asked| without_port(asked).into()),
+            }),
             interval,
             jitter: duration(&spec.jitter).unwrap_or(interval / 10),
             timeout: duration(&spec.timeout).unwrap_or(TIMEOUT),
             healthy_threshold: spec.healthy_threshold.unwrap_or(HEALTHY),
             unhealthy_threshold: spec.unhealthy_threshold.unwrap_or(UNHEALTHY),
         }
+    }
+}
+
+/// The host of a Host header.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
     }
 }

@@ -10,17 +10,20 @@ use std::sync::Arc;
 use crate::base::{Code, Finding, Findings, Origin};
 use crate::compile::Options;
 use crate::model::istio::destination_rule::{
-    ClientTls, ConnectionPool, LoadBalancer, LocalityLb, OutlierDetection, RetryBudget,
-    TrafficPolicy,
+    ClientTls, ConnectionPool, LoadBalancer, LocalityLb, OutlierDetection, ProxyProtocol,
+    RetryBudget, TrafficPolicy,
 };
 use crate::model::{FieldPath, Object};
-use crate::plan::{Balancing, Fence, Outlier, Pool, Protocol};
+use crate::plan::{Balancing, Fence, OriginTls, Outlier, Pool, Protocol, ProxyVersion};
 
 use super::port::Speech;
 
 mod balancing;
 mod outlier;
 mod pool;
+mod tls;
+
+pub(super) use tls::{Site, Store};
 
 /// A traffic policy as written, and where.
 #[derive(Debug)]
@@ -38,6 +41,7 @@ pub(super) struct Effective<'a> {
     outlier_detection: Option<&'a OutlierDetection>,
     retry_budget: Option<&'a RetryBudget>,
     tls: Option<(&'a ClientTls, &'a Object, FieldPath)>,
+    proxy_protocol: Option<&'a ProxyProtocol>,
     /// Where the policy that was laid on last is written.
     pub origin: Option<Origin>,
 }
@@ -94,22 +98,38 @@ impl<'a> Effective<'a> {
         pool::protocol(self.connection_pool, speech.protocol(), mesh)
     }
 
-    /// The fence that stands for TLS to the origin, unless it was accepted to go without.
-    pub(super) fn fence(&self, options: &Options) -> Option<Arc<Fence>> {
-        let (tls, object, path) = self.tls.as_ref()?;
-        let mode = protecting_mode(tls)?;
-        if accepted(object, options) {
-            return None;
-        }
-        let reason = format!(
-            "{} wants TLS ({mode}) to the origin, which this version cannot do; \
-             name it in gateway.acceptUnenforced to send plain text",
-            object.key
-        );
-        Some(Arc::new(Fence {
-            origin: object.origin_of(path),
-            reason: reason.into(),
-        }))
+    /// Unset means the first version.
+    pub(super) fn proxy_protocol(&self) -> Option<ProxyVersion> {
+        self.proxy_protocol
+            .map(|block| match block.version.as_deref() {
+                Some("V2") => ProxyVersion::V2,
+                _ => ProxyVersion::V1,
+            })
+    }
+
+    /// TLS to the endpoints.
+    ///
+    /// # Errors
+    /// A certificate or an authority cannot be had: nobody is asked without it.
+    pub(super) fn tls(
+        &self,
+        store: Store<'_>,
+        site: Site<'_>,
+    ) -> Result<Option<Arc<OriginTls>>, Arc<Fence>> {
+        let Some((tls, object, path)) = &self.tls else {
+            return Ok(None);
+        };
+        let read = tls::read(tls, path, store, site);
+        read.map(|read| read.map(Arc::new)).map_err(|missing| {
+            let reason = format!(
+                "{} wants TLS to the origin, and {}",
+                object.key, missing.message
+            );
+            Arc::new(Fence {
+                origin: object.origin_of(&missing.path),
+                reason: reason.into(),
+            })
+        })
     }
 
     fn lay(&mut self, layer: &Layer<'a>, port: u16) {
@@ -122,7 +142,8 @@ impl<'a> Effective<'a> {
         self.load_balancer = policy.load_balancer.as_ref().or(self.load_balancer);
         self.connection_pool = policy.connection_pool.as_ref().or(self.connection_pool);
         self.outlier_detection = policy.outlier_detection.as_ref().or(self.outlier_detection);
-        // Not one of the blocks that port-level settings replace.
+        // Not of the blocks that port-level settings replace.
+        self.proxy_protocol = policy.proxy_protocol.as_ref().or(self.proxy_protocol);
         self.retry_budget = policy.retry_budget.as_ref().or(self.retry_budget);
         if let Some(tls) = &policy.tls {
             self.tls = Some((tls, object, path.field("tls")));
@@ -154,7 +175,7 @@ impl<'a> Layer<'a> {
         &self,
         host: &str,
         detects: bool,
-        options: &Options,
+        store: Store<'_>,
         findings: &mut Findings,
     ) {
         let policy = self.policy;
@@ -165,12 +186,9 @@ impl<'a> Layer<'a> {
             tls: policy.tls.as_ref(),
             detects: detects || policy.outlier_detection.is_some(),
         };
-        self.report_blocks(&blocks, &self.path, host, options, findings);
-        let others = [
-            ("tunnel", policy.tunnel.is_some()),
-            ("proxyProtocol", policy.proxy_protocol.is_some()),
-        ];
-        self.unsupported(&self.path, &others, findings);
+        self.report_blocks(&blocks, &self.path, host, store, findings);
+        let tunnel = [("tunnel", policy.tunnel.is_some())];
+        self.unsupported(&self.path, &tunnel, findings);
         for (index, slot) in policy.port_level_settings.iter().enumerate() {
             let Some(settings) = slot.good() else {
                 continue;
@@ -183,7 +201,7 @@ impl<'a> Layer<'a> {
                 detects: settings.outlier_detection.is_some(),
             };
             let path = self.path.field("portLevelSettings").index(index);
-            self.report_blocks(&blocks, &path, host, options, findings);
+            self.report_blocks(&blocks, &path, host, store, findings);
         }
     }
 
@@ -192,11 +210,11 @@ impl<'a> Layer<'a> {
         blocks: &Blocks<'a>,
         path: &FieldPath,
         host: &str,
-        options: &Options,
+        store: Store<'_>,
         findings: &mut Findings,
     ) {
         if let Some(balancer) = blocks.load_balancer {
-            let inert = balancing::inert(balancer, blocks.detects, &options.locality);
+            let inert = balancing::inert(balancer, blocks.detects, &store.options.locality);
             self.inert(&path.field("loadBalancer"), inert, findings);
         }
         if let Some(pool) = blocks.connection_pool {
@@ -210,9 +228,48 @@ impl<'a> Layer<'a> {
             let path = path.field("outlierDetection");
             self.inert(&path, outlier::inert(detection), findings);
         }
-        if let Some(mode) = blocks.tls.and_then(protecting_mode) {
-            findings.push(self.unenforced(&path.field("tls"), mode, host, options));
+        if let Some(tls) = blocks.tls {
+            self.report_tls(tls, &path.field("tls"), host, store, findings);
         }
+    }
+
+    fn report_tls(
+        &self,
+        tls: &ClientTls,
+        path: &FieldPath,
+        host: &str,
+        store: Store<'_>,
+        findings: &mut Findings,
+    ) {
+        self.inert(path, tls::inert(tls), findings);
+        if let Some((field, message, hint)) = tls::unverified(tls) {
+            let path = path.field(field);
+            let finding = Finding::new(Code::UNVERIFIED_ORIGIN, message).hint(hint);
+            findings.push(self.placed(finding, &path));
+        }
+        let Err(missing) = tls::material(tls, path, store) else {
+            return;
+        };
+        let message = format!("{}; traffic for `{host}` answers 503", missing.message);
+        let (code, hint) = match missing.is_unknown {
+            true => (
+                Code::REFERENCED_RESOURCE_NOT_FOUND,
+                "add the Secret to the manifests, in the gateway's own namespace (gateway.namespace)",
+            ),
+            false => (
+                Code::INVALID_VALUE,
+                "mend what is named here; it is taken up at once",
+            ),
+        };
+        let finding = Finding::new(code, message).hint(hint);
+        findings.push(self.placed(finding, &missing.path));
+    }
+
+    fn placed(&self, finding: Finding, path: &FieldPath) -> Finding {
+        finding
+            .at(&self.object.origin_of(path))
+            .of(&self.object.key)
+            .path(path.to_string())
     }
 
     /// `fields` have dots between their steps.
@@ -251,47 +308,4 @@ impl<'a> Layer<'a> {
             );
         }
     }
-
-    fn unenforced(&self, path: &FieldPath, mode: &str, host: &str, options: &Options) -> Finding {
-        let key = &self.object.key;
-        let finding = if accepted(self.object, options) {
-            let message = format!(
-                "TLS to the origin ({mode}) is not supported yet; traffic for `{host}` goes in \
-                 plain text, as gateway.acceptUnenforced allows"
-            );
-            Finding::new(Code::ACCEPTED_UNENFORCED, message)
-        } else {
-            let message = format!(
-                "TLS to the origin ({mode}) is not supported yet; traffic for `{host}` that it \
-                 protects answers 503"
-            );
-            let hint = format!(
-                "to send it in plain text, add `DestinationRule/{}/{}` to gateway.acceptUnenforced",
-                key.namespace, key.name
-            );
-            Finding::new(Code::UNENFORCED_PROTECTION, message).hint(hint)
-        };
-        finding
-            .at(&self.object.origin_of(path))
-            .of(key)
-            .path(path.to_string())
-    }
-}
-
-/// The TLS mode, if it is one that protects. Unset means `DISABLE`.
-fn protecting_mode(tls: &ClientTls) -> Option<&str> {
-    tls.mode.as_deref().filter(|mode| *mode != "DISABLE")
-}
-
-fn accepted(object: &Object, options: &Options) -> bool {
-    let key = &object.key;
-    options.accept_unenforced.iter().any(|entry| {
-        let mut parts = entry.splitn(3, '/');
-        let kind = parts.next() == Some(key.kind.as_str());
-        kind && match (parts.next(), parts.next()) {
-            (None, _) => true,
-            (Some(namespace), Some(name)) => *namespace == *key.namespace && *name == *key.name,
-            _ => false,
-        }
-    })
 }

@@ -19,7 +19,7 @@ use crate::plan::Fence;
 
 use super::broken;
 use super::name;
-use super::policy::Layer;
+use super::policy::{Layer, Store};
 
 /// One DestinationRule, or several of the same host, namespace and visibility as one.
 #[derive(Debug)]
@@ -122,18 +122,15 @@ impl HostIndex {
 
 impl<'a> Rules<'a> {
     /// Indexes the DestinationRules among the objects, which come oldest first.
-    pub(super) fn index(
-        versions: &'a Versions,
-        options: &Options,
-        findings: &mut Findings,
-    ) -> Self {
+    pub(super) fn index(versions: &'a Versions, store: Store<'_>, findings: &mut Findings) -> Self {
+        let options = store.options;
         let mut rules = Self::default();
         for object in versions.others() {
             if let Spec::DestinationRule(spec) = &object.spec {
                 rules.add(object, spec, versions.damage(&object.key), options);
             }
         }
-        rules.publish(options, findings);
+        rules.publish(store, findings);
         rules
     }
 
@@ -241,7 +238,8 @@ impl<'a> Rules<'a> {
     }
 
     /// Puts each rule on the levels where the gateway can see it.
-    fn publish(&mut self, options: &Options, findings: &mut Findings) {
+    fn publish(&mut self, store: Store<'_>, findings: &mut Findings) {
+        let options = store.options;
         let gateway = &options.namespace;
         for (index, rule) in self.list.iter_mut().enumerate() {
             let own = rule.object.key.namespace.clone();
@@ -257,7 +255,7 @@ impl<'a> Rules<'a> {
             }
             rule.visible = true;
             findings.append(&mut rule.findings);
-            rule.report_unsupported(options, findings);
+            rule.report_unsupported(store, findings);
             let private = rule.visibility.is_private(&own, options);
             let level = if own == *gateway && (private || *gateway != options.root_namespace) {
                 &mut self.local
@@ -308,18 +306,18 @@ impl<'a> Rule<'a> {
     }
 
     /// Says what of the rule's policies is not honoured, whether or not a route comes to need it.
-    fn report_unsupported(&self, options: &Options, findings: &mut Findings) {
+    fn report_unsupported(&self, store: Store<'_>, findings: &mut Findings) {
         let detects = |layer: &Layer<'_>| layer.policy.outlier_detection.is_some();
         if let Some(policy) = &self.policy {
             let of_subsets = self.subsets.values().filter_map(Subset::policy);
             let detected = of_subsets.into_iter().any(|layer| detects(&layer));
-            policy.report(&self.host, detected, options, findings);
+            policy.report(&self.host, detected, store, findings);
         }
         let detected = self.policy.as_ref().is_some_and(detects);
         let mut subsets: Vec<&Subset<'a>> = self.subsets.values().collect();
         subsets.sort_by(|a, b| (&a.object.key, a.position).cmp(&(&b.object.key, b.position)));
         for policy in subsets.iter().filter_map(|subset| subset.policy()) {
-            policy.report(&self.host, detected, options, findings);
+            policy.report(&self.host, detected, store, findings);
         }
     }
 

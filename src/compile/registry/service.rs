@@ -29,11 +29,13 @@ pub(super) struct Service<'a> {
     pub object: &'a Object,
     pub ports: Vec<Port>,
     pub backing: Backing<'a>,
+    /// Younger ServiceEntries of the same host and namespace, whose endpoints belong to it too.
+    pub joined: Vec<Joined<'a>>,
     /// Set if the object that defines it is broken and has no earlier version.
     pub fence: Option<Arc<Fence>>,
 }
 
-impl Service<'_> {
+impl<'a> Service<'a> {
     pub(super) fn namespace(&self) -> &Arc<str> {
         &self.object.key.namespace
     }
@@ -44,6 +46,52 @@ impl Service<'_> {
             .iter()
             .find(|port| u32::from(port.number) == number && port.speech != Speech::Datagram)
     }
+    /// Takes the endpoints of another ServiceEntry of this host, as far as Istio does: its ports
+    /// are those of the oldest, and an endpoint belongs to the port of its own port's name.
+    fn join(&mut self, other: Joined<'a>, broken: bool, path: &FieldPath, findings: &mut Findings) {
+        let alike = match &self.backing {
+            Backing::Entry(spec) => spec.resolution == other.spec.resolution,
+            _ => false,
+        };
+        let of_namespace = self.namespace() == &other.object.key.namespace;
+        let finding = |message, hint| {
+            Finding::new(Code::SHADOWED, message)
+                .at(&other.object.origin_of(path))
+                .of(&other.object.key)
+                .path(path.to_string())
+                .hint(hint)
+        };
+        let owner = format!("{} ({})", self.object.key, self.object.origin);
+        let host = &self.host;
+        if !alike || !of_namespace || broken {
+            findings.push(finding(
+                format!("the host `{host}` already belongs to {owner}"),
+                "keep the host in one object, or in ServiceEntries of one namespace and \
+                 resolution; a Service, then the oldest, wins",
+            ));
+            return;
+        }
+        let is_unknown = |port: &&Port| !self.ports.iter().any(|known| known.name == port.name);
+        for port in other.ports.iter().filter(is_unknown) {
+            findings.push(finding(
+                format!(
+                    "the port `{}` of `{host}` gets no traffic here: the ports of the host are \
+                     those of {owner}",
+                    port.name
+                ),
+                "name the port there too; a further ServiceEntry adds endpoints, not ports",
+            ));
+        }
+        self.joined.push(other);
+    }
+}
+
+/// A ServiceEntry that adds endpoints to a host of an older one.
+#[derive(Debug)]
+pub(super) struct Joined<'a> {
+    pub object: &'a Object,
+    pub spec: &'a istio::ServiceEntry,
+    pub ports: Vec<Port>,
 }
 
 /// What says where the endpoints are.
@@ -68,7 +116,7 @@ impl<'a> Services<'a> {
     /// Indexes the services among the objects, which come oldest first.
     ///
     /// A Kubernetes Service owns its host before any ServiceEntry; among ServiceEntries the
-    /// oldest does.
+    /// oldest does, and those of its namespace add their endpoints by the names of its ports.
     pub(super) fn index(
         versions: &'a Versions,
         options: &Options,
@@ -156,6 +204,7 @@ impl<'a> Services<'a> {
                 .filter_map(|port| kubernetes_port(port.good()?))
                 .collect(),
             backing,
+            joined: Vec::new(),
             fence,
         };
         self.push(service, findings);
@@ -196,19 +245,15 @@ impl<'a> Services<'a> {
                 self.hidden.entry(host).or_insert(object);
                 continue;
             }
-            if let Some((_, owner)) = self.find(&host) {
+            let owner = self.by_host.get(&host);
+            if let Some(owner) = owner.and_then(|owner| self.list.get_mut(*owner)) {
                 let path = FieldPath::spec().field("hosts").index(position);
-                let message = format!(
-                    "the host `{host}` already belongs to {} ({})",
-                    owner.object.key, owner.object.origin
-                );
-                findings.push(
-                    Finding::new(Code::SHADOWED, message)
-                        .at(&object.origin_of(&path))
-                        .of(&object.key)
-                        .path(path.to_string())
-                        .hint("keep the host in one object; a Service, then the oldest, wins"),
-                );
+                let joined = Joined {
+                    object,
+                    spec,
+                    ports: ports.clone(),
+                };
+                owner.join(joined, fence.is_some(), &path, findings);
                 continue;
             }
             let service = Service {
@@ -217,6 +262,7 @@ impl<'a> Services<'a> {
                 object,
                 ports: ports.clone(),
                 backing: Backing::Entry(spec),
+                joined: Vec::new(),
                 fence: fence.clone(),
             };
             self.push(service, findings);

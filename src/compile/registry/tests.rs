@@ -3,6 +3,7 @@
 mod endpoints;
 mod entries;
 mod health_checks;
+mod origin_tls;
 mod outliers;
 mod policies;
 mod rules;

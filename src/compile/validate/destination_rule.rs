@@ -89,6 +89,10 @@ impl Check<'_> {
             let message = "tunnel and proxyProtocol exclude each other";
             self.fault(&path.field("proxyProtocol"), message, "keep one of them");
         }
+        if let Some(proxied) = &policy.proxy_protocol {
+            let path = path.field("proxyProtocol").field("version");
+            self.one_of(&path, proxied.version.as_deref(), &["V1", "V2"]);
+        }
         let budget = policy.retry_budget.as_ref();
         if let Some(percent) = budget.and_then(|budget| budget.percent)
             && !(0.0..=100.0).contains(&percent)
@@ -388,20 +392,36 @@ impl Check<'_> {
         let path = path.field("tls");
         let mode = tls.mode.as_deref();
         self.one_of(&path.field("mode"), mode, &TLS_MODES);
-        let files = tls.client_certificate.is_some() && tls.private_key.is_some();
-        if mode == Some("MUTUAL") && !files && tls.credential_name.is_none() {
+        let is_set = |field: &Option<String>| field.as_deref().is_some_and(|it| !it.is_empty());
+        let (certificate, key) = (is_set(&tls.client_certificate), is_set(&tls.private_key));
+        let has_credential = is_set(&tls.credential_name);
+        if mode == Some("MUTUAL") && !(certificate && key) && !has_credential {
             let message = "mode MUTUAL needs a client certificate and its key";
             let hint = "add clientCertificate and privateKey, or credentialName";
             self.fault(&path, message, hint);
         }
-        let has_any = tls.client_certificate.is_some() || tls.private_key.is_some();
-        if mode == Some("ISTIO_MUTUAL") && (has_any || tls.ca_certificates.is_some()) {
+        let has_any = certificate || key || is_set(&tls.ca_certificates);
+        if mode == Some("ISTIO_MUTUAL") && has_any {
             let message = "mode ISTIO_MUTUAL brings its own certificates";
             self.fault(&path, message, "remove the certificates");
         }
-        if tls.credential_name.is_some() && (has_any || tls.ca_certificates.is_some()) {
+        if has_credential && has_any {
             let message = "credentialName and certificate files exclude each other";
             self.fault(&path.field("credentialName"), message, "keep one of them");
+        }
+        // Which of the two is meant cannot be known, and one of them verifies.
+        let demands = is_set(&tls.ca_certificates)
+            || !tls.subject_alt_names.is_empty()
+            || (mode == Some("SIMPLE") && has_credential);
+        let is_own = matches!(mode, Some("SIMPLE" | "MUTUAL"));
+        if is_own && tls.insecure_skip_verify == Some(true) && demands {
+            let message = "insecureSkipVerify excludes caCertificates, subjectAltNames and a CA's credentialName";
+            let hint = "remove insecureSkipVerify to verify the origin, or the others not to";
+            self.fault(&path.field("insecureSkipVerify"), message, hint);
+        }
+        if let Some(name) = tls.sni.as_deref().filter(|name| name.len() > 255) {
+            let message = format!("a name of {} bytes is none", name.len());
+            self.fault(&path.field("sni"), message, "at most 255 bytes");
         }
     }
 

@@ -3,15 +3,14 @@
 
 use std::borrow::Cow;
 use std::fmt::Write;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use boring::ssl::SslRef;
-use boring::x509::{GeneralNameRef, X509Ref, X509StoreContextRef};
+use boring::x509::{X509Ref, X509StoreContextRef};
 use http::HeaderValue;
 
 use crate::base::clock;
-use crate::base::tls_material::{Revocations, certificate_hash};
+use crate::base::tls_material::{AlternativeNames, certificate_hash};
 use crate::plan::{ClientRules, TlsTerms};
 
 /// What a TLS connection agreed on.
@@ -108,45 +107,15 @@ pub(super) fn is_accepted(rules: &ClientRules, verifying: &X509StoreContextRef) 
         && rules
             .revocations
             .as_ref()
-            .is_none_or(|revocations| chain.iter().all(|link| is_current(revocations, link)))
-}
-
-fn is_current(revocations: &Revocations, certificate: &X509Ref) -> bool {
-    let now = clock::since_epoch();
-    is_root(certificate)
-        || certificate
-            .to_der()
-            .is_ok_and(|der| revocations.allow(&der, now))
-}
-
-/// A root vouches for itself; no list can revoke it.
-fn is_root(certificate: &X509Ref) -> bool {
-    let (subject, issuer) = (certificate.subject_name(), certificate.issuer_name());
-    subject
-        .try_cmp(issuer)
-        .is_ok_and(|order| order == std::cmp::Ordering::Equal)
+            .is_none_or(|revocations| revocations.allow_chain(chain, clock::since_epoch()))
 }
 
 fn has_name(rules: &ClientRules, certificate: &X509Ref) -> bool {
-    let is_wanted = |name: &GeneralNameRef| {
-        let text = name
-            .dnsname()
-            .or_else(|| name.uri())
-            .or_else(|| name.email())
-            .map(str::to_owned)
-            .or_else(|| address(name.ipaddress()?));
-        text.is_some_and(|text| rules.names.iter().any(|wanted| **wanted == *text))
-    };
-    rules.names.is_empty()
-        || certificate
-            .subject_alt_names()
-            .is_some_and(|names| names.iter().any(is_wanted))
-}
-
-fn address(bytes: &[u8]) -> Option<String> {
-    let v4 = || Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?));
-    let v6 = || Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?));
-    v4().or_else(v6).map(|ip| ip.to_string())
+    if rules.names.is_empty() {
+        return true;
+    }
+    let names = AlternativeNames::of(certificate);
+    rules.names.iter().any(|wanted| names.cover(wanted))
 }
 
 fn is_pinned(rules: &ClientRules, certificate: &X509Ref) -> bool {

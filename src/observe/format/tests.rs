@@ -19,6 +19,8 @@ fn cluster() -> Cluster {
         protocol: Protocol::Http1,
         balancing: Balance::RoundRobin.into(),
         pool: Pool::default(),
+        tls: None,
+        proxy_protocol: None,
         outlier: None,
         health_check: None,
         origin: None,

@@ -14,6 +14,8 @@ fn cluster(host: &str) -> Cluster {
         protocol: Protocol::Http1,
         balancing: Balance::RoundRobin.into(),
         pool: Pool::default(),
+        tls: None,
+        proxy_protocol: None,
         outlier: None,
         health_check: None,
         origin: None,

@@ -9,8 +9,8 @@ use super::super::fixture::{
     plan, prefix, query, route, without,
 };
 use super::super::{
-    Balance, ClusterId, Clusters, HttpOptions, Outlier, Probe, ProbeKind, Protocol, RetryPolicy,
-    RetrySource,
+    Balance, ClusterId, Clusters, HttpOptions, OriginRules, OriginTls, Outlier, Probe, ProbeKind,
+    Protocol, ProxyVersion, RetryPolicy, RetrySource, ServerName,
 };
 use super::*;
 use crate::base::{HostPattern, Origin, Position};
@@ -23,6 +23,7 @@ fn check(healthy_threshold: u32) -> HealthCheck {
     HealthCheck {
         probe: Arc::new(Probe {
             kind: ProbeKind::Tcp { port: None },
+            tls: None,
             interval: Duration::from_secs(1),
             jitter: Duration::ZERO,
             timeout: Duration::from_secs(1),
@@ -84,6 +85,14 @@ fn cluster_with(plan: &mut Plan, change: impl FnOnce(&mut Cluster)) {
     let mut changed = Cluster::clone(plan.clusters.get(ClusterId(0)).unwrap());
     change(&mut changed);
     plan.clusters.insert(ClusterId(0), Arc::new(changed));
+}
+
+fn secured(verify: Option<OriginRules>) -> Arc<OriginTls> {
+    Arc::new(OriginTls {
+        certificate: None,
+        server_name: ServerName::OfRequest,
+        verify,
+    })
 }
 
 #[test]
@@ -313,6 +322,22 @@ fn every_change_of_meaning_changes_the_digest() {
         Box::new(|plan| {
             cluster_with(plan, |cluster| {
                 cluster.balancing.policy = Balance::RoundRobin
+            })
+        }),
+        Box::new(|plan| cluster_with(plan, |cluster| cluster.tls = Some(secured(None)))),
+        Box::new(|plan| {
+            cluster_with(plan, |cluster| {
+                cluster.tls = Some(secured(Some(OriginRules {
+                    authorities: None,
+                    revocations: None,
+                    names: Vec::new(),
+                    request_host: true,
+                })))
+            })
+        }),
+        Box::new(|plan| {
+            cluster_with(plan, |cluster| {
+                cluster.proxy_protocol = Some(ProxyVersion::V2);
             })
         }),
         Box::new(|plan| {

@@ -72,6 +72,8 @@ impl Site {
             protocol,
             balancing: Balance::RoundRobin.into(),
             pool: Pool::default(),
+            tls: None,
+            proxy_protocol: None,
             outlier: None,
             health_check: None,
             origin: None,

@@ -11,6 +11,7 @@ use crate::base::Cidr;
 use crate::compile::{Options, retry_policy};
 use crate::listener::{ListenerLimits, ProxyProtocol};
 use crate::model::istio::virtual_service::Retry;
+use crate::model::tls_files::WorkloadFiles;
 use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
 use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
 use crate::proxy::{Limits, MAX_ATTEMPTS, MirrorLimits, RETRY_BODY};
@@ -111,6 +112,17 @@ impl Settings {
             // `verify` has refused a policy that cannot be read.
             default_retry: self.default_retry().unwrap_or_default(),
             h2_upgrade: mesh.h2_upgrade_policy == UpgradePolicy::Upgrade,
+            workload: self.workload_files(),
+        }
+    }
+
+    /// Where the mesh's certificates are.
+    pub fn workload_files(&self) -> WorkloadFiles {
+        let files = &self.gateway.workload_certificates;
+        WorkloadFiles {
+            certificate: files.certificate.as_str().into(),
+            key: files.private_key.as_str().into(),
+            authorities: files.ca_certificates.as_str().into(),
         }
     }
 

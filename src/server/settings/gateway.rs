@@ -27,6 +27,8 @@ section! { "camelCase",
         pub accept_unenforced: Vec<String> = Vec::new(),
         /// Serve HTTP/1.0 requests instead of answering 426 (Istio's PILOT_HTTP10).
         pub http10: bool = false,
+        /// Files with the mesh's certificates for this gateway; read where a Gateway or DestinationRule says ISTIO_MUTUAL.
+        pub workload_certificates: WorkloadCertificates = WorkloadCertificates::default(),
         /// How names become addresses.
         pub dns: Dns = Dns::default(),
         /// MeshConfig's own names, as far as they concern a gateway.
@@ -47,6 +49,18 @@ section! { "camelCase",
         pub drain: Drain = Drain::default(),
         /// How a running process is replaced by another binary.
         pub upgrade: Upgrade = Upgrade::default(),
+    }
+}
+
+section! { "camelCase",
+    /// Files with the mesh's certificates for this gateway; read where a Gateway or DestinationRule says ISTIO_MUTUAL.
+    pub struct WorkloadCertificates {
+        /// PEM file of this gateway's certificate, its issuers after it.
+        pub certificate: String = "/etc/certs/cert-chain.pem".to_owned(),
+        /// PEM file of its private key.
+        pub private_key: String = "/etc/certs/key.pem".to_owned(),
+        /// PEM file of the mesh's root certificates.
+        pub ca_certificates: String = "/etc/certs/root-cert.pem".to_owned(),
     }
 }
 

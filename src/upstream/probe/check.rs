@@ -1,6 +1,8 @@
-//! One probe of one address: TCP and HTTP by `pingora-load-balancing`'s checks, gRPC by ours.
+//! One probe of one address: TCP and HTTP by `pingora-load-balancing`'s checks; gRPC, and what goes
+//! over TLS, by ours. Those checks would talk to an origin whose certificate is not accepted.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -12,6 +14,9 @@ use pingora_load_balancing::{Backend, Extensions};
 use crate::plan::{HttpProbe, Probe, ProbeKind};
 
 use super::grpc;
+use super::secure::Secure;
+use crate::upstream::dial::Dialer;
+use crate::upstream::handshake_failure;
 
 /// As Envoy's checker names itself, so that origins can tell probes from traffic.
 pub(super) const USER_AGENT: &str = "Pingress/HC";
@@ -25,14 +30,16 @@ pub(super) struct Check {
 enum By {
     Pingora(Box<dyn HealthCheck + Send + Sync>),
     Grpc { service: Box<str> },
+    Tls(Box<Secure>),
 }
 
 impl Check {
-    pub(super) fn new(probe: &Probe) -> Self {
-        let by = match &probe.kind {
-            ProbeKind::Tcp { .. } => By::Pingora(tcp(probe)),
-            ProbeKind::Http(http) => By::Pingora(http_check(probe, http)),
-            ProbeKind::Grpc { service, .. } => By::Grpc {
+    pub(super) fn new(probe: &Probe, dialer: &Arc<Dialer>) -> Self {
+        let by = match (Secure::new(probe, dialer), &probe.kind) {
+            (Some(secure), _) => By::Tls(Box::new(secure)),
+            (None, ProbeKind::Tcp { .. }) => By::Pingora(tcp(probe)),
+            (None, ProbeKind::Http(http)) => By::Pingora(http_check(probe, http)),
+            (None, ProbeKind::Grpc { service, .. }) => By::Grpc {
                 service: service.clone(),
             },
         };
@@ -61,6 +68,7 @@ impl Check {
                     check.check(&backend).await.map_err(|error| words(&error))
                 }
                 By::Grpc { service } => grpc::serves(addr, service).await,
+                By::Tls(secure) => secure.check(addr, &self.probe.kind).await,
             }
         };
         // The crate's own limits are per step: a body that never ends would outlast them.
@@ -100,7 +108,7 @@ fn http_check(probe: &Probe, http: &HttpProbe) -> Box<HttpHealthCheck> {
 }
 
 /// `None` if something of it is no header, which validation has ruled out.
-fn request(http: &HttpProbe) -> Option<RequestHeader> {
+pub(super) fn request(http: &HttpProbe) -> Option<RequestHeader> {
     let count = Some(http.headers.len() + 2);
     let mut request = RequestHeader::build("GET", http.path.as_bytes(), count).ok()?;
     request.insert_header("host", &*http.host).ok()?;
@@ -114,8 +122,15 @@ fn request(http: &HttpProbe) -> Option<RequestHeader> {
 }
 
 /// What the operator reads: the error's kind, without addresses and contexts.
-fn words(error: &Error) -> String {
+pub(super) fn words(error: &Error) -> String {
     match error.etype() {
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => {
+            let context = error
+                .context
+                .as_ref()
+                .map_or("", |context| context.as_str());
+            handshake_failure(context)
+        }
         ErrorType::CustomCode("status", status) => format!("answered {status}"),
         ErrorType::ConnectRefused => "connection refused".into(),
         ErrorType::ConnectNoRoute => "no route to host".into(),

@@ -1,4 +1,4 @@
-//! The gRPC health protocol (grpc.health.v1), over HTTP/2 without TLS.
+//! The gRPC health protocol (grpc.health.v1), over HTTP/2.
 //!
 //! `pingora-load-balancing` has no gRPC check. The two messages have one field each, so they
 //! are written and read by hand here rather than with a protobuf library.
@@ -10,6 +10,7 @@ use std::pin::pin;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
@@ -31,6 +32,18 @@ pub(super) async fn serves(addr: SocketAddr, service: &str) -> Result<(), String
             std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
             kind => kind.to_string(),
         })?;
+    serves_over(stream, addr, service).await
+}
+
+/// The same over a connection.
+///
+/// # Errors
+/// Why it does not serve.
+pub(super) async fn serves_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    addr: SocketAddr,
+    service: &str,
+) -> Result<(), String> {
     let (client, connection) = h2::client::handshake(stream).await.map_err(words)?;
     let mut asked = pin!(ask(client, addr, service));
     tokio::select! {

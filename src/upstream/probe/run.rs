@@ -117,6 +117,7 @@ mod tests {
     fn verdicts(results: &str) -> Vec<Option<bool>> {
         let probe = Probe {
             kind: ProbeKind::Tcp { port: None },
+            tls: None,
             interval: Duration::from_secs(1),
             jitter: Duration::ZERO,
             timeout: Duration::from_secs(1),

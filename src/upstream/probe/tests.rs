@@ -38,6 +38,7 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 fn probe(kind: ProbeKind) -> Probe {
     Probe {
         kind,
+        tls: None,
         interval: Duration::from_millis(10),
         jitter: Duration::from_millis(2),
         timeout: Duration::from_secs(5),

@@ -16,6 +16,7 @@ const TERMS: Terms = Terms {
     streams: 1,
     requests: u32::MAX,
     duration: None,
+    private: 0,
 };
 
 fn queue(connections: u32, pending: u32) -> Arc<Queue> {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::plan::{Balance, Cluster, Pool};
 use crate::upstream::fixture::*;
 use crate::upstream::view::Source;
-use crate::upstream::{Ask, EndpointState, Pick, Wants};
+use crate::upstream::{Ask, Caller, EndpointState, Pick, Wants};
 
 use super::*;
 
@@ -155,7 +155,10 @@ async fn a_new_definition_reaches_the_state_and_keeps_its_endpoints() {
     assert_eq!(state.definition.load().balancing.policy, Balance::Random);
     assert_eq!(
         state
-            .peer(&state.pick(&Ask::default()).unwrap(), Wants::Http1)
+            .peer(
+                &state.pick(&Ask::default()).unwrap(),
+                &Caller::of(Wants::Http1)
+            )
             .options
             .connection_timeout,
         Some(connect_timeout)

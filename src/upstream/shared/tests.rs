@@ -9,6 +9,7 @@ fn terms() -> Terms {
         streams: 10,
         requests: u32::MAX,
         duration: None,
+        private: 0,
     }
 }
 

@@ -44,6 +44,18 @@ impl Client {
             .expect("the gateway reads");
     }
 
+    /// The port of this end.
+    pub fn local_port(&self) -> u16 {
+        self.stream.get_ref().local_addr().unwrap().port()
+    }
+
+    /// That many bytes, whatever they are.
+    pub fn read_exactly(&mut self, count: usize) -> String {
+        let mut bytes = vec![0; count];
+        self.stream.read_exact(&mut bytes).expect("more bytes");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// GET with a Host and further header lines.
     pub fn get(&mut self, host: &str, path: &str, headers: &[&str]) -> Response {
         let extra: String = headers.iter().map(|line| format!("{line}\r\n")).collect();

@@ -21,6 +21,8 @@ pub struct Start {
     /// Declared ports beside 80.
     pub ports: Vec<u16>,
     pub arguments: Vec<String>,
+    /// Of the process.
+    pub variables: Vec<(String, String)>,
     /// Run from a copy, so that the test can put another program in its place.
     pub with_own_copy: bool,
 }
@@ -49,6 +51,12 @@ impl Start {
 
     pub fn argument(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -108,9 +116,13 @@ impl Start {
         };
         let lines = Arc::new(Mutex::new(Vec::new()));
         let arguments = self.arguments;
+        let variables = self.variables;
         let gateway = Gateway {
-            child: spawn(&program, &settings, &arguments, &manifests, &lines),
+            child: spawn(
+                &program, &settings, &arguments, &variables, &manifests, &lines,
+            ),
             arguments,
+            variables,
             program,
             successors: Mutex::default(),
             folder,
@@ -134,6 +146,7 @@ pub struct Gateway {
     child: Child,
     pub program: PathBuf,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     /// Processes that took over from the first.
     successors: Mutex<Vec<u32>>,
     pub folder: tempfile::TempDir,
@@ -255,6 +268,7 @@ impl Gateway {
             program,
             &settings,
             &self.arguments,
+            &self.variables,
             &self.manifests,
             &self.lines,
         );
@@ -344,6 +358,7 @@ fn spawn(
     program: &Path,
     settings: &Path,
     arguments: &[String],
+    variables: &[(String, String)],
     manifests: &Path,
     lines: &Arc<Mutex<Vec<String>>>,
 ) -> Child {
@@ -352,6 +367,7 @@ fn spawn(
         .arg("--settings")
         .arg(settings)
         .args(arguments)
+        .envs(variables.iter().cloned())
         .arg("--config")
         .arg(manifests)
         .stdout(Stdio::null())

@@ -1,5 +1,9 @@
 //! Which server a name reaches, and which hosts are served on its connections.
 
+use std::sync::{Arc, Mutex};
+
+use boring::ssl::SslVersion;
+
 use super::*;
 
 const SIMPLE: &str = "mode: SIMPLE, credentialName: own";
@@ -152,6 +156,59 @@ fn a_session_is_resumed_by_its_own_server_and_by_no_other() {
         connection.get("secret.example.com"),
         Outcome::Answered(200, "secret.example.com".into())
     );
+}
+
+#[test]
+fn a_clients_session_is_resumed_only_where_its_certificate_would_be_accepted() {
+    let [one, two, three] = ["one", "two", "three"].map(Authority::new);
+    let own = one.issue(&["*.example.com"]);
+    let secret = |name: &str, authority: &Authority| {
+        secret_yaml(name, Some(&own), &[("ca.crt", &authority.pem)])
+    };
+    let gateway = start(
+        &[
+            ("a", &["a.example.com"], "mode: MUTUAL, credentialName: a"),
+            ("b", &["b.example.com"], "mode: MUTUAL, credentialName: b"),
+        ],
+        &[secret("a", &one), secret("b", &two)],
+        &["a.example.com", "b.example.com"],
+    );
+    let addr = gateway.addr_of(443);
+    let client = one.issue(&["one.client"]);
+    for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
+        let first = Asking::of(addr, "a.example.com")
+            .with(&client)
+            .speaking(version, version);
+        let answer = Outcome::Answered(200, "a.example.com".into());
+        assert_eq!(first.get(), answer, "{version:?}");
+        // Its ticket stands for the certificate at the server that gave it,
+        let with_ticket = |name| {
+            let mut again = Asking::of(addr, name).speaking(version, version);
+            again.session = Arc::new(Mutex::new(first.session.lock().unwrap().clone()));
+            again
+        };
+        let mut open = with_ticket("a.example.com").connect().unwrap();
+        assert!(open.stream.ssl().session_reused(), "{version:?}");
+        assert_eq!(open.get("a.example.com"), answer, "{version:?}");
+        // and for nothing where others are accepted, with or without the certificate.
+        let elsewhere = with_ticket("b.example.com");
+        assert_eq!(elsewhere.get(), Outcome::Refused, "{version:?}");
+        let elsewhere = elsewhere.with(&client);
+        assert_eq!(elsewhere.get(), Outcome::Refused, "{version:?}");
+    }
+    // Nor does it stand for anything once the server accepts others.
+    let first = Asking::of(addr, "a.example.com").with(&client);
+    assert_eq!(first.get(), Outcome::Answered(200, "a.example.com".into()));
+    gateway.write(
+        "secrets.yaml",
+        &[secret("a", &three), secret("b", &two)].join("---\n"),
+    );
+    let allowed = three.issue(&["three.client"]);
+    await_until("the other clients are accepted", || {
+        let answer = Asking::of(addr, "a.example.com").with(&allowed).get();
+        (answer != Outcome::Refused).then_some(())
+    });
+    assert_eq!(first.get(), Outcome::Refused);
 }
 
 #[test]

@@ -146,3 +146,79 @@ fn openssl_sees_the_chain_the_protocol_and_a_resumed_session() {
     );
     assert!(!ok);
 }
+
+#[test]
+fn curl_and_openssl_without_a_certificate_are_refused_where_one_is_demanded() {
+    let root = Authority::new("root");
+    let own = root.issue(&["a.example.com"]);
+    let client = root.issue(&["one.client"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (ca, certificate, key) = (
+        file("root.pem", &root.pem),
+        file("client.crt", &client.certificate),
+        file("client.key", &client.key),
+    );
+    let (own_certificate, own_key) = (file("own.crt", &own.certificate), file("own.key", &own.key));
+    for mode in ["MUTUAL, credentialName: own", "ISTIO_MUTUAL"] {
+        let gateway = Start::with(&[
+            (
+                "gateway.yaml",
+                gateway(&[("https", &["a.example.com"], &format!("mode: {mode}"))]),
+            ),
+            ("routes.yaml", routes(&["a.example.com"])),
+            (
+                "secrets.yaml",
+                secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)]),
+            ),
+        ])
+        .port(443)
+        .settings(&format!(
+            "  workloadCertificates: {{certificate: '{own_certificate}', privateKey: '{own_key}', caCertificates: '{ca}'}}\n"
+        ))
+        .ready();
+        let addr = gateway.addr_of(443);
+        let resolve = format!("a.example.com:{}:127.0.0.1", addr.port());
+        let url = format!("https://a.example.com:{}/", addr.port());
+        let curl = [
+            "-sS",
+            "-w",
+            "%{http_code}",
+            "--resolve",
+            &resolve,
+            "--cacert",
+            &ca,
+            &url,
+        ];
+        let with = ["--cert", &certificate, "--key", &key];
+        let target = addr.to_string();
+        let openssl = [
+            "s_client",
+            "-connect",
+            &target,
+            "-servername",
+            "a.example.com",
+            "-CAfile",
+            &ca,
+            "-verify_return_error",
+            "-tls1_2",
+        ];
+        // TLS 1.3's client is done before the server has seen that it has no certificate, so
+        // curl's request tells; that of 1.2 waits for the server.
+        let (said, ok) = run("curl", &[&curl[..], &with].concat());
+        assert!(ok && said == "a.example.com200", "{mode}: {said}");
+        let (said, ok) = run("curl", &curl);
+        assert!(!ok && said == "000", "{mode}: {said}");
+        let (said, ok) = run(
+            "openssl",
+            &[&openssl[..], &["-cert", &certificate, "-key", &key]].concat(),
+        );
+        assert!(ok, "{mode}: {said}");
+        let (said, ok) = run("openssl", &openssl);
+        assert!(!ok, "{mode}: {said}");
+    }
+}

@@ -2,6 +2,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use boring::pkey::PKey;
+use boring::rsa::Rsa;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber, date_time_ymd,
@@ -48,26 +50,37 @@ impl Authority {
         Issuer::from_params(&self.params, &self.key)
     }
 
-    /// A certificate for names; one with `://` becomes a URI.
+    /// A certificate for names, addresses and, with `://`, URIs.
     pub fn issue(&self, names: &[&str]) -> Issued {
         self.issue_until(names, 2099)
     }
 
     pub fn issue_until(&self, names: &[&str], year: i32) -> Issued {
+        self.issue_for(KeyPair::generate().unwrap(), names, year)
+    }
+
+    /// One with an RSA key; others have ECDSA.
+    pub fn issue_rsa(&self, names: &[&str]) -> Issued {
+        let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let pem = String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+        self.issue_for(KeyPair::from_pem(&pem).unwrap(), names, 2099)
+    }
+
+    fn issue_for(&self, key: KeyPair, names: &[&str], year: i32) -> Issued {
         let serial = u64::from(rand_u32());
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, names[0]);
         params.subject_alt_names = names
             .iter()
-            .map(|name| match name.contains("://") {
-                true => SanType::URI((*name).try_into().unwrap()),
-                false => SanType::DnsName((*name).try_into().unwrap()),
+            .map(|name| match name.parse() {
+                Ok(address) => SanType::IpAddress(address),
+                Err(_) if name.contains("://") => SanType::URI((*name).try_into().unwrap()),
+                Err(_) => SanType::DnsName((*name).try_into().unwrap()),
             })
             .collect();
         params.serial_number = Some(SerialNumber::from(serial));
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
-        let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer()).unwrap();
         Issued {
             certificate: certificate.pem(),

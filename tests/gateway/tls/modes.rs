@@ -189,3 +189,53 @@ fn a_revocation_list_in_a_file_holds_beside_a_credential_too() {
     assert_eq!(ask().with(&right).get(), answered("a.example.com"));
     assert_eq!(ask().with(&revoked).get(), Outcome::Refused);
 }
+
+#[test]
+fn a_server_of_the_mesh_has_its_certificates_from_the_settings() {
+    let (mesh, stranger) = (Authority::new("mesh"), Authority::new("stranger"));
+    let own = mesh.issue(&["gateway.mesh"]);
+    let folder = tempfile::tempdir().unwrap();
+    let files = [
+        ("cert-chain.pem", &own.certificate),
+        ("key.pem", &own.key),
+        ("root-cert.pem", &mesh.pem),
+    ];
+    for (name, text) in files {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let tls = "mode: ISTIO_MUTUAL, subjectAltNames: [right.client]";
+    let gateway = Start::with(&[
+        (
+            "gateway.yaml",
+            gateway(&[("mesh", &["a.example.com"], tls)]),
+        ),
+        ("routes.yaml", routes(&["a.example.com"])),
+    ])
+    .port(443)
+    .settings(&format!(
+        "  workloadCertificates: {{certificate: '{}', privateKey: '{}', caCertificates: '{}'}}\n",
+        path("cert-chain.pem"),
+        path("key.pem"),
+        path("root-cert.pem")
+    ))
+    .ready();
+    // Each client has sessions of its own: one that is resumed brings its certificate along.
+    let ask = || Asking::of(gateway.addr_of(443), "a.example.com");
+    let right = mesh.issue(&["right.client"]);
+    let mut open = ask().with(&right).connect().unwrap();
+    assert_eq!(open.server_name(), "gateway.mesh");
+    assert_eq!(open.get("a.example.com"), answered("a.example.com"));
+    assert_eq!(ask().get(), Outcome::Refused);
+    for wrong in [stranger.issue(&["right.client"]), mesh.issue(&["other"])] {
+        assert_eq!(ask().with(&wrong).get(), Outcome::Refused);
+    }
+    // A new certificate is taken up.
+    let next = mesh.issue(&["next.mesh"]);
+    std::fs::write(path("cert-chain.pem"), &next.certificate).unwrap();
+    std::fs::write(path("key.pem"), &next.key).unwrap();
+    await_until("the next certificate is shown", || {
+        let open = ask().with(&right).connect()?;
+        (open.server_name() == "next.mesh").then_some(())
+    });
+}

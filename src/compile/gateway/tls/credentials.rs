@@ -1,5 +1,5 @@
-//! Where a server's certificates and authorities come from: Secrets in the gateway's own
-//! namespace, or files (istio.md section 2, `tls`).
+//! Where certificates and authorities come from: Secrets in the gateway's own namespace, or files
+//! (istio.md section 2, `tls`). The registry asks here for those of connections to origins.
 
 use std::sync::Arc;
 
@@ -10,26 +10,29 @@ use crate::base::{Kind, ObjectKey};
 use crate::compile::Options;
 use crate::compile::version::Versions;
 use crate::model::istio::gateway::ServerTls;
-use crate::model::tls_files::TlsFiles;
+use crate::model::tls_files::{TlsFiles, WorkloadFiles};
 use crate::model::{FieldPath, Object, Spec};
 
 /// All credentials by identity.
-pub(super) struct Credentials<'a> {
+#[derive(Debug)]
+pub(crate) struct Credentials<'a> {
     all: HashMap<&'a ObjectKey, (&'a Object, &'a Credential)>,
     namespace: Arc<str>,
+    workload: WorkloadFiles,
 }
 
 /// Something that was named and cannot be had.
-pub(super) struct Missing {
+#[derive(Debug)]
+pub(crate) struct Missing {
     pub path: FieldPath,
     pub message: String,
     /// Whether nothing of the name exists.
     pub is_unknown: bool,
 }
 
-/// Whom client certificates must come from, and which of these are revoked.
-#[derive(Default)]
-pub(super) struct Trust {
+/// Whom certificates must come from, and which of these are revoked.
+#[derive(Debug, Default)]
+pub(crate) struct Trust {
     pub authorities: Option<Arc<Authorities>>,
     pub revocations: Option<Arc<Revocations>>,
 }
@@ -45,11 +48,15 @@ impl<'a> Credentials<'a> {
         Self {
             all: all.collect(),
             namespace: options.namespace.clone(),
+            workload: options.workload.clone(),
         }
     }
 
     /// The certificates a server names, in order, and what of them cannot be had.
     pub fn pairs(&self, tls: &ServerTls, path: &FieldPath) -> Vec<Result<Arc<KeyPair>, Missing>> {
+        if is_mesh(tls) {
+            return vec![self.mesh_pair(path)];
+        }
         if let Some(name) = written(&tls.credential_name) {
             return vec![self.secret_pair(name, path.field("credentialName"))];
         }
@@ -87,7 +94,8 @@ impl<'a> Credentials<'a> {
         pairs
     }
 
-    fn secret_pair(&self, name: &str, path: FieldPath) -> Result<Arc<KeyPair>, Missing> {
+    /// The certificate and key of a Secret.
+    pub fn secret_pair(&self, name: &str, path: FieldPath) -> Result<Arc<KeyPair>, Missing> {
         let Some((object, credential)) = self.secret(name) else {
             return Err(Missing {
                 path,
@@ -122,6 +130,9 @@ impl<'a> Credentials<'a> {
     /// The CA: `caCertCredentialName`, else the `-cacert` companion, else the credential itself;
     /// without a credential, files.
     pub fn trust(&self, tls: &ServerTls, path: &FieldPath) -> Result<Trust, Missing> {
+        if is_mesh(tls) {
+            return self.mesh_trust(path);
+        }
         let pair = written(&tls.credential_name)
             .or_else(|| tls.credential_names.first().map(String::as_str));
         let places = match (written(&tls.ca_cert_credential_name), pair) {
@@ -129,14 +140,22 @@ impl<'a> Credentials<'a> {
             (None, Some(name)) => vec![format!("{}-cacert", bare(name)), name.to_owned()],
             (None, None) => return self.trusted_files(tls, path),
         };
+        self.secret_trust(&places, self.revocation_file(tls), path)
+    }
+
+    /// The CA of the first of some Secrets that holds one. Lists in a file hold in place of its
+    /// own: what revokes is never left out.
+    pub fn secret_trust(
+        &self,
+        places: &[String],
+        lists: Option<&Result<Arc<Revocations>, MaterialError>>,
+        path: &FieldPath,
+    ) -> Result<Trust, Missing> {
         for (object, credential) in places.iter().filter_map(|name| self.secret(name)) {
             let Some(read) = &credential.authorities else {
                 continue;
             };
-            // Lists in a file hold for a credential's authorities too: what revokes is never left out.
-            let revocations = self
-                .revocation_file(tls)
-                .or(credential.revocations.as_ref());
+            let revocations = lists.or(credential.revocations.as_ref());
             return trust(read, revocations).map_err(|error| Missing {
                 path: path.clone(),
                 message: format!("{} cannot be used: {error}", object.key),
@@ -156,6 +175,29 @@ impl<'a> Credentials<'a> {
             ),
             is_unknown: true,
         })
+    }
+
+    /// The mesh's certificate for this gateway, mounted where the settings say.
+    pub fn mesh_pair(&self, path: &FieldPath) -> Result<Arc<KeyPair>, Missing> {
+        let read = self.of_files(self.workload.pair());
+        let read = read.and_then(|credential| credential.pair.clone());
+        read.unwrap_or(Err(MaterialError::Missing("certificate")))
+            .map_err(|error| unusable_mesh(path, &error))
+    }
+
+    /// The mesh's roots.
+    pub fn mesh_trust(&self, path: &FieldPath) -> Result<Trust, Missing> {
+        let read = self.of_files(self.workload.authorities());
+        let read = read.and_then(|credential| credential.authorities.clone());
+        read.unwrap_or(Err(MaterialError::Missing("caCertificates")))
+            .and_then(|authorities| trust(&Ok(authorities), None))
+            .map_err(|error| unusable_mesh(path, &error))
+    }
+
+    /// What files hold that were read together.
+    pub fn of_files(&self, files: TlsFiles<'_>) -> Option<&'a Credential> {
+        let (_, credential) = self.all.get(&files.object_key())?;
+        Some(credential)
     }
 
     /// What the files that a server names hold.
@@ -190,7 +232,7 @@ impl<'a> Credentials<'a> {
 }
 
 /// Both or neither: without its revocation lists, trust would be wider than it was meant.
-fn trust(
+pub(crate) fn trust(
     authorities: &Result<Arc<Authorities>, MaterialError>,
     revocations: Option<&Result<Arc<Revocations>, MaterialError>>,
 ) -> Result<Trust, MaterialError> {
@@ -200,8 +242,22 @@ fn trust(
     })
 }
 
+fn is_mesh(tls: &ServerTls) -> bool {
+    tls.mode.as_deref() == Some("ISTIO_MUTUAL")
+}
+
+fn unusable_mesh(path: &FieldPath, error: &MaterialError) -> Missing {
+    Missing {
+        path: path.field("mode"),
+        message: format!(
+            "the mesh's certificates (gateway.workloadCertificates) cannot be used: {error}"
+        ),
+        is_unknown: false,
+    }
+}
+
 /// The scheme is optional.
-fn bare(name: &str) -> &str {
+pub(crate) fn bare(name: &str) -> &str {
     name.strip_prefix("kubernetes://").unwrap_or(name)
 }
 

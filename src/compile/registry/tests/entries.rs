@@ -215,32 +215,76 @@ fn labels_of_written_endpoints_make_subsets() {
     assert_eq!(answers.addresses(0), ["1.1.1.2:80"]);
 }
 
-#[test]
-fn a_service_owns_its_host_before_a_service_entry_and_the_oldest_entry_before_others() {
-    let spec = |host: &str, address: &str| {
-        format!(
-            "  hosts: [{host}]
-  ports: [{{number: 80, name: http, protocol: HTTP}}]
+fn named(host: &str, port: &str, address: &str) -> String {
+    format!(
+        "  hosts: [{host}]
+  ports: [{port}]
   resolution: STATIC
   endpoints: [{{address: {address}}}]"
-        )
-    };
+    )
+}
+
+const WEB: &str = "{number: 80, name: http, protocol: HTTP}";
+
+#[test]
+fn a_service_owns_its_host_before_a_service_entry() {
     let yaml = entry(
         "first",
-        &spec("reviews.default.svc.cluster.local", "1.1.1.1"),
-    ) + &entry("b", &spec("api.example.com", "1.1.1.2"))
-        + &entry("c", &spec("api.example.com", "1.1.1.3"))
-        + &service("reviews", "default", &["v1"]);
-    let answers = answer(&yaml, &[ask("reviews"), ask("api.example.com")]);
+        &named("reviews.default.svc.cluster.local", WEB, "1.1.1.1"),
+    ) + &service("reviews", "default", &["v1"]);
+    let answers = answer(&yaml, &[ask("reviews")]);
     assert_eq!(answers.addresses(0), ["10.0.0.1:8080"]);
-    assert_eq!(answers.addresses(1), ["1.1.1.2:80"]);
     let shadowed = answers.with("PGR0106");
-    assert_eq!(shadowed.len(), 2);
-    assert!(
-        shadowed
-            .iter()
-            .all(|finding| finding.path == "spec.hosts[0]")
+    assert_eq!(shadowed.len(), 1);
+    assert_eq!(shadowed[0].path, "spec.hosts[0]");
+}
+
+#[test]
+fn service_entries_of_one_host_and_namespace_add_their_endpoints() {
+    let other_number = "{number: 8080, targetPort: 9080, name: http, protocol: HTTP}";
+    let yaml = entry("a", &named("api.example.com", WEB, "1.1.1.1"))
+        + &entry("b", &named("API.example.com", WEB, "1.1.1.2"))
+        + &entry("c", &named("api.example.com", other_number, "1.1.1.3"));
+    let answers = answer(&yaml, &[ask("api.example.com")]);
+    assert_eq!(
+        answers.addresses(0),
+        ["1.1.1.1:80", "1.1.1.2:80", "1.1.1.3:9080"],
+        "the ports are the oldest one's, found by name"
     );
+    assert_eq!(answers.with("PGR0106").len(), 0);
+}
+
+#[test]
+fn a_port_that_only_a_younger_service_entry_has_is_named() {
+    let yaml = entry("a", &named("api.example.com", WEB, "1.1.1.1"))
+        + &entry(
+            "b",
+            &named(
+                "api.example.com",
+                "{number: 81, name: other, protocol: HTTP}",
+                "1.1.1.2",
+            ),
+        );
+    let answers = answer(&yaml, &[ask("api.example.com")]);
+    assert_eq!(answers.addresses(0), ["1.1.1.1:80"]);
+    let shadowed = answers.with("PGR0106");
+    assert_eq!(shadowed.len(), 1);
+    assert!(
+        shadowed[0].message.contains("the port `other`"),
+        "{}",
+        shadowed[0].message
+    );
+}
+
+#[test]
+fn a_service_entry_of_another_resolution_adds_nothing_and_is_named() {
+    let dns = "  hosts: [api.example.com]
+  ports: [{number: 80, name: http, protocol: HTTP}]
+  resolution: DNS";
+    let yaml = entry("a", &named("api.example.com", WEB, "1.1.1.1")) + &entry("b", dns);
+    let answers = answer(&yaml, &[ask("api.example.com")]);
+    assert_eq!(answers.addresses(0), ["1.1.1.1:80"]);
+    assert_eq!(answers.with("PGR0106").len(), 1);
 }
 
 #[test]

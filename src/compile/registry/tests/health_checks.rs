@@ -51,6 +51,7 @@ fn a_policy_probes_every_subset_of_its_host_with_its_defaults_filled_in() {
     let answers = answer(&yaml, &[ask("reviews"), ask("reviews").subset("one")]);
     let expected = Probe {
         kind: ProbeKind::Tcp { port: None },
+        tls: None,
         interval: Duration::from_secs(10),
         jitter: Duration::from_secs(1),
         timeout: Duration::from_secs(1),
@@ -90,6 +91,7 @@ fn every_field_of_a_policy_reaches_the_plan() {
             port: Some(9000),
             http2: false,
         }),
+        tls: None,
         interval: Duration::from_secs(2),
         jitter: Duration::ZERO,
         timeout: Duration::from_millis(300),

@@ -108,7 +108,7 @@ fn every_field_that_is_not_honoured_is_reported_with_its_line_and_traffic_is_ser
       tcp: {maxConnections: 5, connectTimeout: 1s, idleTimeout: 1h}
       http: {http1MaxPendingRequests: 1, maxRetries: 0, useClientProtocol: false, idleTimeout: 5s}
     outlierDetection: {consecutive5xxErrors: 3}
-    proxyProtocol: {version: V1}",
+    tunnel: {targetHost: a.com, targetPort: 1}",
     );
     let answers = answer(&yaml, &[ask("reviews")]);
     assert_eq!(answers.addresses(0), ["10.0.0.1:8080"]);
@@ -117,73 +117,12 @@ fn every_field_that_is_not_honoured_is_reported_with_its_line_and_traffic_is_ser
         .iter()
         .map(|finding| finding.path.strip_prefix("spec.trafficPolicy.").unwrap())
         .collect();
-    assert_eq!(paths, ["proxyProtocol",]);
+    assert_eq!(paths, ["tunnel"]);
     let lines: Vec<_> = found
         .iter()
         .filter_map(|finding| Some(finding.origin.as_ref()?.position.line))
         .collect();
     assert!(lines.is_sorted() && lines[0] > 0, "{lines:?}");
-}
-
-const TLS: &str = "  host: reviews
-  trafficPolicy: {tls: {mode: SIMPLE}}
-  subsets:
-  - {name: plain, trafficPolicy: {tls: {mode: DISABLE}}}
-  - {name: inherits}";
-
-#[test]
-fn tls_to_the_origin_fences_the_traffic_it_protects_and_no_other() {
-    let asks = [
-        ask("reviews"),
-        ask("reviews").subset("plain"),
-        ask("reviews").subset("inherits"),
-    ];
-    let answers = answer(&with_rule(TLS), &asks);
-    assert!(answers.fence(0).reason.contains("TLS (SIMPLE)"));
-    assert_eq!(answers.cluster(1).port, 80);
-    assert_eq!(answers.fence(0), answers.fence(2));
-    let finding = answers.finding("PGR0102");
-    assert_eq!(finding.path, "spec.trafficPolicy.tls");
-    assert!(
-        finding.hint.contains("`DestinationRule/default/reviews`"),
-        "{}",
-        finding.hint
-    );
-}
-
-#[test]
-fn accepted_tls_is_served_in_plain_text_with_a_warning() {
-    for (entry, accepted) in [
-        ("DestinationRule", true),
-        ("DestinationRule/default/reviews", true),
-        ("DestinationRule/default/ratings", false),
-        ("DestinationRule/default", false),
-        ("AuthorizationPolicy", false),
-    ] {
-        let options = Options {
-            accept_unenforced: vec![entry.into()],
-            ..Options::default()
-        };
-        let answers = answer_with(&options, &with_rule(TLS), &[ask("reviews")]);
-        let served = matches!(answers.resolved[0], Resolved::Cluster(_));
-        assert_eq!(served, accepted, "{entry}");
-        assert_eq!(
-            answers.with("PGR0107").len(),
-            usize::from(accepted),
-            "{entry}"
-        );
-    }
-}
-
-#[test]
-fn mesh_tls_fences_like_any_other() {
-    let yaml = with_rule("  host: reviews\n  trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}");
-    assert!(
-        answer(&yaml, &[ask("reviews")])
-            .fence(0)
-            .reason
-            .contains("ISTIO_MUTUAL")
-    );
 }
 
 #[test]

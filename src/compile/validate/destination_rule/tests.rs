@@ -107,6 +107,7 @@ fn values_out_of_range_are_refused() {
             "~.outlierDetection.interval",
         ),
         ("{tls: {mode: STRICT}}", "~.tls.mode"),
+        ("{proxyProtocol: {version: V3}}", "~.proxyProtocol.version"),
         (
             "{loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 65536}}}}",
             "~.loadBalancer.consistentHash.maglev.tableSize",
@@ -173,6 +174,18 @@ fn fields_that_exclude_each_other_are_refused() {
         ),
         ("{tls: {mode: MUTUAL, clientCertificate: /c.pem}}", "~.tls"),
         ("{tls: {mode: ISTIO_MUTUAL, privateKey: /k.pem}}", "~.tls"),
+        (
+            "{tls: {mode: SIMPLE, credentialName: c, caCertificates: /c.pem}}",
+            "~.tls.credentialName",
+        ),
+        (
+            "{tls: {mode: SIMPLE, credentialName: c, insecureSkipVerify: true}}",
+            "~.tls.insecureSkipVerify",
+        ),
+        (
+            "{tls: {mode: MUTUAL, credentialName: c, subjectAltNames: [a], insecureSkipVerify: true}}",
+            "~.tls.insecureSkipVerify",
+        ),
     ] {
         assert_eq!(policy_faults(policy), [path], "{policy}");
     }
@@ -182,6 +195,8 @@ fn fields_that_exclude_each_other_are_refused() {
 fn what_istio_accepts_has_no_fault() {
     for policy in [
         "{tls: {mode: MUTUAL, credentialName: c}}",
+        "{tls: {mode: MUTUAL, credentialName: c, insecureSkipVerify: true}}",
+        "{tls: {mode: SIMPLE, insecureSkipVerify: true}}",
         "{tls: {mode: MUTUAL, clientCertificate: /c.pem, privateKey: /k.pem}}",
         "{connectionPool: {tcp: {idleTimeout: 0s, maxConnections: 0}}}",
         "{loadBalancer: {consistentHash: {httpHeaderName: x, maglev: {tableSize: 65537}}}}",

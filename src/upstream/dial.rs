@@ -1,0 +1,102 @@
+//! Connections that are not for Pingora's proxy: streams of bytes, and probes. They are made as
+//! requests' are, TLS included, and pooled nowhere.
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use pingora_core::connectors::TransportConnector;
+use pingora_core::protocols::Stream;
+use pingora_core::protocols::l4::socket::SocketAddr;
+use pingora_core::protocols::tls::ALPN;
+use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions, Tracer};
+use pingora_core::utils::tls::CertKey;
+use pingora_core::{Error, ErrorType, Result};
+
+use super::tls;
+
+/// Makes connections. What BoringSSL needs for that is made with the first.
+#[derive(Default)]
+pub(super) struct Dialer(OnceLock<TransportConnector>);
+
+/// A peer that is asked for a protocol only if one is named: none is known of a stream.
+#[derive(Clone, Debug)]
+struct Plain {
+    peer: HttpPeer,
+    protocol: Option<ALPN>,
+}
+
+impl Dialer {
+    /// Connects to a peer, whose certificate must be for `host` where its TLS asks for that.
+    ///
+    /// # Errors
+    /// It could not be reached in time, or is not the one that is meant.
+    pub(super) async fn dial(
+        &self,
+        peer: HttpPeer,
+        protocol: Option<ALPN>,
+        host: Option<&str>,
+    ) -> Result<Stream> {
+        let connector = self.0.get_or_init(|| TransportConnector::new(None));
+        let peer = Plain { peer, protocol };
+        let stream = connector.new_stream(&peer).await?;
+        if peer.peer.is_tls() {
+            let digest = stream.get_ssl_digest();
+            tls::verdict(digest.as_deref(), host)
+                .map_err(|refusal| Error::explain(ErrorType::InvalidCert, refusal))?;
+        }
+        Ok(stream)
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Plain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.peer.fmt(f)
+    }
+}
+
+impl Peer for Plain {
+    fn address(&self) -> &SocketAddr {
+        self.peer.address()
+    }
+
+    fn tls(&self) -> bool {
+        self.peer.tls()
+    }
+
+    fn sni(&self) -> &str {
+        self.peer.sni()
+    }
+
+    fn reuse_hash(&self) -> u64 {
+        self.peer.reuse_hash()
+    }
+
+    fn get_peer_options(&self) -> Option<&PeerOptions> {
+        self.peer.get_peer_options()
+    }
+
+    fn get_mut_peer_options(&mut self) -> Option<&mut PeerOptions> {
+        self.peer.get_mut_peer_options()
+    }
+
+    fn get_alpn(&self) -> Option<&ALPN> {
+        self.protocol.as_ref()
+    }
+
+    fn get_client_cert_key(&self) -> Option<&Arc<CertKey>> {
+        self.peer.get_client_cert_key()
+    }
+
+    fn get_tracer(&self) -> Option<Tracer> {
+        self.peer.get_tracer()
+    }
+}
+
+#[cfg(test)]
+mod tests;
