@@ -17,7 +17,7 @@ use crate::model::{Inventory, Object};
 
 use super::certificates::Certificates;
 use super::merge::Merge;
-use super::walk::{self, Identity, Stamp};
+use super::walk::{self, FolderIdentity, Stamp};
 use super::yaml::KeyNames;
 use file::File;
 
@@ -51,7 +51,7 @@ pub struct Loader {
     options: LoadOptions,
     files: BTreeMap<PathBuf, File>,
     /// Folders as last seen, to tell an emptied one from another one in its place.
-    folders: HashMap<PathBuf, Identity>,
+    folders: HashMap<PathBuf, FolderIdentity>,
     /// Paths that could not be looked into, and why.
     failures: BTreeMap<PathBuf, io::Error>,
     aliased: bool,

@@ -10,9 +10,14 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// A file or folder on its device.
 pub(super) type Identity = (u64, u64);
+
+/// A folder and when it was made, as far as its file system says: a folder made in the place of a
+/// removed one may get its number.
+pub(super) type FolderIdentity = (Identity, Option<SystemTime>);
 
 /// What tells that a file has changed without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +49,7 @@ impl Stamp {
 pub(super) struct Survey {
     pub(super) files: Vec<(PathBuf, Stamp)>,
     /// Folders seen, with how many entries they hold.
-    pub(super) folders: Vec<(PathBuf, Identity, usize)>,
+    pub(super) folders: Vec<(PathBuf, FolderIdentity, usize)>,
     /// Paths that could not be looked into: named paths, folders, dangling links.
     pub(super) failures: Vec<(PathBuf, io::Error)>,
     /// Whether some file was left out because it is reached on another path too.
@@ -117,8 +122,8 @@ impl Survey {
             Err(error) => return self.failures.push((path, error)),
         };
         entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-        self.folders
-            .push((path.clone(), identity(metadata), entries.len()));
+        let folder = (identity(metadata), metadata.created().ok());
+        self.folders.push((path.clone(), folder, entries.len()));
         for (name, kind) in entries {
             let below = path.join(&name);
             let is_folder = || {
