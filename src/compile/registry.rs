@@ -5,6 +5,7 @@
 //! that were asked for become clusters.
 
 mod broken;
+mod cluster;
 mod discovery;
 mod entry;
 mod health;
@@ -30,23 +31,18 @@ use foldhash::{HashMap, HashSet};
 
 use crate::base::{Findings, ObjectKey, Origin};
 use crate::model::FieldPath;
-use crate::model::istio::destination_rule::LocalityLb;
-use crate::plan::{
-    Cluster, ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence, Resolution,
-};
+use crate::plan::{ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence};
 
 use super::Options;
 use super::gateway::tls::credentials::Credentials;
 use super::version::Versions;
-use discovery::Discovery;
+use cluster::{Planned, Use};
 use health::HealthChecks;
-use locality::Placing;
 use missing::Missing;
 use near::Nearest;
-use policy::{Effective, Site, Store};
-use port::Port;
+use policy::Store;
 use rule::{Rule, Rules, Subset};
-use service::{Backing, Service, Services};
+use service::{Backing, Services};
 use slots::Slots;
 use workload::Workloads;
 
@@ -136,24 +132,6 @@ type SubsetOutcome = (Option<Arc<str>>, Outcome);
 enum Outcome {
     Cluster(ClusterId),
     Fenced(Arc<Fence>),
-}
-
-/// What a cluster is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Use {
-    /// A rule routes to it.
-    Routed,
-    /// Clients that speak TLS to its endpoints themselves.
-    PassedThrough,
-}
-
-/// A cluster that was asked for.
-#[derive(Debug)]
-struct Planned<'a> {
-    cluster: Arc<Cluster>,
-    service: usize,
-    /// The locality setting that holds, and whether there is outlier detection.
-    locality: (Option<&'a LocalityLb>, bool),
 }
 
 impl Asked {
@@ -387,119 +365,6 @@ impl<'a> Registry<'a> {
             }
         }
         Err(missing::host(host, question))
-    }
-
-    fn plan(
-        &self,
-        index: usize,
-        service: &Service<'a>,
-        port: &Port,
-        rule: Option<&Rule<'a>>,
-        subset: Option<&Subset<'a>>,
-        purpose: Use,
-    ) -> Result<Planned<'a>, Arc<Fence>> {
-        let broken = rule.and_then(|rule| rule.fence.as_ref());
-        let broken = broken.or(subset.and_then(|subset| subset.fence.as_ref()));
-        if let Some(fence) = broken {
-            return Err(fence.clone());
-        }
-        let of_rule = rule.and_then(|rule| rule.policy.as_ref());
-        let of_subset = subset.and_then(Subset::policy);
-        let effective = Effective::of(of_rule.into_iter().chain(&of_subset), port.number);
-        let subset_name = subset.map(|subset| subset.spec.name.as_str());
-        let store = Store {
-            credentials: &self.credentials,
-            options: self.options,
-        };
-        let site = Site {
-            host: &service.host,
-            port: port.number,
-            subset: subset_name,
-            names: match service.backing {
-                Backing::Entry(spec) => &spec.subject_alt_names,
-                _ => &[],
-            },
-        };
-        // What is inside connections passed through is between both ends, as in Istio; it cannot be
-        // asked either.
-        let is_routed = purpose == Use::Routed;
-        let (tls, proxy_protocol) = match is_routed {
-            true => (effective.tls(store, site)?, effective.proxy_protocol()),
-            false => (None, None),
-        };
-        let protocol = effective.protocol(port.speech, self.options);
-        let effective_locality = effective.locality();
-        let cluster = Cluster {
-            name: match purpose {
-                Use::Routed => {
-                    name::cluster_name(&service.host, u32::from(port.number), subset_name)
-                }
-                Use::PassedThrough => mesh::server_name(&service.host, port.number, subset_name),
-            },
-            host: service.host.clone(),
-            port: port.number,
-            subset: subset_name.map(Arc::from),
-            service_name: service.name.clone(),
-            service_namespace: service.namespace().clone(),
-            protocol,
-            balancing: effective.balancing(),
-            pool: effective.pool(),
-            proxy_protocol,
-            outlier: effective.outlier(),
-            health_check: is_routed
-                .then(|| {
-                    let tls = tls.as_ref();
-                    self.health_checks
-                        .find(&service.host, port.number, protocol, tls)
-                })
-                .flatten(),
-            tls,
-            origin: Some(service.object.origin.clone()),
-            policy_origin: effective
-                .origin
-                .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path()))),
-        };
-        Ok(Planned {
-            cluster: Arc::new(cluster),
-            service: index,
-            locality: effective_locality,
-        })
-    }
-
-    fn discover(&self, planned: &Planned) -> Option<Discovery> {
-        let service = self.services.get(planned.service)?;
-        let port = service.port(u32::from(planned.cluster.port))?;
-        let labels = self.subset_of(planned).map(|subset| &subset.spec.labels);
-        let workloads = &self.workloads;
-        let (setting, detects) = planned.locality;
-        let placing = &Placing::new(setting, detects, self.options);
-        let mut discovery = match service.backing {
-            Backing::Kubernetes(spec) => kubernetes::Query {
-                service,
-                spec,
-                port,
-                labels,
-                workloads,
-                placing,
-            }
-            .answer(),
-            Backing::Entry(spec) => entry::Query {
-                service,
-                spec,
-                port,
-                labels,
-                workloads,
-                placing,
-            }
-            .answer(),
-            Backing::Alias(_) => Discovery {
-                resolution: Resolution::Static(Vec::new()),
-                unlabelled: 0,
-                reached_as_whole: None,
-            },
-        };
-        placing.settle(&mut discovery.resolution);
-        Some(discovery)
     }
 
     fn rule(&self, service: usize) -> Option<&Rule<'a>> {

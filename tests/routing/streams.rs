@@ -272,7 +272,7 @@ fn without_a_route_a_port_is_not_opened_and_the_server_is_named() {
 
 #[test]
 fn tls_to_the_origin_that_cannot_be_made_closes_connections() {
-    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: r}\nspec: {host: a.internal, trafficPolicy: {tls: {mode: SIMPLE}}, subsets: [{name: v1}]}\n";
+    let rule = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: r}\nspec: {host: a.internal, trafficPolicy: {tls: {mode: SIMPLE, credentialName: nowhere}}}\n";
     let world = world(&[
         &edge(&[TCP]),
         &connections("r", "'*'", &format!("tcp: [{{{}}}]", to("a.internal"))),

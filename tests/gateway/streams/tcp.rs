@@ -200,3 +200,49 @@ fn explain_and_routes_say_where_connections_go() {
         );
     }
 }
+
+#[test]
+fn a_clusters_tls_and_proxy_protocol_hold_for_connections_too() {
+    let root = Authority::new("root");
+    let own = root.issue(&["origin.test"]);
+    let origin = ByteOrigin::tls("secure", &own.certificate, &own.key);
+    let secret = |authority: &Authority| secret_yaml("ca", None, &[("ca.crt", &authority.pem)]);
+    let policy =
+        "tls: {mode: SIMPLE, credentialName: ca, sni: origin.test, subjectAltNames: [origin.test]}";
+    let mut start_up = start(&[origin.port], policy);
+    start_up
+        .files
+        .push(("secret.yaml".to_owned(), secret(&root)));
+    let gateway = start_up.ready();
+    let addr = gateway.addr_of(9000);
+    let mut wire = Wire::open(addr);
+    wire.say("GET / HTTP/1.1\r\n\r\n");
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n";
+    let answer = wire.take(head.len() + "secure".len());
+    assert!(answer.ends_with(b"secure"));
+    // An origin that is not the one meant gets no byte.
+    gateway.write("secret.yaml", &secret(&Authority::new("other")));
+    await_until("the other authority counts", || {
+        let mut wire = Wire::open(addr);
+        wire.say("GET / HTTP/1.1\r\n\r\n");
+        wire.line().is_empty().then_some(())
+    });
+    let line = gateway.await_log("\"- - -\" 0 UF,URX ");
+    assert!(line.contains("CERTIFICATE_VERIFY_FAILED"), "{line}");
+    let plain = ByteOrigin::echo("plain");
+    gateway.write("origin.yaml", &service("origin.test", &[plain.port]));
+    gateway.write(
+        "rule.yaml",
+        &rule("origin.test", "proxyProtocol: {version: V1}"),
+    );
+    await_until("the origin gets the header", || {
+        let mut wire = Wire::open(addr);
+        let client = wire.0.local_addr().unwrap();
+        let header = format!(
+            "PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r",
+            client.port(),
+            addr.port()
+        );
+        (wire.line() == "plain" && wire.line() == header).then_some(())
+    });
+}
