@@ -294,6 +294,7 @@ fn route(number: usize, uri: UriMatch, predicates: Vec<Predicate>) -> Route {
             name: format!("service-{number}").into(),
         },
         path: format!("spec.http[{number}]").into(),
+        via: None,
         origin: origin(),
         uri,
         predicates: predicates.into(),
@@ -310,6 +311,7 @@ fn empty_listener() -> Listener {
         hosts: Arc::default(),
         virtual_hosts: Vec::new(),
         fence: None,
+        guarding: None,
     }
 }
 

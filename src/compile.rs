@@ -96,8 +96,15 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
     };
     let mut tls = tls.sockets(&versions, options, &mut findings);
     let mut tcp = gateway::listen::tcp(&sockets, &gateways, &streams);
-    protect::fence(&versions, options, &mut listeners, &mut findings);
-    protect::fence_streams(&versions, options, &mut tls, &mut tcp, &mut findings);
+    let limits = protect::protect(&versions, options, &gateways, &mut listeners, &mut findings);
+    protect::fence_streams(
+        &versions,
+        options,
+        &gateways,
+        &mut tls,
+        &mut tcp,
+        &mut findings,
+    );
     let (clusters, endpoints, slots) = registry.finish(&mut findings);
     memory.slots = slots;
     let mut plan = Plan {
@@ -105,6 +112,7 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
         tls,
         tcp,
         clusters,
+        limits,
         http: options.http.clone(),
         ..Plan::default()
     };

@@ -10,6 +10,7 @@ pub mod digest;
 pub mod endpoints;
 #[cfg(test)]
 mod fixture;
+pub mod guards;
 pub mod health_check;
 pub mod hosts;
 pub mod origin_tls;
@@ -31,6 +32,7 @@ pub use cluster::{Cluster, ClusterId, Clusters, Protocol, ProxyVersion};
 pub use decide::{Decision, Request};
 pub use digest::Digest;
 pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};
+pub use guards::{Guarding, Guards, LimitId, PlacedLimit};
 pub use health_check::{HealthCheck, HttpProbe, Probe, ProbeKind, ProbeTls};
 pub use origin_tls::{OriginRules, OriginTls, ServerName};
 pub use outlier::Outlier;
@@ -38,7 +40,7 @@ pub use policies::{Mirror, Placed, Policies};
 pub use pool::Pool;
 pub use predicate::{Predicate, StringMatch, UriMatch};
 pub use retry::{Condition, Conditions, Failure, RetryPolicy, RetrySource};
-pub use route::{Action, Destination, Fence, Forward, Route, Target};
+pub use route::{Action, Destination, Fence, Forward, Route, RuleRef, Target};
 pub use stream::{Hello, StreamAction, StreamDestination, StreamForward, StreamRoute, TcpSocket};
 pub use table::{ForwardClientCert, HttpOptions, Listener, PathNormalization, Plan, VirtualHost};
 pub use tls::{

@@ -9,5 +9,6 @@ pub mod headers;
 pub mod mirror;
 pub mod outcall;
 pub mod path;
+pub mod rate_limit;
 pub mod redirect;
 pub mod rewrite;

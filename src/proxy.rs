@@ -15,6 +15,7 @@ mod context;
 mod fault;
 mod finish;
 mod gateway;
+mod guard;
 mod hash;
 mod known;
 mod limits;

@@ -7,6 +7,7 @@
 
 mod ask;
 mod endpoints;
+mod guard;
 mod outcome;
 mod policy;
 mod stream;
@@ -21,6 +22,7 @@ use crate::policy::path::{normalize, normalize_edge, split_target};
 pub use super::clusters::{Member, Members, Name};
 pub use ask::{Ask, AskError};
 pub use endpoints::EndpointSource;
+pub use guard::{GuardShown, LimitShown};
 pub use outcome::{Edits, Field, Outcome, Problem, Retries, Sent};
 pub use policy::{CorsShown, FaultShown, MirrorShown, PoliciesShown};
 pub use stream::Carried;
@@ -38,6 +40,8 @@ pub struct Explained {
     pub listener: ListenerShown,
     /// The virtual host that the request's host selected (`host:port`).
     pub virtual_host: Option<String>,
+    /// What it must pass before that, in order.
+    pub guards: Vec<GuardShown>,
     pub outcome: Outcome,
     /// The rule that won.
     pub rule: Option<Rule>,
@@ -124,6 +128,7 @@ pub fn explain(
             servers: listener.origins.iter().map(ToString::to_string).collect(),
         },
         virtual_host: None,
+        guards: Vec::new(),
         outcome: Outcome::Refused {
             status: 0,
             cause: "",
@@ -162,6 +167,7 @@ pub fn explain(
     };
     let why = listener.why(&request);
     explained.virtual_host = why.virtual_host.map(|host| host.name.to_string());
+    explained.guards = guard::of(plan, listener, &why.decision, &seen.host);
     let limit = if ask.all() { usize::MAX } else { SHOWN };
     explained.losers_omitted = why.losers.len().saturating_sub(limit);
     explained.losers = why

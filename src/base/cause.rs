@@ -74,6 +74,8 @@ pub enum CauseKind {
     HttpsRedirect,
     /// A rule's `fault.abort` (FI). It carries its own status.
     FaultAbort,
+    /// A limit on the rate of requests is reached (RL). Its policy may set another status.
+    RateLimited,
     /// A rule's `corsPolicy` answers a browser's preflight.
     CorsPreflight,
 }
@@ -118,6 +120,7 @@ impl CauseKind {
             HttpsRedirect => "https_redirect",
             FaultAbort => "fault_abort",
             CorsPreflight => "cors_preflight",
+            RateLimited => "rate_limited",
         }
     }
 
@@ -134,6 +137,7 @@ impl CauseKind {
             ExpectationFailed => 417,
             Misdirected => 421,
             UpgradeRequired => 426,
+            RateLimited => 429,
             HeadersTooLarge => 431,
             Internal => 500,
             NotImplemented => 501,
@@ -171,6 +175,7 @@ impl CauseKind {
             ClientDisconnect => "DC",
             StreamDuration => "DT",
             FaultAbort => "FI",
+            RateLimited => "RL",
             BadRequest | EarlyRefusal | HeaderTimeout | BadPath | ProxyHeader => "DPE",
             _ => "-",
         }
@@ -218,6 +223,7 @@ impl CauseKind {
             DirectResponse | HttpsRedirect => "direct_response",
             FaultAbort => "fault_filter_abort",
             CorsPreflight => "cors_response",
+            RateLimited => "local_rate_limited",
         }
     }
 
@@ -227,6 +233,7 @@ impl CauseKind {
         match self {
             NoHealthyUpstream => "no healthy upstream",
             FaultAbort => "fault filter abort",
+            RateLimited => "local_rate_limited",
             UpstreamConnectFailure => {
                 "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
             }

@@ -22,6 +22,7 @@ pub enum Kind {
     RequestAuthentication,
     EnvoyFilter,
     HealthCheckPolicy,
+    RateLimit,
     Other(Arc<str>),
 }
 
@@ -43,6 +44,7 @@ impl Kind {
             Kind::RequestAuthentication => "RequestAuthentication",
             Kind::EnvoyFilter => "EnvoyFilter",
             Kind::HealthCheckPolicy => "HealthCheckPolicy",
+            Kind::RateLimit => "RateLimit",
             Kind::Other(name) => name,
         }
     }

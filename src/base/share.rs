@@ -31,6 +31,11 @@ impl Share {
         self == Self::NONE
     }
 
+    #[must_use]
+    pub fn is_all(self) -> bool {
+        self == Self::ALL
+    }
+
     /// Whether a uniformly random number below [`Self::WHOLE`] falls into the share.
     #[must_use]
     pub fn takes(self, random: u32) -> bool {

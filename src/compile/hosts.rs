@@ -80,6 +80,7 @@ pub(crate) fn listeners<'a>(
             hosts: vhosts.index.clone(),
             virtual_hosts: vhosts.served().cloned().collect(),
             fence: None,
+            guarding: None,
         });
         known.push(vhosts);
     }

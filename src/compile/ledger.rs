@@ -90,6 +90,11 @@ pub fn account(inventory: &Inventory, compiled: &Compiled) -> Vec<Entry> {
             .servers
             .extend(server.service.route().map(|_| &server.origin));
     }
+    for limit in &compiled.plan.limits {
+        books
+            .policies
+            .insert((&limit.origin.file, limit.origin.document));
+    }
     for cluster in compiled.plan.clusters.iter() {
         if let (Some(subset), Some(origin)) = (&cluster.subset, &cluster.policy_origin) {
             books
@@ -112,6 +117,8 @@ struct Books<'c> {
     routes: HashMap<(&'c ObjectKey, &'c str), Vec<(&'c Origin, Fate)>>,
     /// File, document and name of the subsets that clusters were made of.
     subsets: BTreeSet<(&'c str, u32, &'c str)>,
+    /// File and document of the policies in force.
+    policies: BTreeSet<(&'c str, u32)>,
 }
 
 impl Books<'_> {
@@ -153,6 +160,13 @@ impl Books<'_> {
                     Fate::Lost => Fate::Serving,
                     fate => fate,
                 }
+            }
+            Spec::RateLimit(_) | Spec::EnvoyFilter(_)
+                if self
+                    .policies
+                    .contains(&(&*object.origin.file, object.origin.document)) =>
+            {
+                Fate::Serving
             }
             _ => self.told(object, ""),
         };

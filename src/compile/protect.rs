@@ -1,39 +1,53 @@
-//! Protections that are not enforced yet fence what they protect: nothing fails open (design 4.3).
+//! Puts policies that protect in front of what they protect; one that cannot be enforced fences it,
+//! so that nothing fails open (design 4.3).
 //!
-//! Authorization, authentication and rate limits that select this gateway are found here, and
-//! the listeners or virtual hosts they cover answer 503 until the operator names them in
+//! Rate limits become guards of listeners, hosts and rules. What authorizes or authenticates, and
+//! a limit that cannot be read, has what it covers answer 503 until the operator names it in
 //! `gateway.acceptUnenforced`. Kinds without protection are reported as unsupported, or as not
 //! meant for a gateway. Called by `compile` after the listeners are built.
 
 mod envoy_filter;
+mod rate_limit;
 mod scope;
+mod sheet;
 mod streams;
+mod target;
 
 use std::collections::BTreeMap;
 
 use crate::base::{Code, Finding, Findings, ObjectKey, Severity};
 use crate::model::istio::{Items, TargetRef};
+use crate::model::own::PolicyTarget;
 use crate::model::{FieldPath, Object, Spec};
-use crate::plan::{Fence, Listener};
+use crate::plan::{Fence, LimitId, Listener, PlacedLimit};
 
 use super::Options;
-use super::gateway::{selects, show_labels};
+use super::gateway::{Gateways, selects, show_labels};
 use super::version::Versions;
 
 use scope::Scope;
+use sheet::{Sheets, Spot};
 pub(crate) use streams::fence_streams;
+use target::{Found, Targets};
 
-/// Puts up a fence for every protection that is not enforced.
-pub(crate) fn fence(
+/// Gives the listeners their guards and fences. Gives the limits among the guards.
+pub(crate) fn protect(
     versions: &Versions,
     options: &Options,
+    gateways: &Gateways<'_>,
     listeners: &mut [Listener],
     findings: &mut Findings,
-) {
+) -> Vec<PlacedLimit> {
+    let mut targets = Targets::new(versions, gateways);
+    let mut sheets = Sheets::default();
+    let mut limits = Vec::new();
     for object in versions.others() {
         let mut guard = Guard {
             versions,
             options,
+            targets: &mut targets,
+            sheets: &mut sheets,
+            limits: &mut limits,
             listeners,
             findings,
             object,
@@ -66,22 +80,35 @@ pub(crate) fn fence(
                     envoy_filter::read(&mut guard, spec);
                 }
             }
+            Spec::RateLimit(spec) => rate_limit::read(&mut guard, spec),
             Spec::Unsupported => guard.unsupported(),
             _ => {}
         }
     }
+    sheets.hand_out(listeners);
+    limits
 }
 
 /// One object that may protect, and what it may fence.
-struct Guard<'g> {
-    versions: &'g Versions,
+struct Guard<'g, 'a> {
+    versions: &'a Versions,
     options: &'g Options,
+    targets: &'g mut Targets<'a>,
+    sheets: &'g mut Sheets,
+    limits: &'g mut Vec<PlacedLimit>,
     listeners: &'g mut [Listener],
     findings: &'g mut Findings,
-    object: &'g Object,
+    object: &'a Object,
 }
 
-impl Guard<'_> {
+impl Guard<'_, '_> {
+    /// Gives a limit its number.
+    fn limit(&mut self, limit: PlacedLimit) -> LimitId {
+        let id = LimitId(u32::try_from(self.limits.len()).unwrap_or(u32::MAX));
+        self.limits.push(limit);
+        id
+    }
+
     /// Whether the object selects this gateway; a finding if not. What cannot be read selects.
     fn is_ours(
         &mut self,
@@ -115,6 +142,39 @@ impl Guard<'_> {
         };
         self.note(Code::NOT_FOR_THIS_GATEWAY, path, message, "");
         false
+    }
+
+    /// Where the policy's target is served. `None`, and a finding, if it is not in force there: what
+    /// it is for is fenced if the policy has errors.
+    fn spots(&mut self, target: &PolicyTarget) -> Option<Vec<Spot>> {
+        let key = Targets::key(self.object, target);
+        let section = target.section_name.as_deref();
+        let is_damaged = self.versions.damage(&self.object.key).is_some();
+        if is_damaged && self.is_damaged("spec.targetRef") {
+            self.protect(
+                &Scope::All,
+                "spec.targetRef",
+                "cannot be read, and may protect",
+            );
+            return None;
+        }
+        let (code, message) = match self.targets.find(&key, section, self.listeners) {
+            Found::Spots(spots) if is_damaged => {
+                let name = match section {
+                    Some(section) => format!("the rule `{section}` of {key}"),
+                    None => key.to_string(),
+                };
+                let scope = Scope::Target { spots, name };
+                self.protect(&scope, "", "has errors and is not enforced");
+                return None;
+            }
+            Found::Spots(spots) => return Some(spots),
+            Found::Foreign(message) => (Code::NOT_FOR_THIS_GATEWAY, message),
+            Found::Missing(message) => (Code::REFERENCED_RESOURCE_NOT_FOUND, message),
+        };
+        let hint = "correct the target's name or namespace; nothing is protected by this policy";
+        self.note(code, "spec.targetRef", message, hint);
+        None
     }
 
     fn authorization(&mut self, action: Option<&str>) {

@@ -311,6 +311,10 @@ impl<'a, 'c> Translator<'a, 'c> {
                 name: self.name(rule.spec.name.as_deref(), spec.name.as_deref()),
                 object: rule.object.key.clone(),
                 path: printed.clone(),
+                via: rule
+                    .inherited
+                    .as_ref()
+                    .map(|root| Box::new(root.rule.clone())),
                 origin: rule.object.origin.at(position),
                 uri: conditions.uri,
                 predicates: conditions.predicates.into_boxed_slice(),
@@ -351,6 +355,7 @@ impl<'a, 'c> Translator<'a, 'c> {
             name: self.words.unnamed.clone(),
             object: object.key.clone(),
             path: printed.clone(),
+            via: None,
             origin,
             uri: UriMatch::Any,
             predicates: Box::new([Predicate::Unreadable {

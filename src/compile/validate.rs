@@ -12,8 +12,10 @@ mod gateway;
 pub(crate) mod health_check;
 mod kubernetes;
 pub(crate) mod name;
+pub(crate) mod rate_limit;
 mod route;
 mod service_entry;
+mod target;
 mod virtual_service;
 
 use crate::base::{Code, Finding, Findings};
@@ -34,6 +36,7 @@ pub(crate) fn check(object: &Object, patterns: &Patterns, findings: &mut Finding
         Spec::Secret(credential) => kubernetes::check_secret(object, credential, findings),
         Spec::Endpoints(record) => kubernetes::check_endpoints(object, record, findings),
         Spec::HealthCheckPolicy(spec) => health_check::check(object, spec, findings),
+        Spec::RateLimit(spec) => rate_limit::check(object, spec, findings),
         _ => {}
     }
 }

@@ -49,6 +49,7 @@ pub enum Spec {
     RequestAuthentication(istio::RequestAuthentication),
     EnvoyFilter(istio::EnvoyFilter),
     HealthCheckPolicy(own::HealthCheckPolicy),
+    RateLimit(own::RateLimit),
     /// An Istio kind that Pingress knows by name only; `compile` reports it as unsupported.
     Unsupported,
 }

@@ -3,5 +3,9 @@
 //! As strict as Istio's: an unknown field is a mistake.
 
 pub mod health_check;
+pub mod rate_limit;
+pub mod target;
 
 pub use health_check::HealthCheckPolicy;
+pub use rate_limit::RateLimit;
+pub use target::PolicyTarget;

@@ -17,7 +17,7 @@ use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
-use super::{Cluster, Clusters, HealthCheck, Mirror, Policies};
+use super::{Cluster, Clusters, HealthCheck, Mirror, PlacedLimit, Policies};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 
 use stream::{tcp_socket, tls_socket};
@@ -60,6 +60,7 @@ impl Digest {
                 tls,
                 tcp,
                 clusters,
+                limits,
                 http,
                 digest: _,
             } = plan;
@@ -74,6 +75,14 @@ impl Digest {
                 sum.wrapping_add(Self::of_cluster(cluster).0)
             });
             (clusters.len(), sum).hash(to);
+            each(limits, to, |limit, to| {
+                let PlacedLimit {
+                    policy,
+                    origin: _,
+                    origins: _,
+                } = limit;
+                policy.hash(to);
+            });
             http.hash(to);
         })
     }
@@ -216,8 +225,9 @@ fn listener(item: &Listener, digests: &[Digest], to: &mut Lanes) {
         hosts: _,
         virtual_hosts: _,
         fence,
+        guarding,
     } = item;
-    (addr, declared_port, is_tls).hash(to);
+    (addr, declared_port, is_tls, guarding).hash(to);
     digests.hash(to);
     maybe(fence.as_deref(), to, fenced);
 }
@@ -247,6 +257,8 @@ fn route(item: &Route, clusters: &Clusters, to: &mut Lanes) {
         name,
         object,
         path,
+        // It says where policies apply, which the listener's guards tell.
+        via: _,
         origin: _,
         uri,
         predicates,

@@ -133,6 +133,7 @@ pub fn route(line: u32, uri: UriMatch, predicates: Vec<Predicate>) -> Route {
         name: "default".into(),
         object,
         path: format!("spec.http[{line}]").into(),
+        via: None,
         origin: origin(line),
         uri,
         predicates: predicates.into(),
@@ -164,6 +165,7 @@ pub fn listener(virtual_hosts: Vec<VirtualHost>) -> Listener {
         hosts: hosts.into(),
         virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
         fence: None,
+        guarding: None,
     }
 }
 

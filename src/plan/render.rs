@@ -10,7 +10,9 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
-use super::{Cluster, HealthCheck, Mirror, Policies, Protocol, RetrySource};
+use super::{
+    Cluster, Guarding, Guards, HealthCheck, Mirror, PlacedLimit, Policies, Protocol, RetrySource,
+};
 
 mod stream;
 mod tls;
@@ -43,7 +45,42 @@ impl Plan {
             cluster_text(out, cluster)?;
         }
         writeln!(out)?;
+        self.limits_text(out)?;
         http_text(out, &self.http)
+    }
+
+    fn limits_text(&self, out: &mut String) -> fmt::Result {
+        if self.limits.is_empty() {
+            return Ok(());
+        }
+        writeln!(out, "limits")?;
+        for PlacedLimit {
+            policy,
+            origin,
+            origins,
+        } in &self.limits
+        {
+            writeln!(out, "  {} ({policy}) at {origin}", policy.id)?;
+            for (limit, origin) in policy.limits.iter().zip(origins) {
+                writeln!(out, "    {limit} at {origin}")?;
+            }
+        }
+        writeln!(out)
+    }
+
+    /// What requests of a listener or rule pass.
+    fn guards_text(&self, out: &mut String, indent: &str, guards: Option<&Guards>) -> fmt::Result {
+        let Some(Guards { front, back }) = guards else {
+            return Ok(());
+        };
+        for (word, ids) in [("first ", front), ("", back)] {
+            for id in ids {
+                let limit = self.limits.get(id.0 as usize);
+                let name = limit.map_or("", |limit| &limit.policy.id);
+                writeln!(out, "{indent}passes {word}{name}")?;
+            }
+        }
+        Ok(())
     }
 
     fn listener_text(&self, out: &mut String, listener: &Listener) -> fmt::Result {
@@ -58,21 +95,31 @@ impl Plan {
             writeln!(out, "  server {origin}")?;
         }
         fence_text(out, "  ", listener.fence.as_deref())?;
-        listener
-            .virtual_hosts
-            .iter()
-            .try_for_each(|host| self.host_text(out, host))
+        let guarding = listener.guarding.as_deref();
+        self.guards_text(out, "  ", guarding.and_then(Guarding::unrouted))?;
+        let mut hosts = listener.virtual_hosts.iter().enumerate();
+        hosts.try_for_each(|(index, host)| {
+            // Where all are alike, the listener has said it.
+            let guarding = guarding.filter(|guarding| guarding.varies());
+            self.host_text(out, host, |route| guarding?.of(index, route))
+        })
     }
 
-    fn host_text(&self, out: &mut String, host: &VirtualHost) -> fmt::Result {
+    fn host_text<'g>(
+        &self,
+        out: &mut String,
+        host: &VirtualHost,
+        guards: impl Fn(usize) -> Option<&'g Guards>,
+    ) -> fmt::Result {
         writeln!(out, "  host {} ({})", host.host, host.name)?;
         fence_text(out, "    ", host.fence.as_deref())?;
         if let Some(server) = &host.https_redirect {
             writeln!(out, "    redirect everything to https, by {server}")?;
         }
-        for (number, route) in (1..).zip(&host.routes) {
-            write!(out, "    {number}. ")?;
+        for (index, route) in host.routes.iter().enumerate() {
+            write!(out, "    {}. ", index + 1)?;
             self.route_text(out, route)?;
+            self.guards_text(out, "          ", guards(index))?;
         }
         Ok(())
     }

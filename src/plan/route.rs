@@ -21,6 +21,8 @@ pub struct Route {
     pub object: ObjectKey,
     /// The rule's field path (`spec.http[2]`).
     pub path: Arc<str>,
+    /// The rule that delegates to this one.
+    pub via: Option<Box<RuleRef>>,
     /// The line of the match, or of the rule if it has none.
     pub origin: Origin,
     pub uri: UriMatch,
@@ -28,6 +30,14 @@ pub struct Route {
     pub predicates: Box<[Predicate]>,
     /// Shared by all matches of the rule.
     pub action: Arc<Action>,
+}
+
+/// A rule of another object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleRef {
+    pub object: ObjectKey,
+    /// The rule's field path (`spec.http[2]`).
+    pub path: Arc<str>,
 }
 
 #[derive(Clone, Debug)]

@@ -11,7 +11,7 @@ use super::paths::PathIndex;
 use super::route::{Fence, Route};
 use super::stream::TcpSocket;
 use super::tls::TlsSocket;
-use super::{Cluster, ClusterId, Clusters, Digest};
+use super::{Cluster, ClusterId, Clusters, Digest, Guarding, PlacedLimit};
 
 /// Everything needed to serve a request, compiled from one inventory.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub struct Plan {
     pub tcp: Vec<TcpSocket>,
     /// Names are unique.
     pub clusters: Clusters,
+    /// By [`LimitId`](super::LimitId); their ids are unique.
+    pub limits: Vec<PlacedLimit>,
     pub http: HttpOptions,
     /// Same meaning, same digest.
     pub digest: Digest,
@@ -77,6 +79,8 @@ pub struct Listener {
     pub virtual_hosts: Vec<Arc<VirtualHost>>,
     /// Set when something protects the whole listener and cannot be enforced.
     pub fence: Option<Arc<Fence>>,
+    /// What requests must pass; `None` lets all through.
+    pub guarding: Option<Box<Guarding>>,
 }
 
 /// The routes of one host on one listener.

@@ -1,6 +1,7 @@
 //! Step 3: answers that rules ask for instead of an origin, and what comes before them.
 //!
-//! Istio's order of filters: fault, CORS, then what a route is for.
+//! Istio's order of filters: limits at the front, fault, CORS, limits before the router, then what
+//! a route is for.
 
 use http::HeaderValue;
 use pingora::Result;
@@ -10,6 +11,7 @@ use pingora::proxy::Session;
 use super::admit::authority;
 use super::context::Context;
 use super::fault;
+use super::guard;
 use super::panics::caught;
 use super::reply::Reply;
 use super::route::{self, Routed, Step};
@@ -24,9 +26,13 @@ use crate::policy::redirect::spec::Redirect;
 /// # Errors
 /// The client left, or a step panicked.
 pub(super) async fn answer(session: &mut Session, ctx: &mut Context, to: Routed) -> Result<Step> {
-    match to {
-        Routed::Fenced(reply) | Routed::Nowhere(reply) => return Ok(Step::Answer(reply)),
-        Routed::Rule => {}
+    let nowhere = match to {
+        Routed::Fenced(reply) => return Ok(Step::Answer(reply)),
+        Routed::Nowhere(reply) => Some(reply),
+        Routed::Rule => None,
+    };
+    if let Some(reply) = caught(ctx, |ctx| Ok(guard::front(session, ctx)))? {
+        return Ok(Step::Answer(reply));
     }
     let fault = ctx
         .forward()
@@ -37,8 +43,9 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Context, to: Routed)
         return Ok(Step::Answer(reply));
     }
     caught(ctx, |ctx| {
-        let request = session.req_header();
-        Ok(match cors(ctx, request) {
+        let made = cors(ctx, session.req_header());
+        let made = made.or_else(|| guard::back(session, ctx)).or(nowhere);
+        Ok(match made {
             Some(reply) => Step::Answer(reply),
             None => route::serve(session, ctx),
         })

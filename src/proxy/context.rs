@@ -19,10 +19,11 @@ use super::timed::Alarm;
 use crate::base::{Cause, CauseKind, clock};
 use crate::listener::Connection;
 use crate::plan::{
-    Action, Cluster, ClusterId, Destination, Forward, Listener, Plan, RetryPolicy, Route,
+    Action, Cluster, ClusterId, Destination, Forward, LimitId, Listener, Plan, RetryPolicy, Route,
 };
 use crate::policy::cors::apply::Asker;
 use crate::policy::path::split_target;
+use crate::policy::rate_limit::apply::Reading;
 use crate::upstream::{Ask, ClusterState, Outcome, Pick, Refused, Serving};
 
 /// State of one request.
@@ -50,6 +51,8 @@ pub struct Context {
     pub(super) random: u64,
 
     // What `route` chose.
+    /// The listener by whose routes it went, also if there was none for it.
+    pub(super) came_in: Option<usize>,
     pub(super) chosen: Option<Chosen>,
     pub(super) cluster: Option<ClusterId>,
     /// Of the request's key, where the cluster hashes.
@@ -59,6 +62,8 @@ pub struct Context {
 
     /// The rule's CORS policy looked at the request: who asks from another origin.
     pub(super) asker: Option<Asker>,
+    /// How the limit stands that is nearest to its end, of those that say so.
+    pub(super) reading: Option<(LimitId, Reading)>,
     /// The rule's fault delayed the request.
     pub(super) delayed: bool,
     /// Of the body, for the rule's mirrors, once they are begun.
@@ -119,11 +124,13 @@ impl Context {
             upgrade: false,
             expects_continue: false,
             random: 0,
+            came_in: None,
             chosen: None,
             cluster: None,
             hash: None,
             set_cookie: None,
             asker: None,
+            reading: None,
             delayed: false,
             copies: None,
             pick: None,

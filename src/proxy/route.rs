@@ -48,6 +48,7 @@ pub(super) fn route(session: &Session, ctx: &mut Context) -> Routed {
             "no Gateway listens here any more",
         ));
     };
+    ctx.came_in = index_of(&serving.plan.listeners, listener);
     let (path, query) = ctx.path_and_query(request);
     let decision = listener.decide(&Request {
         host: host(ctx, request),
@@ -65,7 +66,8 @@ pub(super) fn route(session: &Session, ctx: &mut Context) -> Routed {
             route,
             index,
         } => {
-            ctx.chosen = index_of(&serving.plan.listeners, listener)
+            ctx.chosen = ctx
+                .came_in
                 .zip(index_of(&listener.virtual_hosts, virtual_host))
                 .map(|(listener, virtual_host)| Chosen {
                     listener,

@@ -8,6 +8,7 @@ use pingora::proxy::Session;
 use smallvec::SmallVec;
 
 use super::context::Context;
+use super::guard;
 use super::known::known;
 use crate::base::{Cause, CauseKind, clock};
 use crate::listener::Connection;
@@ -104,6 +105,7 @@ pub(super) fn finish(
             response.append_header(VARY, "origin")?;
         }
     }
+    guard::announce(ctx, response);
     if let Some(server) = &ctx.plan().http.server_header {
         response.insert_header(SERVER, &**server)?;
     }

@@ -37,7 +37,7 @@ pub(super) fn meaning(api_version: &str, kind: &str) -> Meaning {
             Some(read) if version == "v1alpha1" => Meaning::Read(read),
             Some(_) => Meaning::UnknownVersion { known: "v1alpha1" },
             None => Meaning::UnknownKind {
-                known: "HealthCheckPolicy",
+                known: "HealthCheckPolicy, RateLimit",
             },
         },
         "" => match core(kind) {
@@ -89,6 +89,7 @@ fn security(kind: &str) -> Option<Kind> {
 fn own(kind: &str) -> Option<Kind> {
     match kind {
         "HealthCheckPolicy" => Some(Kind::HealthCheckPolicy),
+        "RateLimit" => Some(Kind::RateLimit),
         _ => None,
     }
 }
@@ -153,6 +154,8 @@ mod tests {
     fn our_own_group_has_its_kinds_and_no_others() {
         let policy = meaning("gateway.pingress.io/v1alpha1", "HealthCheckPolicy");
         assert_eq!(policy, Meaning::Read(Kind::HealthCheckPolicy));
+        let limit = meaning("gateway.pingress.io/v1alpha1", "RateLimit");
+        assert_eq!(limit, Meaning::Read(Kind::RateLimit));
         let version = meaning("gateway.pingress.io/v1", "HealthCheckPolicy");
         assert!(matches!(version, Meaning::UnknownVersion { .. }));
         let kind = meaning("gateway.pingress.io/v1alpha1", "HealthCheck");

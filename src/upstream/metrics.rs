@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::observe::Exposition;
+use crate::policy::rate_limit::state::{Fate, Limiter};
 
 use super::{BreakerView, ClusterState, CopyResult, Upstreams};
 
@@ -18,6 +19,7 @@ impl Upstreams {
         ejections(&clusters, &mut out);
         copies(&clusters, &mut out);
         self.probes(&clusters, &mut out);
+        rates(&self.limiters(), &mut out);
         out.into_text()
     }
 
@@ -46,6 +48,30 @@ impl Upstreams {
         for cluster in clusters {
             let labels = [("cluster", &*cluster.detector.cluster)];
             out.sample(&labels, cluster.failing());
+        }
+    }
+}
+
+/// What limits on the rate of requests do.
+fn rates(limiters: &[Arc<Limiter>], out: &mut Exposition) {
+    if limiters.is_empty() {
+        return;
+    }
+    out.family(
+        "pingress_rate_limited_requests_total",
+        "counter",
+        "Requests that a limit on their rate concerned, by what became of them.",
+    );
+    for limiter in limiters {
+        for fate in Fate::ALL {
+            for (index, count) in limiter.counts(fate).enumerate() {
+                let labels = [
+                    ("policy", &*limiter.spec().id),
+                    ("limit", &*index.to_string()),
+                    ("result", fate.code()),
+                ];
+                out.sample(&labels, count);
+            }
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What a request needs from the slow flow, behind one pointer: a plan and its clusters' state.
+//! What a request needs from the slow flow, behind one pointer: a plan, and the state of its
+//! clusters and limits.
 //!
 //! `server` calls [`Upstreams::publish`] with each new endpoint table and [`Upstreams::serve`]
 //! with each new plan, in this order, so that the clusters a plan adds have their endpoints
@@ -11,7 +12,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, Plan, Resolution};
+use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, LimitId, Plan, Resolution};
+use crate::policy::rate_limit::state::{Limiter, Limiters};
 
 use super::ClusterState;
 use super::dial::Dialer;
@@ -25,12 +27,14 @@ use super::warmup;
 /// Requests of policies' own that may run at once.
 const OUTCALLS: usize = 1024;
 
-/// A plan with the live state of each of its clusters. A request pins one and keeps it.
+/// A plan with the live state of each of its clusters and limits. A request pins one and keeps it.
 #[derive(Debug, Default)]
 pub struct Serving {
     pub plan: Arc<Plan>,
     /// Indexed by [`ClusterId`].
     clusters: Vec<Option<Arc<ClusterState>>>,
+    /// Indexed by [`LimitId`].
+    limiters: Box<[Arc<Limiter>]>,
     outcalls: Option<Arc<Outcalls>>,
 }
 
@@ -52,6 +56,7 @@ pub(super) struct Live {
     table: HashMap<Arc<str>, Arc<ClusterEndpoints>>,
     names: Names,
     probes: Probes,
+    limiters: Limiters,
     /// Given to each new cluster.
     events: UnboundedSender<Event>,
     dialer: Arc<Dialer>,
@@ -61,6 +66,11 @@ pub(super) struct Live {
 impl Serving {
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<ClusterState>> {
         self.clusters.get(id.0 as usize)?.as_ref()
+    }
+
+    /// A policy's buckets.
+    pub fn limiter(&self, id: LimitId) -> Option<&Arc<Limiter>> {
+        self.limiters.get(id.0 as usize)
     }
 
     /// A cluster, for requests of policies' own.
@@ -92,6 +102,7 @@ impl Upstreams {
                 table: HashMap::new(),
                 names,
                 probes,
+                limiters: Limiters::default(),
                 events,
                 dialer,
                 runtime: runtime.clone(),
@@ -124,7 +135,7 @@ impl Upstreams {
         }
     }
 
-    /// Pairs a plan with the state of its clusters. State is kept by cluster name; what no plan
+    /// Pairs a plan with the state of its clusters and limits. State is kept by name; what no plan
     /// names any more ends with the last request that holds it.
     pub fn serve(&self, plan: Arc<Plan>) -> Arc<Serving> {
         let mut live = lock(&self.live);
@@ -136,13 +147,21 @@ impl Upstreams {
             .collect();
         live.current = clusters.iter().flatten().cloned().collect();
         live.states.retain(|_, state| state.strong_count() > 0);
+        let limits = plan.limits.iter().map(|limit| &limit.policy);
+        let limiters = live.limiters.of(limits);
         let named = plan.clusters.iter().map(|cluster| &cluster.name);
         live.probes.retain(&named.collect());
         Arc::new(Serving {
             plan,
             clusters,
+            limiters,
             outcalls: Some(self.outcalls.clone()),
         })
+    }
+
+    /// The limits of the last plan.
+    pub(super) fn limiters(&self) -> Vec<Arc<Limiter>> {
+        lock(&self.live).limiters.all()
     }
 
     /// The clusters of the last plan.

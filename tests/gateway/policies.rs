@@ -1,6 +1,8 @@
 //! Traffic policies of a rule, from YAML to the wire.
 
-use crate::harness::{Client, Origin, Start, await_until, gateway_yaml, routes_yaml, service_yaml};
+use crate::harness::{
+    Client, Gateway, Origin, Start, await_until, gateway_yaml, routes_yaml, service_yaml,
+};
 
 const HOST: &str = "shop.example.com";
 
@@ -118,4 +120,87 @@ fn mirrors_written_in_yaml_get_copies_that_are_counted_and_explained() {
         .body;
     let expected = "mirror 100% to outbound|80||copy.internal at ";
     assert!(explained.contains(expected), "{explained}");
+}
+
+fn limit_yaml(requests: u32, rest: &str) -> String {
+    format!(
+        "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {{name: limit}}\nspec:\n  targetRef: {{kind: VirtualService, name: shop}}\n  limits:\n  - {{requests: {requests}, unit: day, key: [{{header: x-key}}]}}\n{rest}"
+    )
+}
+
+fn limited(origin: &Origin, rest: &str) -> Start {
+    let mut start = start(origin, "timeout: 30s");
+    let limit = limit_yaml(3, rest);
+    start.files.push(("limit.yaml".into(), limit));
+    start
+}
+
+/// The statuses of so many requests with a key.
+fn asked(gateway: &Gateway, key: &str, count: usize) -> Vec<u16> {
+    let mut client = gateway.client();
+    let header = format!("X-Key: {key}");
+    let statuses = (0..count).map(|_| client.get(HOST, "/", &[&header]).status);
+    statuses.collect()
+}
+
+#[test]
+fn a_rate_limit_written_in_yaml_refuses_is_logged_counted_and_explained() {
+    let origin = Origin::echo("shop");
+    let gateway = limited(&origin, "").ready();
+    assert_eq!(asked(&gateway, "a", 5), [200, 200, 200, 429, 429]);
+    assert_eq!(asked(&gateway, "b", 1), [200]);
+    assert_eq!(origin.count(), 4);
+    let mut client = gateway.client();
+    let refused = client.get(HOST, "/", &["X-Key: a"]);
+    assert_eq!(refused.body, "local_rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("28800"));
+    assert_eq!(
+        refused.header("ratelimit-policy"),
+        Some("\"limit\";q=3;w=86400")
+    );
+    let line = gateway.await_log(" 429 ");
+    assert!(line.contains(" 429 RL local_rate_limited "), "{line}");
+    let metrics = gateway.metrics();
+    for counted in [
+        "result=\"allowed\"} 4\n",
+        "result=\"limited\"} 3\n",
+        "pingress_local_replies_total{cause=\"rate_limited\"} 3\n",
+        "response_flags=\"RL\"",
+    ] {
+        assert!(metrics.contains(counted), "{counted}");
+    }
+    let text = gateway
+        .admin(&format!("/explain?url=http%3A%2F%2F{HOST}%2F"))
+        .body;
+    let expected = "passes RateLimit default/limit (before the router; refused with 429, retry-after said, ratelimit said) at ";
+    assert!(text.contains(expected), "{text}");
+    let expected = "  3 per 86400s, at most 3 at once for each header x-key at ";
+    assert!(
+        text.contains(expected) && text.contains("limit.yaml:7"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_change_of_the_configuration_fills_no_bucket_of_an_unchanged_limit() {
+    let origin = Origin::echo("shop");
+    let gateway = limited(&origin, "").ready();
+    assert_eq!(asked(&gateway, "a", 4), [200, 200, 200, 429]);
+    let rule = "    - match: [{uri: {prefix: /new}}]\n      directResponse: {status: 204}\n";
+    gateway.write("new.yaml", &routes_yaml("new", &["new.example.com"], rule));
+    gateway.await_status("new.example.com", "/new", 204);
+    assert_eq!(asked(&gateway, "a", 1), [429]);
+    // Its other words may change.
+    gateway.write("limit.yaml", &limit_yaml(3, "  mode: observe\n"));
+    await_until("the limit only observes", || {
+        (asked(&gateway, "a", 1) == [200]).then_some(())
+    });
+    gateway.write("limit.yaml", &limit_yaml(3, "  headers: none\n"));
+    await_until("the limit refuses again", || {
+        (asked(&gateway, "a", 1) == [429]).then_some(())
+    });
+    gateway.write("limit.yaml", &limit_yaml(4, ""));
+    await_until("another limit begins full", || {
+        (asked(&gateway, "a", 1) == [200]).then_some(())
+    });
 }

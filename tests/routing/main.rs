@@ -15,6 +15,7 @@ mod merging;
 mod order;
 mod policies;
 mod protections;
+mod rate_limits;
 mod samples;
 mod streams;
 mod support;

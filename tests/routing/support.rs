@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingress::base::{Code, Finding};
 use pingress::compile::{Compiled, Memory, Options, compile};
-use pingress::plan::{Action, Decision, Forward, Request, Route, Target};
+use pingress::plan::{Action, Decision, Forward, LimitId, Request, Route, Target};
 use pingress::source::{LoadOptions, Loader};
 
 /// A Gateway `default/edge` with one plaintext server for every host on port 80.
@@ -186,6 +186,27 @@ impl World {
             headers: &ask.headers,
             forwarded_https: false,
         }))
+    }
+
+    /// The policies that a request passes, in order.
+    pub fn passes(&self, ask: &Ask) -> Vec<String> {
+        let plan = &self.compiled.plan;
+        let addr = SocketAddr::from(([0, 0, 0, 0], ask.port));
+        let listener = plan.listener(addr).expect("no listener on this port");
+        let Some(guarding) = listener.guarding.as_deref() else {
+            return Vec::new();
+        };
+        let guards = self.decide(ask, |decision| match decision {
+            Decision::Route { index, .. } => {
+                let host = listener.hosts.find(&ask.host).unwrap();
+                guarding.of(host as usize, index as usize)
+            }
+            _ => guarding.unrouted(),
+        });
+        let guards = guards.unwrap();
+        let name = |id: &LimitId| plan.limits[id.0 as usize].policy.id.to_string();
+        let front = guards.front.iter().map(|id| format!("first {}", name(id)));
+        front.chain(guards.back.iter().map(name)).collect()
     }
 
     pub fn listens(&self, port: u16) -> bool {

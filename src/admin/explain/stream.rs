@@ -92,6 +92,7 @@ pub(super) fn explain(
         rule,
         losers: Vec::new(),
         losers_omitted: 0,
+        guards: Vec::new(),
         shadowed: Vec::new(),
         shadowed_omitted: 0,
     }))

@@ -30,6 +30,7 @@ fn route(line: u32, uri: UriMatch, predicates: Vec<Predicate>, action: Action) -
             name: "shop".into(),
         },
         path: format!("spec.http[{line}]").into(),
+        via: None,
         origin: origin(line),
         uri,
         predicates: predicates.into(),
@@ -217,6 +218,7 @@ pub(in crate::admin) fn plan() -> (Plan, EndpointTable) {
         hosts: hosts.into(),
         virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),
         fence: None,
+        guarding: None,
     };
     let clusters = [cluster(None), cluster(Some("v2"))];
     let endpoints = |endpoints| {

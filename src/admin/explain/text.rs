@@ -30,6 +30,9 @@ impl Display for Explained {
             writeln!(f, "  matches {}", rule.conditions)?;
             writeln!(f)?;
         }
+        for guard in &self.guards {
+            write!(f, "{guard}")?;
+        }
         outcome(f, &self.outcome)?;
         if !self.losers.is_empty() {
             writeln!(f, "\ntried before, not matching")?;

@@ -23,7 +23,7 @@ const PROTECTIVE: [&str; 8] = [
     "api_key_auth",
 ];
 
-pub(super) fn read(guard: &mut Guard<'_>, spec: &EnvoyFilter) {
+pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &EnvoyFilter) {
     if spec.config_patches.is_empty() && guard.is_damaged("spec.configPatches") {
         guard.protect(
             &Scope::All,
@@ -80,7 +80,7 @@ pub(super) fn read(guard: &mut Guard<'_>, spec: &EnvoyFilter) {
 
 /// Whether a patch protects connections that are not HTTP: one of anything but HTTP's own filters,
 /// tables and the clusters.
-pub(super) fn protects_streams(guard: &Guard<'_>, spec: &EnvoyFilter) -> bool {
+pub(super) fn protects_streams(guard: &Guard<'_, '_>, spec: &EnvoyFilter) -> bool {
     const OF_HTTP: [&str; 5] = [
         "HTTP_FILTER",
         "VIRTUAL_HOST",

@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use crate::base::{Code, Findings};
 use crate::compile::Options;
+use crate::compile::gateway::Gateways;
 use crate::compile::version::Versions;
 use crate::model::{Object, Spec};
 use crate::plan::{Fence, StreamAction, StreamRoute, TcpSocket, TlsService, TlsSocket};
 
-use super::{Guard, envoy_filter, is_accepted};
+use super::{Guard, Sheets, Targets, envoy_filter, is_accepted};
 
 /// Fences the routes of connections for every protection that covers them and is not enforced.
 pub(crate) fn fence_streams(
     versions: &Versions,
     options: &Options,
+    gateways: &Gateways<'_>,
     tls: &mut [TlsSocket],
     tcp: &mut [TcpSocket],
     findings: &mut Findings,
@@ -22,10 +24,14 @@ pub(crate) fn fence_streams(
     if tcp.is_empty() && tls.iter().all(|socket| !carries_streams(socket)) {
         return;
     }
+    let mut targets = Targets::new(versions, gateways);
     for object in versions.others() {
         let mut guard = Guard {
             versions,
             options,
+            targets: &mut targets,
+            sheets: &mut Sheets::default(),
+            limits: &mut Vec::new(),
             listeners: &mut [],
             findings,
             object,
@@ -55,7 +61,7 @@ pub(crate) fn fence_streams(
     }
 }
 
-impl Guard<'_> {
+impl Guard<'_, '_> {
     /// Whether the object protects connections that are not HTTP.
     fn covers_streams(&mut self, object: &Object) -> bool {
         match &object.spec {

@@ -12,6 +12,7 @@ use crate::base::{Code, Finding};
 use crate::compile::damage::Fault;
 use crate::model::istio::virtual_service::{HttpMatch, HttpRoute, StringMatch, VirtualService};
 use crate::model::{At, Object, Slot};
+use crate::plan::RuleRef;
 
 use super::{Branch, Rule, Translator};
 
@@ -123,7 +124,11 @@ impl<'a> Translator<'a, '_> {
                 branches.push(self.unreadable(object, index, slot.position, damage));
                 continue;
             };
-            let Some(merged) = merge(root, spec, slot.position) else {
+            let root_rule = RuleRef {
+                object: root.object.key.clone(),
+                path: printed.clone(),
+            };
+            let Some(merged) = merge(root, root_rule, spec, slot.position) else {
                 let message = format!(
                     "no match of this rule fits a match of the rule that delegates to it ({})",
                     root.object.origin.at(root.position)
@@ -180,12 +185,14 @@ pub(super) struct Inherited<'r> {
     pub object: &'r Object,
     /// Of the rule in `spec.http`.
     pub index: usize,
+    pub rule: RuleRef,
     pub fields: Vec<&'static str>,
 }
 
 /// Puts a leaf's rule into its root's. `None` if their matches do not fit.
 fn merge<'r>(
     root: &Rule<'r>,
+    rule: RuleRef,
     leaf: &HttpRoute,
     position: crate::base::Position,
 ) -> Option<Merged<'r>> {
@@ -231,6 +238,7 @@ fn merge<'r>(
     let mut inherited = Inherited {
         object: root.object,
         index: root.index,
+        rule,
         fields: Vec::new(),
     };
     let root = root.spec;

@@ -135,6 +135,7 @@ async fn an_old_istio_appends_shadow_to_the_host_if_asked_to() {
             hosts: listener.hosts.clone(),
             virtual_hosts: listener.virtual_hosts.clone(),
             fence: None,
+            guarding: None,
         })
         .collect();
     rig.serving.store(rig.upstreams.serve(Arc::new(plan)));

@@ -13,16 +13,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::base::{CauseKind, HostPattern, Kind, ObjectKey, Origin, Position};
+use crate::base::CauseKind;
 use crate::listener::{ConnectionObserver, ListenerLimits, ListenerOutcome, Listeners};
 use crate::observe::Record;
 use crate::plan::endpoints::Endpoint;
 use crate::plan::hosts::HostIndex;
-use crate::plan::paths::PathIndex;
 use crate::plan::*;
-use crate::policy::rewrite::spec::Rewrite;
 use crate::proxy::{Gateway, Limits, MAX_ATTEMPTS, Sink, h2_options, server_options};
 use crate::upstream::{DnsOptions, Serving, Upstreams};
+
+pub use super::routes::*;
 
 /// No test waits longer for anything.
 pub async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -37,6 +37,9 @@ pub struct Site {
     pub limits: Limits,
     pub dns: DnsOptions,
     pub hosts: Vec<VirtualHost>,
+    /// What all requests must pass.
+    pub guards: Guards,
+    pub limited: Vec<PlacedLimit>,
     clusters: Vec<Arc<Cluster>>,
     endpoints: Vec<Vec<SocketAddr>>,
 }
@@ -54,6 +57,8 @@ impl Site {
             limits: Limits::default(),
             dns: DnsOptions::default(),
             hosts: vec![host("a.com", routes)],
+            guards: Guards::default(),
+            limited: Vec::new(),
             clusters: Vec::new(),
             endpoints: Vec::new(),
         }
@@ -125,10 +130,12 @@ impl Site {
             hosts: index.into(),
             virtual_hosts: self.hosts.into_iter().map(Arc::new).collect(),
             fence: None,
+            guarding: Guarding::new(self.guards, Vec::new()),
         };
         let plan = Plan {
             listeners: vec![listener],
             clusters: self.clusters.into_iter().collect(),
+            limits: self.limited,
             http: self.http,
             ..Plan::default()
         };
@@ -424,78 +431,5 @@ impl Answer {
     /// The request line as the echoing origin received it.
     pub fn request_line(&self) -> &str {
         self.body.lines().next().unwrap_or("")
-    }
-}
-
-pub fn origin() -> Origin {
-    Origin::new("shop.yaml".into(), Position { line: 7, column: 3 }, 0)
-}
-
-pub fn host(pattern: &str, routes: Vec<Route>) -> VirtualHost {
-    VirtualHost {
-        name: format!("{pattern}:80").into(),
-        host: HostPattern::parse(pattern).unwrap(),
-        paths: PathIndex::build(routes.iter().map(|route| &route.uri)),
-        routes: routes.into_iter().map(Arc::new).collect(),
-        https_redirect: None,
-        fence: None,
-    }
-}
-
-/// A route by prefix.
-pub fn route(prefix: &str, action: Action) -> Route {
-    route_by(
-        UriMatch::Prefix {
-            text: prefix.into(),
-            ignore_case: false,
-        },
-        action,
-    )
-}
-
-pub fn route_by(uri: UriMatch, action: Action) -> Route {
-    Route {
-        name: "rule".into(),
-        object: ObjectKey {
-            kind: Kind::VirtualService,
-            namespace: "default".into(),
-            name: "shop".into(),
-        },
-        path: "spec.http[0]".into(),
-        origin: origin(),
-        uri,
-        predicates: Box::new([]),
-        action: Arc::new(action),
-    }
-}
-
-/// Forwards to a cluster.
-pub fn forward(cluster: u32) -> Action {
-    Action::Forward(to(&[(cluster, 1)]))
-}
-
-/// Forwards to clusters by weight.
-pub fn to(clusters: &[(u32, u64)]) -> Forward {
-    let destinations: Vec<_> = clusters
-        .iter()
-        .map(|(cluster, weight)| Destination {
-            target: Target::Cluster(ClusterId(*cluster)),
-            weight: *weight,
-            request: Default::default(),
-            response: Default::default(),
-            authority: None,
-            origin: origin(),
-        })
-        .collect();
-    Forward {
-        total_weight: destinations
-            .iter()
-            .map(|destination| destination.weight)
-            .sum(),
-        destinations,
-        rewrite: Rewrite::default(),
-        timeout: None,
-        retry: None,
-        policies: Default::default(),
     }
 }

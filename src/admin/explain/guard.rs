@@ -1,0 +1,99 @@
+//! What a request must pass before it is served, each with the places of its text.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::plan::{Decision, Guards, LimitId, Listener, PlacedLimit, Plan};
+
+/// A policy in front of the request.
+#[derive(Debug, Serialize)]
+pub struct GuardShown {
+    /// Kind, namespace and name, for metrics too.
+    pub policy: String,
+    /// Before which of Istio's filters it stands.
+    pub position: &'static str,
+    /// What happens to requests that are too many.
+    pub effect: String,
+    pub limits: Vec<LimitShown>,
+    pub origin: String,
+}
+
+/// One limit of a policy.
+#[derive(Debug, Serialize)]
+pub struct LimitShown {
+    pub limit: String,
+    pub origin: String,
+}
+
+/// The guards of a decided request.
+pub(super) fn of(
+    plan: &Plan,
+    listener: &Listener,
+    decision: &Decision<'_>,
+    host: &str,
+) -> Vec<GuardShown> {
+    let Some(guarding) = listener.guarding.as_deref() else {
+        return Vec::new();
+    };
+    let guards = match decision {
+        Decision::Route { index, .. } => {
+            let host = listener.hosts.find(host).unwrap_or_default();
+            guarding.of(host as usize, *index as usize)
+        }
+        Decision::Fenced(_) => None,
+        Decision::HttpsRedirect { .. } | Decision::NoRoute { .. } | Decision::NoHost => {
+            guarding.unrouted()
+        }
+    };
+    let Some(Guards { front, back }) = guards else {
+        return Vec::new();
+    };
+    let shown = |position: &'static str| {
+        move |id: &LimitId| Some(GuardShown::of(plan.limits.get(id.0 as usize)?, position))
+    };
+    let front = front.iter().filter_map(shown("first"));
+    front
+        .chain(back.iter().filter_map(shown("before the router")))
+        .collect()
+}
+
+impl GuardShown {
+    fn of(limit: &PlacedLimit, position: &'static str) -> Self {
+        let PlacedLimit {
+            policy,
+            origin,
+            origins,
+        } = limit;
+        let limits = policy.limits.iter().zip(origins);
+        Self {
+            policy: policy.id.to_string(),
+            position,
+            effect: policy.to_string(),
+            limits: limits
+                .map(|(limit, origin)| LimitShown {
+                    limit: limit.to_string(),
+                    origin: origin.to_string(),
+                })
+                .collect(),
+            origin: origin.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for GuardShown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            policy,
+            position,
+            effect,
+            limits,
+            origin,
+        } = self;
+        writeln!(f, "passes {policy} ({position}; {effect}) at {origin}")?;
+        for LimitShown { limit, origin } in limits {
+            writeln!(f, "  {limit} at {origin}")?;
+        }
+        Ok(())
+    }
+}

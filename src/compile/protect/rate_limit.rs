@@ -1,0 +1,130 @@
+//! Our `RateLimit`: its words as limits, in front of what it is for.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use crate::base::{Code, Share};
+use crate::compile::validate::rate_limit::{HEADERS, bucket};
+use crate::model::own::RateLimit as Written;
+use crate::model::own::rate_limit::{KeyPart, Limit as WrittenLimit};
+use crate::model::{FieldPath, Object};
+use crate::plan::{LimitId, PlacedLimit};
+use crate::policy::rate_limit::spec::{
+    Announce, Limit, Part, PathTemplate, RateLimit, Refusal, Source,
+};
+
+use super::Guard;
+
+/// Keys that a limit counts apart unless it says otherwise: 1 MiB.
+const KEYS: u32 = 65_536;
+
+/// Bits of an address that tell clients apart. A client usually has a whole IPv6 /64.
+const PREFIXES: (u32, u32) = (32, 64);
+
+pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &Written) {
+    let Some(spots) = guard.spots(&spec.target_ref) else {
+        return;
+    };
+    if spots.is_empty() {
+        let message = "no request that is served now is limited by it".to_owned();
+        guard.note(Code::UNUSED_OBJECT, "spec.targetRef", message, "");
+    }
+    let limit = compile(guard.object, spec);
+    let id = guard.limit(limit);
+    let limits = &*guard.limits;
+    // What tells clients apart comes before what all share: a client that is refused by its own
+    // limit uses up nobody else's.
+    let is_shared = |id: LimitId| {
+        let limit = limits.get(id.0 as usize);
+        limit.is_some_and(|limit| limit.policy.is_shared())
+    };
+    for spot in spots {
+        guard.sheets.add(guard.listeners, spot, |guards| {
+            let mut known = guards.back.iter();
+            let before = known.position(|known| is_shared(*known) && !is_shared(id));
+            guards.back.insert(before.unwrap_or(guards.back.len()), id);
+        });
+    }
+}
+
+fn compile(object: &Object, spec: &Written) -> PlacedLimit {
+    let limits = FieldPath::spec().field("limits");
+    let written = spec.limits.iter().enumerate();
+    let (limits, origins): (Vec<Limit>, Vec<_>) = written
+        .filter_map(|(index, slot)| {
+            let limit = of_limit(slot.good()?)?;
+            Some((limit, object.origin_of(&limits.index(index))))
+        })
+        .unzip();
+    let observes = spec.mode.as_deref() == Some("observe");
+    let headers = spec.headers.as_deref().unwrap_or("ietf");
+    let headers = HEADERS.iter().find(|(name, _)| *name == headers);
+    let (ietf, x_ratelimit) = headers.map(|(_, said)| *said).unwrap_or_default();
+    let policy = RateLimit {
+        id: object.key.to_string().into(),
+        limits: limits.into(),
+        enabled: Share::ALL,
+        enforced: match observes {
+            true => Share::NONE,
+            false => Share::ALL,
+        },
+        refusal: Refusal {
+            retry_after: true,
+            ..Refusal::default()
+        },
+        // Who only observes is not seen.
+        announce: match observes {
+            true => Announce::default(),
+            false => Announce {
+                ietf: ietf.then(|| (*object.key.name).into()),
+                x_ratelimit,
+            },
+        },
+    };
+    PlacedLimit {
+        policy: Arc::new(policy),
+        origin: object.origin.clone(),
+        origins: origins.into(),
+    }
+}
+
+fn of_limit(written: &WrittenLimit) -> Option<Limit> {
+    let key = written.key.iter().filter_map(|slot| part(slot.good()?));
+    Some(Limit {
+        bucket: bucket(written)?,
+        ways: Box::new([key.collect()]),
+        keys: written.max_keys.unwrap_or(KEYS),
+        otherwise: false,
+    })
+}
+
+fn part(written: &KeyPart) -> Option<Part> {
+    let KeyPart {
+        client_address,
+        header,
+        cookie,
+        query,
+        path,
+    } = written;
+    let bits = |length: Option<u32>, default: u32| u8::try_from(length.unwrap_or(default)).ok();
+    let source = if let Some(address) = client_address {
+        Source::Client {
+            v4: bits(address.ipv4_prefix_length, PREFIXES.0)?,
+            v6: bits(address.ipv6_prefix_length, PREFIXES.1)?,
+        }
+    } else if let Some(name) = header {
+        Source::Header(name.parse::<HeaderName>().ok()?)
+    } else if let Some(name) = cookie {
+        Source::Cookie(name.as_str().into())
+    } else if let Some(name) = query {
+        Source::Query(name.as_str().into())
+    } else {
+        Source::Path(PathTemplate::parse(path.as_deref()?).ok()?)
+    };
+    // Leaving the value out is no way around the limit.
+    Some(Part::Each {
+        source,
+        shared: true,
+    })
+}

@@ -1,0 +1,197 @@
+//! What is wrong with a RateLimit, and what its words mean.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::base::Findings;
+use crate::model::own::RateLimit;
+use crate::model::own::rate_limit::{KeyPart, Limit};
+use crate::model::{FieldPath, Object};
+use crate::policy::rate_limit::spec::{Bucket, PathTemplate};
+
+use super::{fault, target};
+
+/// More than this many requests a second could not be told apart in time.
+const MOST: u64 = 1_000_000;
+/// Bytes of all keys of a limit stay below 16 times this.
+const MOST_KEYS: u32 = 1 << 24;
+
+/// What responses tell clients of a limit.
+pub(crate) const HEADERS: [(&str, (bool, bool)); 4] = [
+    ("ietf", (true, false)),
+    ("x-ratelimit", (false, true)),
+    ("both", (true, true)),
+    ("none", (false, false)),
+];
+
+/// Checks a RateLimit.
+pub(super) fn check(object: &Object, spec: &RateLimit, findings: &mut Findings) {
+    target::check(object, &spec.target_ref, findings);
+    let mut check = Check { object, findings };
+    let path = FieldPath::spec();
+    let mode = spec.mode.as_deref().unwrap_or("enforce");
+    if !matches!(mode, "enforce" | "observe") {
+        let message = format!("`{mode}` is no mode");
+        check.fault(&path.field("mode"), message, "enforce or observe");
+    }
+    let headers = spec.headers.as_deref().unwrap_or("ietf");
+    if !HEADERS.iter().any(|(name, _)| *name == headers) {
+        let message = format!("`{headers}` are no headers of a limit");
+        let hint = "ietf, x-ratelimit, both or none";
+        check.fault(&path.field("headers"), message, hint);
+    }
+    let limits = path.field("limits");
+    if spec.limits.is_empty() && object.issues_under(&limits).next().is_none() {
+        let hint = "write for example `limits: [{requests: 100, unit: minute}]`";
+        check.fault(&limits, "nothing is limited", hint);
+    }
+    for (index, slot) in spec.limits.iter().enumerate() {
+        if let Some(limit) = slot.good() {
+            check.limit(&limits.index(index), limit);
+        }
+    }
+}
+
+struct Check<'c> {
+    object: &'c Object,
+    findings: &'c mut Findings,
+}
+
+impl Check<'_> {
+    fn fault(&mut self, path: &FieldPath, message: impl Into<String>, hint: impl Into<String>) {
+        self.findings.push(fault(self.object, path, message, hint));
+    }
+
+    fn limit(&mut self, path: &FieldPath, limit: &Limit) {
+        let requests = path.field("requests");
+        // What could not be read is missing here without being so.
+        let is_readable = self.object.issues_under(path).next().is_none();
+        let (read, interval) = (limit.requests, limit.unit.as_deref().map(interval));
+        match (read, &interval) {
+            (Some(0), _) => {
+                let hint = "1 or more; to refuse everything, let the rule answer by itself";
+                self.fault(&requests, "0 requests are no rate", hint);
+            }
+            (Some(count), Some(Some(unit))) if u64::from(count) > MOST * unit.as_secs() => {
+                let message = format!("more than {MOST} a second cannot be measured");
+                self.fault(&requests, message, "write less, or remove the limit");
+            }
+            (None, _) if is_readable => {
+                let hint = "write how many may come in a unit of time";
+                self.fault(&requests, "the limit has no number", hint);
+            }
+            _ => {}
+        }
+        let words = "second, minute, hour or day";
+        match interval {
+            Some(None) => {
+                let message = format!(
+                    "`{}` is no unit of time",
+                    limit.unit.as_deref().unwrap_or("")
+                );
+                self.fault(&path.field("unit"), message, words);
+            }
+            None if is_readable => {
+                self.fault(&path.field("unit"), "the limit has no unit of time", words);
+            }
+            _ => {}
+        }
+        if limit.burst == Some(0) {
+            let hint = "1 or more";
+            let message = "a burst of 0 would let nothing through";
+            self.fault(&path.field("burst"), message, hint);
+        } else if bucket(limit).is_some_and(|bucket| !bucket.is_measurable()) {
+            let message = "a bucket that takes more than a year to fill cannot be measured";
+            self.fault(&path.field("burst"), message, "write less");
+        }
+        if let Some(keys) = limit.max_keys
+            && !(512..=MOST_KEYS).contains(&keys)
+        {
+            let message = format!("{keys} keys are too few or too many");
+            let hint = format!("from 512 to {MOST_KEYS}; a key takes 16 bytes");
+            self.fault(&path.field("maxKeys"), message, hint);
+        }
+        for (index, slot) in limit.key.iter().enumerate() {
+            if let Some(part) = slot.good() {
+                self.part(&path.field("key").index(index), part);
+            }
+        }
+    }
+
+    fn part(&mut self, path: &FieldPath, part: &KeyPart) {
+        let KeyPart {
+            client_address,
+            header,
+            cookie,
+            query,
+            path: template,
+        } = part;
+        let names = [("cookie", cookie), ("query", query)];
+        let set = [client_address.is_some(), header.is_some()]
+            .into_iter()
+            .chain([cookie, query, template].map(Option::is_some));
+        let is_readable = self.object.issues_under(path).next().is_none();
+        if set.filter(|is_set| *is_set).count() != 1 && is_readable {
+            let message = "a part of a key is exactly one thing";
+            let hint = "one of clientAddress, header, cookie, query and path";
+            self.fault(path, message, hint);
+        }
+        if let Some(name) = header
+            && name.parse::<HeaderName>().is_err()
+        {
+            let message = format!("`{name}` is no header name");
+            let hint = "use letters, digits and hyphens";
+            self.fault(&path.field("header"), message, hint);
+        }
+        for (field, name) in names {
+            if name.as_deref() == Some("") {
+                self.fault(&path.field(field), "the name is empty", "write a name");
+            }
+        }
+        if let Some(template) = template
+            && let Err(message) = PathTemplate::parse(template)
+        {
+            let hint = "write for example `/users/{id}/*`";
+            self.fault(&path.field("path"), message, hint);
+        }
+        let Some(address) = client_address else {
+            return;
+        };
+        for (field, length, most) in [
+            ("ipv4PrefixLength", address.ipv4_prefix_length, 32),
+            ("ipv6PrefixLength", address.ipv6_prefix_length, 128),
+        ] {
+            if length.is_some_and(|length| length > most) {
+                let path = path.field("clientAddress").field(field);
+                self.fault(
+                    &path,
+                    "an address has not so many bits",
+                    format!("at most {most}"),
+                );
+            }
+        }
+    }
+}
+
+/// A unit of time by its name.
+fn interval(unit: &str) -> Option<Duration> {
+    let seconds = match unit {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 3600,
+        "day" => 86400,
+        _ => return None,
+    };
+    Some(Duration::from_secs(seconds))
+}
+
+/// What a limit fills and how fast. `None` if it does not say.
+pub(crate) fn bucket(limit: &Limit) -> Option<Bucket> {
+    let requests = limit.requests.filter(|requests| *requests > 0)?;
+    Some(Bucket {
+        capacity: limit.burst.unwrap_or(requests).max(1),
+        per_fill: requests,
+        interval: interval(limit.unit.as_deref()?)?,
+    })
+}

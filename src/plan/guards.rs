@@ -1,0 +1,129 @@
+//! What requests must pass before they are served: limits on their rate.
+//!
+//! `compile` finds out for each rule which policies concern it; a request looks them up by the
+//! indexes of its host and rule. Rules with the same guards share one set, and a listener without
+//! policies has nothing to look up.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::base::Origin;
+use crate::policy::rate_limit::spec::RateLimit;
+
+/// The place of a policy in [`Plan::limits`](super::Plan::limits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LimitId(pub u32);
+
+/// A policy with the places of its text.
+#[derive(Clone, Debug)]
+pub struct PlacedLimit {
+    pub policy: Arc<RateLimit>,
+    pub origin: Origin,
+    /// Of each limit.
+    pub origins: Box<[Origin]>,
+}
+
+/// What one request passes, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Guards {
+    /// In front of every other filter.
+    pub front: SmallVec<[LimitId; 1]>,
+    /// After faults and CORS, so that a preflight passes none.
+    pub back: SmallVec<[LimitId; 1]>,
+}
+
+/// The guards of a listener's requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Guarding {
+    /// The first is that of requests without a rule.
+    sets: Vec<Guards>,
+    /// By virtual host, then by route; where nothing is said, it is the first set.
+    index: Box<[Box<[u32]>]>,
+}
+
+impl Guards {
+    pub fn is_empty(&self) -> bool {
+        let Self { front, back } = self;
+        front.is_empty() && back.is_empty()
+    }
+}
+
+impl Guarding {
+    /// `cells` are the guards by virtual host and route; none if all are those of requests
+    /// without a rule.
+    #[must_use]
+    pub fn new(unrouted: Guards, cells: Vec<Vec<Guards>>) -> Option<Box<Self>> {
+        let mut numbers = HashMap::from([(unrouted.clone(), 0)]);
+        let mut sets = vec![unrouted];
+        let mut number = |cell: Guards| {
+            let next = u32::try_from(sets.len()).unwrap_or(0);
+            *numbers.entry(cell).or_insert_with_key(|cell| {
+                sets.push(cell.clone());
+                next
+            })
+        };
+        let index: Box<[Box<[u32]>]> = cells
+            .into_iter()
+            .map(|host| host.into_iter().map(&mut number).collect())
+            .collect();
+        let is_empty = sets.iter().all(Guards::is_empty);
+        (!is_empty).then(|| Box::new(Self { sets, index }))
+    }
+
+    /// The guards of requests for which there is no rule.
+    #[must_use]
+    pub fn unrouted(&self) -> Option<&Guards> {
+        self.sets.first()
+    }
+
+    /// Whether some requests have other guards than those without a rule.
+    #[must_use]
+    pub fn varies(&self) -> bool {
+        self.sets.len() > 1
+    }
+
+    /// The guards of a rule's requests, by the indexes of its host and of its route.
+    #[inline]
+    #[must_use]
+    pub fn of(&self, virtual_host: usize, route: usize) -> Option<&Guards> {
+        let routes = self.index.get(virtual_host);
+        let number = routes.and_then(|routes| routes.get(route)).copied();
+        self.sets.get(number.unwrap_or(0) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guards(back: &[u32]) -> Guards {
+        Guards {
+            back: back.iter().map(|id| LimitId(*id)).collect(),
+            ..Guards::default()
+        }
+    }
+
+    #[test]
+    fn every_rule_has_its_guards_and_equal_ones_are_kept_once() {
+        let cells = vec![
+            vec![guards(&[1]), guards(&[]), guards(&[1, 2])],
+            vec![guards(&[1])],
+        ];
+        let guarding = Guarding::new(guards(&[]), cells).unwrap();
+        assert_eq!(guarding.sets.len(), 3);
+        assert_eq!(guarding.unrouted(), Some(&guards(&[])));
+        assert_eq!(guarding.of(0, 0), Some(&guards(&[1])));
+        assert_eq!(guarding.of(0, 1), Some(&guards(&[])));
+        assert_eq!(guarding.of(0, 2), Some(&guards(&[1, 2])));
+        assert_eq!(guarding.of(1, 0), Some(&guards(&[1])));
+    }
+
+    #[test]
+    fn guards_that_are_everyones_need_no_index_and_none_are_nothing() {
+        let guarding = Guarding::new(guards(&[7]), Vec::new()).unwrap();
+        assert_eq!(guarding.of(3, 4), Some(&guards(&[7])));
+        assert!(Guarding::new(guards(&[]), vec![vec![guards(&[])]]).is_none());
+    }
+}

@@ -1,0 +1,176 @@
+//! Asks a policy's limits about a request, and tells the client how it stands.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use http::{HeaderName, HeaderValue};
+use pingora::http::ResponseHeader;
+use smallvec::SmallVec;
+
+use super::key::Asked;
+use super::spec::RateLimit;
+use super::state::{Fate, Limiter, State};
+use super::table::{Meter, Terms};
+use crate::base::Share;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// What a policy says about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is not to be asked, or none of its limits concerns the request.
+    Unconcerned,
+    Allowed(Reading),
+    /// To be refused.
+    Limited(Reading),
+    /// Over a limit and to be served all the same.
+    Observed,
+}
+
+/// How the bucket stands that is nearest to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The place of its limit in the policy.
+    pub limit: usize,
+    /// Tokens left.
+    pub remaining: u64,
+    /// Seconds until there is a token, rounded up.
+    pub wait: u64,
+    /// Seconds until the bucket is full, rounded up.
+    pub full: u64,
+}
+
+impl Limiter {
+    /// Asks about one request; `below` gives uniformly random numbers below its argument. Tokens
+    /// are taken of every limit that concerns the request, unless it is refused: then of none.
+    pub fn ask(
+        &self,
+        asked: &Asked<'_>,
+        now: Instant,
+        mut below: impl FnMut(u32) -> u32,
+    ) -> Verdict {
+        let mut takes = |share: Share| share.is_all() || share.takes(below(Share::WHOLE));
+        if !takes(self.spec.enabled) {
+            return Verdict::Unconcerned;
+        }
+        let mut nearest: Option<Reading> = None;
+        let mut taken = SmallVec::<[(&State, u64, &Meter); 4]>::new();
+        let limits = self.limits.iter().map(|state| &**state);
+        for (index, state) in limits.enumerate() {
+            if state.limit.otherwise && !taken.is_empty() {
+                continue;
+            }
+            let found = state.key(asked).map(|key| (key, state.meter(key)));
+            let Some((key, Some(meter))) = found else {
+                continue;
+            };
+            let (time, terms) = (state.time(now), state.terms);
+            let full = match meter.take(terms, time) {
+                Ok(full) => full,
+                Err(full) => {
+                    if !takes(self.spec.enforced) {
+                        state.count(key, Fate::Observed);
+                        return Verdict::Observed;
+                    }
+                    for (state, _, meter) in taken {
+                        meter.give_back(state.terms);
+                    }
+                    state.count(key, Fate::Limited);
+                    return Verdict::Limited(Reading::of(index, terms, full, time));
+                }
+            };
+            taken.push((state, key, meter));
+            let reading = Reading::of(index, terms, full, time);
+            if nearest.is_none_or(|nearest| reading.remaining < nearest.remaining) {
+                nearest = Some(reading);
+            }
+        }
+        for (state, key, _) in taken {
+            state.count(key, Fate::Allowed);
+        }
+        nearest.map_or(Verdict::Unconcerned, Verdict::Allowed)
+    }
+}
+
+impl Reading {
+    /// Of a bucket that is `full` at a time.
+    fn of(limit: usize, terms: Terms, full: u64, time: u64) -> Self {
+        let seconds = |nanos: u64| nanos.div_ceil(1_000_000_000);
+        let used = full.saturating_sub(time);
+        let wait = used
+            .saturating_add(terms.emission)
+            .saturating_sub(terms.depth);
+        Self {
+            limit,
+            remaining: terms.depth.saturating_sub(used) / terms.emission,
+            wait: seconds(wait),
+            full: seconds(used),
+        }
+    }
+}
+
+impl RateLimit {
+    /// Whether responses say how the nearest bucket stands.
+    #[must_use]
+    pub fn announces(&self) -> bool {
+        self.announce.ietf.is_some() || self.announce.x_ratelimit
+    }
+
+    /// Says in a response how a bucket stands.
+    pub fn announce(&self, reading: &Reading, response: &mut ResponseHeader) {
+        let Some(limit) = self.limits.get(reading.limit) else {
+            return;
+        };
+        // Names and values are of the map's own types: inserting cannot fail.
+        if let Some(name) = &self.announce.ietf {
+            let mut policies = String::new();
+            for (index, limit) in self.limits.iter().enumerate() {
+                let comma = if index > 0 { ", " } else { "" };
+                let window = limit.bucket.interval.as_secs();
+                // Writing to a string cannot fail.
+                let _ = write!(
+                    policies,
+                    "{comma}{};q={};w={window}",
+                    Named(name, index),
+                    limit.bucket.per_fill
+                );
+            }
+            let (name, remaining) = (Named(name, reading.limit), reading.remaining);
+            let text = format!("{name};r={remaining};t={}", reading.full);
+            for (header, text) in [(POLICY, policies), (LIMIT, text)] {
+                if let Ok(value) = HeaderValue::from_str(&text) {
+                    let _ = response.insert_header(header, value);
+                }
+            }
+        }
+        if self.announce.x_ratelimit {
+            for (header, number) in [
+                (X_LIMIT, u64::from(limit.bucket.capacity)),
+                (X_REMAINING, reading.remaining),
+                (X_RESET, reading.wait),
+            ] {
+                let _ = response.append_header(header, HeaderValue::from(number));
+            }
+        }
+    }
+}
+
+/// A limit's name as a quoted string: the policy's, with its number from the second on.
+struct Named<'n>(&'n str, usize);
+
+impl std::fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(name, index) = self;
+        match index {
+            0 => write!(f, "\"{name}\""),
+            index => write!(f, "\"{name}-{}\"", index + 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! RateLimits: whose requests they limit, to what, and what becomes of wrong ones.
+
+use pingress::base::Code;
+use pingress::compile::{Memory, Options};
+
+use crate::support::{EDGE, World, answers, get, load_after, routes, world};
+
+const PATHS: &str = "{requests: 10, unit: minute}";
+
+fn limit(name: &str, target: &str, rest: &str) -> String {
+    format!(
+        "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {{name: {name}}}\nspec: {{targetRef: {{{target}}}, {rest}}}\n"
+    )
+}
+
+fn limited(target: &str) -> String {
+    limit("l", target, &format!("limits: [{PATHS}]"))
+}
+
+/// Rules `cart` and an unnamed one for `a.com`, and one for `b.com`.
+fn site(objects: &[&str]) -> World {
+    let cart = answers("{uri: {prefix: /cart}}", "cart").replace("  - {", "  - {name: cart, ");
+    let shop = routes("shop", "a.com", &(cart + &answers("", "rest")));
+    let other = routes("other", "b.com", &answers("", "other"));
+    let mut documents = vec![EDGE, &shop, &other];
+    documents.extend(objects);
+    world(&documents)
+}
+
+/// What requests to both rules of `a.com`, to `b.com` and to an unknown host pass.
+fn passed(world: &World) -> [usize; 4] {
+    let asks = [
+        ("a.com", "/cart"),
+        ("a.com", "/"),
+        ("b.com", "/"),
+        ("c.com", "/"),
+    ];
+    asks.map(|(host, path)| world.passes(&get(host, path)).len())
+}
+
+#[test]
+fn a_limit_is_in_front_of_what_its_target_names_and_of_nothing_else() {
+    for (target, expected) in [
+        ("kind: Gateway, name: edge", [1, 1, 1, 1]),
+        ("kind: VirtualService, name: shop", [1, 1, 0, 0]),
+        (
+            "kind: VirtualService, name: shop, sectionName: cart",
+            [1, 0, 0, 0],
+        ),
+        (
+            "kind: VirtualService, name: other, namespace: default",
+            [0, 0, 1, 0],
+        ),
+    ] {
+        let world = site(&[&limited(target)]);
+        assert_eq!(world.troubles(), [""; 0], "{target}");
+        assert_eq!(passed(&world), expected, "{target}");
+    }
+}
+
+#[test]
+fn limits_of_a_gateway_a_service_and_a_rule_all_hold_in_the_order_of_objects() {
+    let world = site(&[
+        &limit(
+            "c",
+            "kind: VirtualService, name: shop, sectionName: cart",
+            &format!("limits: [{PATHS}]"),
+        ),
+        &limit(
+            "b",
+            "kind: VirtualService, name: shop",
+            &format!("limits: [{PATHS}]"),
+        ),
+        &limit(
+            "a",
+            "kind: Gateway, name: edge",
+            &format!("limits: [{PATHS}]"),
+        ),
+    ]);
+    let cart = ["a", "b", "c"].map(|name| format!("RateLimit default/{name}"));
+    assert_eq!(world.passes(&get("a.com", "/cart")), cart);
+    assert_eq!(world.passes(&get("a.com", "/")), cart[..2]);
+    assert_eq!(world.passes(&get("b.com", "/")), cart[..1]);
+}
+
+#[test]
+fn what_tells_clients_apart_is_asked_before_what_all_share() {
+    let keyed = "limits: [{requests: 1, unit: day, key: [{clientAddress: {}}]}]";
+    let target = "kind: Gateway, name: edge";
+    let world = site(&[
+        &limit("a", target, &format!("limits: [{PATHS}]")),
+        &limit("b", target, keyed),
+        &limit("c", target, &format!("limits: [{PATHS}]")),
+        &limit("d", target, keyed),
+    ]);
+    let order = ["b", "d", "a", "c"].map(|name| format!("RateLimit default/{name}"));
+    assert_eq!(world.passes(&get("a.com", "/")), order);
+}
+
+#[test]
+fn on_a_shared_port_a_gateways_limit_is_in_front_of_its_hosts_only() {
+    let second = EDGE
+        .replace("name: edge", "name: second")
+        .replace("'*'", "b.com");
+    let edge = EDGE.replace("'*'", "a.com");
+    let shop = routes("shop", "a.com", &answers("", "a"));
+    let other = routes("other", "b.com", &answers("", "b")).replace("[edge]", "[second]");
+    let limit = limited("kind: Gateway, name: second");
+    let world = world(&[&edge, &second, &shop, &other, &limit]);
+    assert_eq!(passed(&world), [0, 0, 1, 0]);
+}
+
+#[test]
+fn a_limit_of_a_rule_that_delegates_is_in_front_of_what_it_delegates_to() {
+    let root = "  - {name: cart, match: [{uri: {prefix: /cart}}], delegate: {name: leaf}}\n  - {name: old, match: [{uri: {prefix: /old}}], delegate: {name: leaf}}\n";
+    let leaf = format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: leaf}}\nspec:\n  http:\n{}",
+        answers("", "leaf")
+    );
+    for (target, expected) in [
+        ("kind: VirtualService, name: shop", [1, 1]),
+        (
+            "kind: VirtualService, name: shop, sectionName: cart",
+            [1, 0],
+        ),
+        ("kind: VirtualService, name: leaf", [1, 1]),
+    ] {
+        let world = world(&[
+            EDGE,
+            &routes("shop", "a.com", root),
+            &leaf,
+            &limited(target),
+        ]);
+        assert_eq!(world.get("a.com", "/old"), "leaf");
+        let passed = ["/cart", "/old"].map(|path| world.passes(&get("a.com", path)).len());
+        assert_eq!(passed, expected, "{target}");
+    }
+}
+
+#[test]
+fn every_word_of_a_limit_has_its_meaning() {
+    for (rest, expected) in [
+        (
+            "limits: [{requests: 100, unit: minute}]",
+            "100 per 60s, at most 100 at once",
+        ),
+        (
+            "limits: [{requests: 5, unit: second, burst: 20, key: [{clientAddress: {}}]}]",
+            "5 per 1s, at most 20 at once for each client address (IPv4 /32, IPv6 /64)",
+        ),
+        (
+            "limits: [{requests: 1, unit: hour, key: [{header: X-Key}, {cookie: id}, {query: q}, {path: '/users/{id}/*'}]}]",
+            "1 per 3600s, at most 1 at once for each header x-key and for each cookie id and for each query parameter q and for each path /users/{id}/*",
+        ),
+        (
+            "limits: [{requests: 2, unit: day, maxKeys: 1024, key: [{clientAddress: {ipv4PrefixLength: 24, ipv6PrefixLength: 48}}]}]",
+            "2 per 86400s, at most 2 at once for each client address (IPv4 /24, IPv6 /48)",
+        ),
+    ] {
+        let world = site(&[&limit("l", "kind: Gateway, name: edge", rest)]);
+        assert_eq!(world.troubles(), [""; 0], "{rest}");
+        let limit = &world.compiled.plan.limits[0].policy.limits[0];
+        assert_eq!(limit.to_string(), expected);
+    }
+    for (rest, expected) in [
+        (
+            "mode: enforce",
+            "refused with 429, retry-after said, ratelimit said",
+        ),
+        (
+            "headers: x-ratelimit",
+            "refused with 429, retry-after said, x-ratelimit-* said",
+        ),
+        ("headers: none", "refused with 429, retry-after said"),
+        ("mode: observe, headers: both", "observed, never refused"),
+    ] {
+        let rest = format!("limits: [{PATHS}], {rest}");
+        let world = site(&[&limit("l", "kind: Gateway, name: edge", &rest)]);
+        assert_eq!(world.compiled.plan.limits[0].policy.to_string(), expected);
+    }
+}
+
+#[test]
+fn a_wrong_limit_fences_what_it_is_for_and_says_where_it_is_wrong() {
+    let target = "kind: VirtualService, name: shop";
+    for (rest, path) in [
+        ("limits: []", "spec.limits"),
+        (
+            "limits: [{requests: 0, unit: minute}]",
+            "spec.limits[0].requests",
+        ),
+        ("limits: [{unit: minute}]", "spec.limits[0].requests"),
+        ("limits: [{requests: 5}]", "spec.limits[0].unit"),
+        ("limits: [{requests: 5, unit: year}]", "spec.limits[0].unit"),
+        (
+            "limits: [{requests: 2000000, unit: second}]",
+            "spec.limits[0].requests",
+        ),
+        (
+            "limits: [{requests: 5, unit: second, burst: 0}]",
+            "spec.limits[0].burst",
+        ),
+        (
+            "limits: [{requests: 1, unit: day, burst: 400}]",
+            "spec.limits[0].burst",
+        ),
+        (
+            "limits: [{requests: 5, unit: second, maxKeys: 3}]",
+            "spec.limits[0].maxKeys",
+        ),
+        (
+            "limits: [{requests: 5, unit: second, key: [{}]}]",
+            "spec.limits[0].key[0]",
+        ),
+        (
+            "limits: [{requests: 5, unit: second, key: [{header: a, query: b}]}]",
+            "spec.limits[0].key[0]",
+        ),
+        (
+            "limits: [{requests: 5, unit: second, key: [{header: 'a b'}]}]",
+            "spec.limits[0].key[0].header",
+        ),
+        (
+            "limits: [{requests: 5, unit: second, key: [{path: a}]}]",
+            "spec.limits[0].key[0].path",
+        ),
+        (
+            "limits: [{requests: 5, unit: second, key: [{clientAddress: {ipv4PrefixLength: 33}}]}]",
+            "spec.limits[0].key[0].clientAddress.ipv4PrefixLength",
+        ),
+        (
+            "limits: [{requests: 5, unit: second}], mode: perhaps",
+            "spec.mode",
+        ),
+        (
+            "limits: [{requests: 5, unit: second}], headers: all",
+            "spec.headers",
+        ),
+    ] {
+        let world = site(&[&limit("l", target, rest)]);
+        assert_eq!(world.paths(Code::SCHEMA_VALIDATION), [path], "{rest}");
+        assert_eq!(world.found(Code::UNENFORCED_PROTECTION).len(), 1, "{rest}");
+        assert!(world.get("a.com", "/").starts_with("fenced"), "{rest}");
+        assert_eq!(world.get("b.com", "/"), "other", "{rest}");
+        assert!(world.compiled.plan.limits.is_empty());
+    }
+    let unknown = limit("l", target, &format!("limits: [{PATHS}], redis: {{}}"));
+    assert!(
+        site(&[&unknown])
+            .get("a.com", "/cart")
+            .starts_with("fenced")
+    );
+    let section = limit(
+        "l",
+        "kind: VirtualService, name: shop, sectionName: cart",
+        "limits: [{requests: 0, unit: day}]",
+    );
+    let world = site(&[&section]);
+    assert!(world.get("a.com", "/cart").starts_with("fenced"));
+    assert_eq!(world.get("a.com", "/"), "rest");
+    let gateway = limit("l", "kind: Gateway, name: edge", "limits: []");
+    assert!(site(&[&gateway]).get("c.com", "/").starts_with("fenced"));
+}
+
+#[test]
+fn a_target_that_cannot_be_read_fences_everything() {
+    let broken = limit(
+        "l",
+        "kind: Service, name: shop",
+        &format!("limits: [{PATHS}]"),
+    );
+    assert!(site(&[&broken]).get("b.com", "/").starts_with("fenced"));
+}
+
+#[test]
+fn a_target_that_is_not_there_is_said() {
+    for (target, code) in [
+        (
+            "kind: Gateway, name: gone",
+            Code::REFERENCED_RESOURCE_NOT_FOUND,
+        ),
+        (
+            "kind: VirtualService, name: gone",
+            Code::REFERENCED_RESOURCE_NOT_FOUND,
+        ),
+        (
+            "kind: VirtualService, name: shop, sectionName: gone",
+            Code::REFERENCED_RESOURCE_NOT_FOUND,
+        ),
+        ("kind: Gateway, name: foreign", Code::NOT_FOR_THIS_GATEWAY),
+        ("kind: VirtualService, name: idle", Code::UNUSED_OBJECT),
+    ] {
+        let foreign = EDGE
+            .replace("name: edge", "name: foreign")
+            .replace("ingressgateway", "x");
+        let idle = routes("idle", "d.com", &answers("", "d")).replace("[edge]", "[foreign]");
+        let world = site(&[&foreign, &idle, &limited(target)]);
+        assert_eq!(
+            world
+                .paths(code)
+                .iter()
+                .filter(|path| *path == "spec.targetRef")
+                .count(),
+            1,
+            "{target}"
+        );
+        assert_eq!(passed(&world), [0; 4], "{target}");
+    }
+}
+
+#[test]
+fn a_limit_that_becomes_wrong_goes_on_as_it_was() {
+    let shop = routes("shop", "a.com", &answers("", "a"));
+    let mut memory = Memory::default();
+    let mut load = |limit: &str| {
+        let documents = [EDGE, &shop, limit];
+        load_after(&documents, &Options::default(), &mut memory)
+    };
+    let target = "kind: Gateway, name: edge";
+    load(&limited(target));
+    let world = load(&limit(
+        "l",
+        target,
+        "limits: [{requests: -1, unit: second}]",
+    ));
+    assert_eq!(world.get("a.com", "/"), "a");
+    assert_eq!(world.passes(&get("a.com", "/")), ["RateLimit default/l"]);
+    assert_eq!(world.found(Code::SERVES_PREVIOUS_VERSION).len(), 1);
+}
