@@ -307,6 +307,7 @@ fn empty_listener() -> Listener {
         addr: ([127, 0, 0, 1], 8080).into(),
         declared_port: 80,
         is_tls: false,
+        grpc_web: false,
         origins: vec![origin()],
         hosts: Arc::default(),
         virtual_hosts: Vec::new(),

@@ -96,13 +96,20 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
     };
     let mut tls = tls.sockets(&versions, options, &mut findings);
     let mut tcp = gateway::listen::tcp(&sockets, &gateways, &streams);
-    let limits = protect::protect(&versions, options, &gateways, &mut listeners, &mut findings);
+    let limits = protect::protect(
+        &versions,
+        options,
+        &gateways,
+        &patterns,
+        &mut listeners,
+        &mut findings,
+    );
     protect::fence_streams(
         &versions,
         options,
         &gateways,
-        &mut tls,
-        &mut tcp,
+        &patterns,
+        (&mut tls, &mut tcp),
         &mut findings,
     );
     let (clusters, endpoints, slots) = registry.finish(&mut findings);

@@ -15,6 +15,7 @@ mod context;
 mod fault;
 mod finish;
 mod gateway;
+mod grpc_web;
 mod guard;
 mod hash;
 mod known;

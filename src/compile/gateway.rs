@@ -95,6 +95,8 @@ pub(crate) struct Server<'a> {
     /// The sockets it asks for.
     pub addrs: Vec<SocketAddr>,
     pub protocol: ServerProtocol,
+    /// Its port says GRPC-WEB, or all servers translate it.
+    pub grpc_web: bool,
     pub port_name: &'a str,
     pub hosts: Vec<ServerHost>,
     pub tls: Option<&'a ServerTls>,
@@ -360,6 +362,7 @@ fn read_server<'a>(
         declared_port,
         addrs,
         protocol,
+        grpc_web: options.grpc_web || is_grpc_web(port.protocol.as_deref()),
         port_name: port.name.as_deref().unwrap_or_default(),
         hosts,
         tls: spec.tls.as_deref(),
@@ -371,6 +374,11 @@ fn read_server<'a>(
         fence,
         serves: false,
     })
+}
+
+/// Istio puts Envoy's filter on ports of this protocol.
+fn is_grpc_web(protocol: Option<&str>) -> bool {
+    protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case("GRPC-WEB"))
 }
 
 /// Reads `host`, `ns/host`, `./host` or `*/host`.

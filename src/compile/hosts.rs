@@ -68,15 +68,16 @@ pub(crate) fn listeners<'a>(
         let declared_port = first.map_or(socket.addr.port(), |server| server.declared_port);
         let before = before.next().unwrap_or_default();
         let vhosts = merge.socket(drafts, declared_port, before);
-        let origins = socket
-            .servers
-            .iter()
-            .filter_map(|server| gateways.servers.get(*server));
+        let servers = || {
+            let servers = socket.servers.iter();
+            servers.filter_map(|server| gateways.servers.get(*server))
+        };
         listeners.push(Listener {
             addr: socket.addr,
             declared_port,
             is_tls: socket.is_tls,
-            origins: origins.map(|server| server.origin.clone()).collect(),
+            grpc_web: servers().any(|server| server.grpc_web),
+            origins: servers().map(|server| server.origin.clone()).collect(),
             hosts: vhosts.index.clone(),
             virtual_hosts: vhosts.served().cloned().collect(),
             fence: None,

@@ -39,6 +39,8 @@ pub struct Options {
     pub default_retry: Option<Arc<RetryPolicy>>,
     /// `meshConfig.h2UpgradePolicy` is UPGRADE: ports that say HTTP are asked in HTTP/2 (no).
     pub h2_upgrade: bool,
+    /// Translate gRPC-Web on every server, and not only where the port's protocol says so (no).
+    pub grpc_web: bool,
     /// Where the mesh's certificates are, for ISTIO_MUTUAL.
     pub workload: WorkloadFiles,
 }
@@ -62,6 +64,7 @@ impl Default for Options {
             service_export_to: all(),
             default_retry: Some(Arc::default()),
             h2_upgrade: false,
+            grpc_web: false,
             workload: WorkloadFiles::default(),
         }
     }

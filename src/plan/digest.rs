@@ -221,13 +221,14 @@ fn listener(item: &Listener, digests: &[Digest], to: &mut Lanes) {
         addr,
         declared_port,
         is_tls,
+        grpc_web,
         origins: _,
         hosts: _,
         virtual_hosts: _,
         fence,
         guarding,
     } = item;
-    (addr, declared_port, is_tls, guarding).hash(to);
+    (addr, declared_port, is_tls, grpc_web, guarding).hash(to);
     digests.hash(to);
     maybe(fence.as_deref(), to, fenced);
 }

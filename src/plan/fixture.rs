@@ -161,6 +161,7 @@ pub fn listener(virtual_hosts: Vec<VirtualHost>) -> Listener {
         addr: "0.0.0.0:8080".parse().unwrap(),
         declared_port: 80,
         is_tls: false,
+        grpc_web: false,
         origins: vec![origin(5)],
         hosts: hosts.into(),
         virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),

@@ -86,10 +86,11 @@ impl Plan {
     fn listener_text(&self, out: &mut String, listener: &Listener) -> fmt::Result {
         writeln!(
             out,
-            "listener {} (port {}{})",
+            "listener {} (port {}{}{})",
             listener.addr,
             listener.declared_port,
-            if listener.is_tls { ", TLS" } else { "" }
+            if listener.is_tls { ", TLS" } else { "" },
+            if listener.grpc_web { ", gRPC-Web" } else { "" }
         )?;
         for origin in &listener.origins {
             writeln!(out, "  server {origin}")?;

@@ -72,6 +72,8 @@ pub struct Listener {
     pub declared_port: u16,
     /// Whether its requests come in over TLS; if so, `Plan::tls` says for which names.
     pub is_tls: bool,
+    /// Requests in gRPC-Web become gRPC ones.
+    pub grpc_web: bool,
     /// The servers merged here.
     pub origins: Vec<Origin>,
     pub hosts: Arc<HostIndex>,

@@ -227,7 +227,10 @@ fn failure(error: &Error, ctx: &Context) -> Option<Failure> {
 /// The status that outlier detection counts: a gRPC status that comes with the head is mapped as
 /// Envoy does.
 fn meaning(ctx: &Context, response: &ResponseHeader) -> u16 {
-    let grpc = response.headers.get("grpc-status").filter(|_| ctx.grpc);
+    let grpc = response
+        .headers
+        .get("grpc-status")
+        .filter(|_| ctx.asks_grpc());
     let grpc = grpc.and_then(|status| status.to_str().ok()?.parse::<u16>().ok());
     match grpc {
         None => response.status.as_u16(),

@@ -8,6 +8,7 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::context::Context;
+use super::grpc_web;
 use crate::base::CauseKind;
 use crate::upstream::Pick;
 
@@ -15,12 +16,20 @@ use crate::upstream::Pick;
 const HOLD: Duration = Duration::from_millis(10);
 
 /// A part of the request body arrived, or the one that was kept for this attempt.
-pub(super) async fn from_client(ctx: &mut Context, data: Option<&Bytes>, end: bool) {
-    for copy in ctx.copies.iter_mut().flatten() {
-        copy.pass(data, end);
-    }
+///
+/// # Errors
+/// It is not what the head says it is.
+pub(super) async fn from_client(
+    ctx: &mut Context,
+    data: &mut Option<Bytes>,
+    end: bool,
+) -> Result<()> {
     // Pingora asks for the body only once the head is written.
     let is_first = !std::mem::replace(&mut ctx.head_sent, true);
+    grpc_web::from_client(ctx, data, end, is_first)?;
+    for copy in ctx.copies.iter_mut().flatten() {
+        copy.pass(data.as_ref(), end);
+    }
     if is_first && ctx.attempts > 1 && ctx.pick.as_ref().is_some_and(Pick::is_shared) {
         // An HTTP/2 origin refuses a stream by its head. Pingora hears that while we wait; once
         // the kept body is being written it would hear only that it cannot be.
@@ -30,13 +39,15 @@ pub(super) async fn from_client(ctx: &mut Context, data: Option<&Bytes>, end: bo
     if end {
         ctx.request_complete();
     }
+    Ok(())
 }
 
 /// A part of the response body arrived. The route's timeout bounds the complete response.
 ///
 /// # Errors
 /// The timeout has passed.
-pub(super) fn from_origin(ctx: &mut Context, end: bool) -> Result<()> {
+pub(super) fn from_origin(ctx: &mut Context, data: &mut Option<Bytes>, end: bool) -> Result<()> {
+    grpc_web::to_client(ctx, data, end);
     if let Some(pick) = &mut ctx.pick {
         pick.received(end);
     }

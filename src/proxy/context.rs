@@ -12,6 +12,7 @@ use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType};
 
 use super::admit::Refusal;
+use super::grpc_web::GrpcWeb;
 use super::mirror::Copies;
 use super::reply::Reply;
 use super::retry::Retrying;
@@ -45,6 +46,8 @@ pub struct Context {
     /// A trusted proxy says so, not this connection.
     pub(super) forwarded_https: bool,
     pub(super) grpc: bool,
+    /// In gRPC-Web, where the listener translates it; `route` finds that.
+    pub(super) grpc_web: Option<Box<GrpcWeb>>,
     /// A WebSocket handshake.
     pub(super) upgrade: bool,
     pub(super) expects_continue: bool,
@@ -121,6 +124,7 @@ impl Context {
             https: false,
             forwarded_https: false,
             grpc: false,
+            grpc_web: None,
             upgrade: false,
             expects_continue: false,
             random: 0,
@@ -152,6 +156,11 @@ impl Context {
             reply: None,
             grpc_status: None,
         }
+    }
+
+    /// Whether the origin is asked in gRPC.
+    pub(super) fn asks_grpc(&self) -> bool {
+        self.grpc || self.grpc_web.is_some()
     }
 
     pub(super) fn plan(&self) -> &Plan {

@@ -100,7 +100,7 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
             .as_ref()
             .and_then(|connection| connection.server_name()),
         route_name: ctx.route().map(|route| &*route.name),
-        grpc: ctx.grpc,
+        grpc: ctx.asks_grpc(),
         grpc_status: ctx.grpc_status,
         request_headers: Some(&request.headers),
         response_headers: response.map(|response| &response.headers),

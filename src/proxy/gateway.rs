@@ -20,8 +20,8 @@ use super::finish::Sink;
 use super::limits::Limits;
 use super::panics::caught;
 use super::{
-    admit, answer, attempt, body, connection, finish, mirror, peer, reply, retry, route, to_client,
-    to_origin,
+    admit, answer, attempt, body, connection, finish, grpc_web, mirror, peer, reply, retry, route,
+    to_client, to_origin,
 };
 use crate::upstream::Serving;
 
@@ -95,16 +95,15 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<()> {
-        body::from_client(ctx, body.as_ref(), end).await;
-        Ok(())
+        body::from_client(ctx, body, end).await
     }
 
     async fn upstream_response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
         attempt::answered(session, ctx, &self.limits, response)
     }
 
-    fn upstream_response_body_filter(&self, _: &mut Session, _: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
-        body::from_origin(ctx, end).map(|()| None)
+    fn upstream_response_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Context) -> Result<Option<Duration>> {
+        body::from_origin(ctx, body, end).map(|()| None)
     }
 
     fn upstream_response_trailer_filter(&self, _: &mut Session, trailers: &mut HeaderMap, ctx: &mut Context) -> Result<()> {
@@ -114,6 +113,10 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
         caught(ctx, |ctx| to_client::prepare(session, ctx, response))
+    }
+
+    async fn response_trailer_filter(&self, _: &mut Session, trailers: &mut HeaderMap, ctx: &mut Context) -> Result<Option<Bytes>> {
+        Ok(grpc_web::trailers(ctx, trailers))
     }
 
     fn error_while_proxy(&self, _: &HttpPeer, session: &mut Session, error: Box<Error>, ctx: &mut Context, reused: bool) -> Box<Error> {

@@ -175,6 +175,14 @@ fn render(session: &Session, ctx: &mut Context, reply: Reply) -> Result<(Respons
             head.insert_header("grpc-message", percent_encoded(&body))?;
             body = Bytes::new();
         }
+    } else if let Some(web) = &ctx.grpc_web {
+        // Envoy's filter keeps the status.
+        let code = own_grpc_status.unwrap_or_else(|| grpc_status(status));
+        ctx.grpc_status = Some(code);
+        head.insert_header(CONTENT_TYPE, web.content_type())?;
+        head.insert_header("grpc-status", HeaderValue::from(code))?;
+        head.insert_header("grpc-message", percent_encoded(&body))?;
+        body = Bytes::new();
     } else if !body.is_empty() {
         head.insert_header(CONTENT_TYPE, "text/plain")?;
     }
@@ -212,7 +220,7 @@ fn is_http2(session: &Session) -> bool {
 }
 
 /// Envoy's mapping of statuses it makes itself (istio.md section 6).
-fn grpc_status(status: u16) -> u16 {
+pub(super) fn grpc_status(status: u16) -> u16 {
     match status {
         400 => 13,
         401 => 16,

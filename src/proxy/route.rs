@@ -7,6 +7,7 @@ use super::admit::authority;
 use super::admit::host::without_port;
 use super::answer;
 use super::context::{Chosen, Context, index_of};
+use super::grpc_web;
 use super::hash;
 use super::known::addresses;
 use super::reply::Reply;
@@ -48,6 +49,9 @@ pub(super) fn route(session: &Session, ctx: &mut Context) -> Routed {
             "no Gateway listens here any more",
         ));
     };
+    if listener.grpc_web {
+        ctx.grpc_web = grpc_web::read(request);
+    }
     ctx.came_in = index_of(&serving.plan.listeners, listener);
     let (path, query) = ctx.path_and_query(request);
     let decision = listener.decide(&Request {

@@ -5,6 +5,7 @@ mod faults;
 mod flags;
 mod forwarding;
 mod gauge;
+mod grpc_web;
 mod heads;
 mod identity;
 mod keeping;

@@ -8,6 +8,7 @@ use pingora::proxy::Session;
 use smallvec::SmallVec;
 
 use super::context::Context;
+use super::grpc_web;
 use super::guard;
 use super::known::known;
 use crate::base::{Cause, CauseKind, clock};
@@ -43,7 +44,7 @@ pub(super) fn note_trailers(ctx: &mut Context, trailers: &http::HeaderMap) {
 
 /// Notes the gRPC status of a head or of trailers.
 fn note_grpc_status(ctx: &mut Context, headers: &http::HeaderMap) {
-    if ctx.grpc
+    if ctx.asks_grpc()
         && let Some(status) = headers.get(GRPC_STATUS)
     {
         ctx.grpc_status = status.to_str().ok().and_then(|text| text.parse().ok());
@@ -56,7 +57,7 @@ fn note_grpc_status(ctx: &mut Context, headers: &http::HeaderMap) {
 /// None in practice; header insertion is fallible in Pingora's types.
 pub(super) fn prepare(
     session: &Session,
-    ctx: &Context,
+    ctx: &mut Context,
     response: &mut ResponseHeader,
 ) -> Result<()> {
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -79,7 +80,8 @@ pub(super) fn prepare(
     if let Some(cookie) = &ctx.set_cookie {
         response.append_header(SET_COOKIE, cookie)?;
     }
-    finish(session, ctx, response)
+    finish(session, ctx, response)?;
+    grpc_web::answer(ctx, response)
 }
 
 /// The edits and headers that our own answers get as well.

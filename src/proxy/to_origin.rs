@@ -11,6 +11,7 @@ use pingora::proxy::Session;
 
 use super::admit::authority;
 use super::context::Context;
+use super::grpc_web;
 use super::known::known;
 use crate::policy::headers::edit_request;
 use crate::policy::path::split_target;
@@ -41,10 +42,11 @@ pub(super) fn prepare(session: &Session, ctx: &Context, request: &mut RequestHea
     }
     join_cookies(request)?;
     request.remove_header(&PROXY_AUTHORIZATION);
-    if request.version == Version::HTTP_2 && ctx.grpc {
+    if request.version == Version::HTTP_2 && ctx.asks_grpc() {
         // Pingora strips it when an HTTP/1 client's request becomes HTTP/2; gRPC servers ask for it.
         request.insert_header(TE, "trailers")?;
     }
+    grpc_web::ask(ctx, request)?;
     if options.attempt_count {
         request.insert_header(ATTEMPT_COUNT, HeaderValue::from(1 + ctx.retrying.retries))?;
     }

@@ -2,6 +2,7 @@
 //! spoken to.
 
 mod clients;
+mod grpc;
 mod matrix;
 mod origin;
 mod pools;

@@ -214,6 +214,7 @@ pub(in crate::admin) fn plan() -> (Plan, EndpointTable) {
         addr: "0.0.0.0:8080".parse().unwrap(),
         declared_port: 80,
         is_tls: false,
+        grpc_web: false,
         origins: vec![origin(5)],
         hosts: hosts.into(),
         virtual_hosts: virtual_hosts.into_iter().map(Arc::new).collect(),

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use crate::base::{Code, Findings};
 use crate::compile::Options;
 use crate::compile::gateway::Gateways;
+use crate::compile::pattern::Patterns;
 use crate::compile::version::Versions;
+use crate::model::istio::EnvoyFilter;
+use crate::model::istio::envoy_filter::ConfigPatch;
 use crate::model::{Object, Spec};
 use crate::plan::{Fence, StreamAction, StreamRoute, TcpSocket, TlsService, TlsSocket};
 
@@ -17,8 +20,8 @@ pub(crate) fn fence_streams(
     versions: &Versions,
     options: &Options,
     gateways: &Gateways<'_>,
-    tls: &mut [TlsSocket],
-    tcp: &mut [TcpSocket],
+    patterns: &Patterns,
+    (tls, tcp): (&mut [TlsSocket], &mut [TcpSocket]),
     findings: &mut Findings,
 ) {
     if tcp.is_empty() && tls.iter().all(|socket| !carries_streams(socket)) {
@@ -29,6 +32,7 @@ pub(crate) fn fence_streams(
         let mut guard = Guard {
             versions,
             options,
+            patterns,
             targets: &mut targets,
             sheets: &mut Sheets::default(),
             limits: &mut Vec::new(),
@@ -79,12 +83,40 @@ impl Guard<'_, '_> {
             Spec::EnvoyFilter(spec) => {
                 let selector = spec.workload_selector.as_ref();
                 let labels = selector.map(|selector| &selector.labels);
-                self.is_ours(labels, false, &spec.target_refs)
-                    && envoy_filter::protects_streams(self, spec)
+                self.is_ours(labels, false, &spec.target_refs) && self.has_patch_of_streams(spec)
             }
             _ => false,
         }
     }
+
+    /// Whether a patch protects connections that are not HTTP: one of anything but HTTP's own
+    /// filters, tables and the clusters.
+    fn has_patch_of_streams(&self, spec: &EnvoyFilter) -> bool {
+        const OF_HTTP: [&str; 5] = [
+            "HTTP_FILTER",
+            "VIRTUAL_HOST",
+            "HTTP_ROUTE",
+            "ROUTE_CONFIGURATION",
+            "CLUSTER",
+        ];
+        if spec.config_patches.is_empty() {
+            return self.is_damaged("spec.configPatches");
+        }
+        spec.config_patches.iter().any(|slot| {
+            let Some(patch) = slot.good() else {
+                return true;
+            };
+            let context = patch.matches.as_ref().and_then(|it| it.context.as_deref());
+            matches!(context, None | Some("ANY" | "GATEWAY"))
+                && !OF_HTTP.contains(&patch.apply_to.as_deref().unwrap_or_default())
+                && protects(patch)
+        })
+    }
+}
+
+fn protects(patch: &ConfigPatch) -> bool {
+    let patch = patch.patch.as_ref();
+    patch.is_some_and(|patch| envoy_filter::mentions(&patch.0))
 }
 
 fn carries_streams(socket: &TlsSocket) -> bool {

@@ -368,6 +368,7 @@ fn every_change_of_meaning_changes_the_digest() {
         }),
         Box::new(|plan| plan.listeners.clear()),
         Box::new(|plan| plan.listeners.push(listener(vec![]))),
+        Box::new(|plan| plan.listeners[0].grpc_web = true),
     ];
     let count = changes.len();
     let mut seen = std::collections::BTreeSet::new();

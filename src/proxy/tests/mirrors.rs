@@ -131,6 +131,7 @@ async fn an_old_istio_appends_shadow_to_the_host_if_asked_to() {
             addr: listener.addr,
             declared_port: listener.declared_port,
             is_tls: false,
+            grpc_web: false,
             origins: Vec::new(),
             hosts: listener.hosts.clone(),
             virtual_hosts: listener.virtual_hosts.clone(),

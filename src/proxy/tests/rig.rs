@@ -36,6 +36,7 @@ pub struct Site {
     pub http: HttpOptions,
     pub limits: Limits,
     pub dns: DnsOptions,
+    pub grpc_web: bool,
     pub hosts: Vec<VirtualHost>,
     /// What all requests must pass.
     pub guards: Guards,
@@ -56,6 +57,7 @@ impl Site {
             http: HttpOptions::default(),
             limits: Limits::default(),
             dns: DnsOptions::default(),
+            grpc_web: false,
             hosts: vec![host("a.com", routes)],
             guards: Guards::default(),
             limited: Vec::new(),
@@ -126,6 +128,7 @@ impl Site {
             addr: key,
             declared_port: 80,
             is_tls: false,
+            grpc_web: self.grpc_web,
             origins: vec![origin()],
             hosts: index.into(),
             virtual_hosts: self.hosts.into_iter().map(Arc::new).collect(),

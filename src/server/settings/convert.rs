@@ -112,6 +112,7 @@ impl Settings {
             // `verify` has refused a policy that cannot be read.
             default_retry: self.default_retry().unwrap_or_default(),
             h2_upgrade: mesh.h2_upgrade_policy == UpgradePolicy::Upgrade,
+            grpc_web: gateway.grpc_web,
             workload: self.workload_files(),
         }
     }

@@ -27,6 +27,8 @@ section! { "camelCase",
         pub accept_unenforced: Vec<String> = Vec::new(),
         /// Serve HTTP/1.0 requests instead of answering 426 (Istio's PILOT_HTTP10).
         pub http10: bool = false,
+        /// Translate gRPC-Web into gRPC on every HTTP and HTTPS server; servers whose port's protocol is GRPC-WEB do it anyway.
+        pub grpc_web: bool = false,
         /// Files with the mesh's certificates for this gateway; read where a Gateway or DestinationRule says ISTIO_MUTUAL.
         pub workload_certificates: WorkloadCertificates = WorkloadCertificates::default(),
         /// How names become addresses.

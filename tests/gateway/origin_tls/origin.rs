@@ -11,7 +11,8 @@ use boring::ssl::{
 };
 use boring::x509::X509;
 use boring::x509::store::X509StoreBuilder;
-use http_body_util::Full;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
@@ -146,8 +147,12 @@ impl State {
         };
         let service = service_fn(|request| {
             self.requests.fetch_add(1, Ordering::SeqCst);
-            let answer = answer(request, number);
-            async move { Ok::<_, Infallible>(answer) }
+            async move {
+                if request.uri().path().starts_with("/echo.Echo/") {
+                    return Ok(grpc_echo(request));
+                }
+                Ok::<_, Infallible>(answer(request, number).map(BodyExt::boxed))
+            }
         });
         let io = TokioIo::new(tls);
         if seen.protocol.as_deref() == Some("h2") {
@@ -161,6 +166,23 @@ impl State {
             .await
             .ok()
     }
+}
+
+/// A gRPC service that sends every message back as it comes, and trailers at the end.
+fn grpc_echo(request: Request<Incoming>) -> Response<BoxBody<Bytes, Infallible>> {
+    let te = request.headers().get("te").cloned();
+    let trailers = async move {
+        let names = [("grpc-status", "0".parse().unwrap())];
+        let te = te.map(|te| ("x-te", te));
+        let all = names.into_iter().chain(te);
+        let all = all.map(|(name, value)| (name.parse().unwrap(), value));
+        Some(Ok(all.collect()))
+    };
+    let body = request.into_body().map_err(|error| panic!("{error}"));
+    let mut response = Response::new(body.with_trailers(trailers).boxed());
+    let kind = "application/grpc".parse().unwrap();
+    response.headers_mut().insert("content-type", kind);
+    response
 }
 
 /// The number of its connection and the host it was asked for.
