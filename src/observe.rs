@@ -13,13 +13,15 @@ mod line;
 mod observer;
 mod out;
 pub mod record;
+mod redact;
 mod requests;
 mod streams;
 
-pub use access_log::AccessLogOptions;
+pub use access_log::{AccessLogOptions, Wanted};
 pub use exposition::Exposition;
 pub use format::{FormatError, LogEncoding, LogFormat};
 pub use observer::{Observe, ObserveError, ObserveOptions};
 pub use record::{EarlyRefusal, Record};
+pub use redact::Redaction;
 pub use requests::Workload;
 pub use streams::Transfer;

@@ -156,6 +156,11 @@ impl Connection {
             .downcast_ref()
     }
 
+    /// Who connected, whomever a PROXY header says they speak for.
+    pub fn direct_peer(&self) -> Option<SocketAddr> {
+        self.proxy.or(self.peer)
+    }
+
     /// What the TLS handshake agreed on; `None` for a plaintext connection.
     pub fn tls(&self) -> Option<&TlsDetails> {
         self.tls.get().map(|details| &**details)

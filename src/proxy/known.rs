@@ -7,6 +7,8 @@ use http::Version;
 use pingora::proxy::Session;
 
 use super::context::Context;
+use crate::listener::TlsDetails;
+use crate::observe::record::TlsRecord;
 use crate::policy::headers::Substitutions;
 use crate::policy::headers::spec::TemplatePart;
 
@@ -29,14 +31,9 @@ impl Substitutions for Known<'_> {
         };
         match part {
             Request { name, .. } if name == ":scheme" => Some(ctx.scheme().into()),
-            // Envoy's remote address is the trusted client; its port is known only of the peer.
-            DownstreamRemoteAddress => match (ctx.client, self.remote) {
-                (Some(client), Some(peer)) if client == peer.ip().to_canonical() => {
-                    Some(SocketAddr::new(client, peer.port()).to_string().into())
-                }
-                (Some(client), _) => Some(SocketAddr::new(client, 0).to_string().into()),
-                (None, peer) => peer.map(|peer| peer.to_string().into()),
-            },
+            DownstreamRemoteAddress => {
+                downstream_remote(ctx, self.remote).map(|address| address.to_string().into())
+            }
             DownstreamRemoteAddressWithoutPort => match ctx.client {
                 Some(client) => Some(client.to_string().into()),
                 None => ip(self.remote),
@@ -96,6 +93,26 @@ pub(super) fn addresses(session: &Session, ctx: &Context) -> Addresses {
         listener: local,
         local,
         remote,
+    }
+}
+
+/// What the access log tells of a connection's TLS.
+pub(super) fn tls_record(tls: &TlsDetails) -> TlsRecord<'_> {
+    TlsRecord {
+        version: tls.version,
+        cipher: tls.cipher,
+        subject: tls.peer.as_ref().map(|peer| &*peer.subject),
+    }
+}
+
+/// Envoy's remote address: the trusted client, whose port is known only if it is the peer.
+pub(super) fn downstream_remote(ctx: &Context, peer: Option<SocketAddr>) -> Option<SocketAddr> {
+    match (ctx.client, peer) {
+        (Some(client), Some(peer)) if client == peer.ip().to_canonical() => {
+            Some(SocketAddr::new(client, peer.port()))
+        }
+        (Some(client), _) => Some(SocketAddr::new(client, 0)),
+        (None, peer) => peer,
     }
 }
 

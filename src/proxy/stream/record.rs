@@ -8,6 +8,7 @@ use crate::base::{Cause, CauseKind, Origin, clock};
 use crate::listener::Connection;
 use crate::observe::{Record, Transfer};
 use crate::plan::Cluster;
+use crate::proxy::known::tls_record;
 use crate::upstream::Dialled;
 
 /// Takes what happens to connections that are not HTTP: the access log and Istio's TCP metrics.
@@ -124,6 +125,8 @@ impl Drop for Session<'_> {
             upstream_local_address: self.upstream_local,
             downstream_local_address: connection.local,
             downstream_remote_address: connection.peer,
+            downstream_direct_remote_address: connection.direct_peer(),
+            tls: connection.tls().map(tls_record),
             requested_server_name: connection.server_name(),
             ..Record::default()
         };
