@@ -5,7 +5,6 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use boring::error::ErrorStack;
@@ -17,7 +16,7 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 
-use super::{Fingerprint, MaterialError, certificate_hash, is_root};
+use super::{Fingerprint, MaterialError, is_root};
 
 /// Revoked serial numbers by issuer.
 pub struct Revocations {
@@ -35,8 +34,6 @@ struct List {
     content: Box<[u8]>,
     signature: Box<[u8]>,
     scheme: Scheme,
-    /// The issuer's certificate that the signature was found to be of.
-    signer: OnceLock<Fingerprint>,
 }
 
 #[derive(Clone, Copy)]
@@ -83,7 +80,6 @@ impl Revocations {
             signature: list.signature_value.data.as_ref().into(),
             scheme: Scheme::of(&list.signature_algorithm.algorithm.to_id_string())
                 .ok_or(MaterialError::UnknownSignature(name))?,
-            signer: OnceLock::new(),
         };
         let issuer = list.issuer().as_raw().into();
         self.issuers.entry(issuer).or_default().push(read);
@@ -134,19 +130,9 @@ impl Revocations {
 }
 
 impl List {
-    /// Whether a certificate's key signed it.
+    /// Whether a certificate's key signed it. Found out with each handshake, as BoringSSL does.
     fn is_of(&self, issuer: &X509Ref) -> bool {
-        let Some(fingerprint) = certificate_hash(issuer) else {
-            return false;
-        };
-        if self.signer.get() == Some(&fingerprint) {
-            return true;
-        }
-        let is_signer = self.verify(issuer).unwrap_or(false);
-        if is_signer {
-            self.signer.get_or_init(|| fingerprint);
-        }
-        is_signer
+        self.verify(issuer).unwrap_or(false)
     }
 
     fn verify(&self, issuer: &X509Ref) -> Result<bool, ErrorStack> {

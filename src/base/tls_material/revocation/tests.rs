@@ -63,11 +63,7 @@ impl Authority {
 
 fn allow(lists: &[String], chain: &[&X509]) -> bool {
     let read = Revocations::read(lists.concat().as_bytes(), "crl").unwrap();
-    let ask = || read.allow_chain(chain.iter().map(|certificate| &***certificate), NOW);
-    let first = ask();
-    // What was found out is remembered, and no other for it.
-    assert_eq!(ask(), first);
-    first
+    read.allow_chain(chain.iter().map(|certificate| &***certificate), NOW)
 }
 
 #[test]
