@@ -80,7 +80,14 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
     let delegates = std::mem::take(&mut translator.delegates);
     services.report(&delegates, &mut findings);
     let tls = gateway::tls::sockets(&sockets, &gateways, &versions, options, &mut findings);
-    let limits = protect::protect(&versions, options, &gateways, &mut listeners, &mut findings);
+    let limits = protect::protect(
+        &versions,
+        options,
+        &gateways,
+        &patterns,
+        &mut listeners,
+        &mut findings,
+    );
     let (clusters, endpoints, slots) = registry.finish(&mut findings);
     memory.slots = slots;
     let mut plan = Plan {

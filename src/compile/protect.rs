@@ -14,7 +14,7 @@ mod target;
 
 use std::collections::BTreeMap;
 
-use crate::base::{Code, Finding, Findings, ObjectKey, Severity};
+use crate::base::{Code, Finding, Findings, ObjectKey, Origin, Severity};
 use crate::model::istio::{Items, TargetRef};
 use crate::model::own::PolicyTarget;
 use crate::model::{FieldPath, Object, Spec};
@@ -22,6 +22,7 @@ use crate::plan::{Fence, LimitId, Listener, PlacedLimit};
 
 use super::Options;
 use super::gateway::{Gateways, selects, show_labels};
+use super::pattern::Patterns;
 use super::version::Versions;
 
 use scope::Scope;
@@ -33,16 +34,19 @@ pub(crate) fn protect(
     versions: &Versions,
     options: &Options,
     gateways: &Gateways<'_>,
+    patterns: &Patterns,
     listeners: &mut [Listener],
     findings: &mut Findings,
 ) -> Vec<PlacedLimit> {
     let mut targets = Targets::new(versions, gateways);
     let mut sheets = Sheets::default();
     let mut limits = Vec::new();
+    let mut patches = Vec::new();
     for object in versions.others() {
         let mut guard = Guard {
             versions,
             options,
+            patterns,
             targets: &mut targets,
             sheets: &mut sheets,
             limits: &mut limits,
@@ -75,13 +79,27 @@ pub(crate) fn protect(
                     .as_ref()
                     .map(|selector| &selector.labels);
                 if guard.is_ours(labels, false, &spec.target_refs) {
-                    envoy_filter::read(&mut guard, spec);
+                    envoy_filter::read(&mut guard, spec, &mut patches);
                 }
             }
             Spec::RateLimit(spec) => rate_limit::read(&mut guard, spec),
             Spec::Unsupported => guard.unsupported(),
             _ => {}
         }
+    }
+    if let Some(first) = patches.first() {
+        let mut guard = Guard {
+            versions,
+            options,
+            patterns,
+            targets: &mut targets,
+            sheets: &mut sheets,
+            limits: &mut limits,
+            listeners,
+            findings,
+            object: first.object(),
+        };
+        envoy_filter::put_in_force(&mut guard, patches);
     }
     sheets.hand_out(listeners);
     limits
@@ -91,6 +109,7 @@ pub(crate) fn protect(
 struct Guard<'g, 'a> {
     versions: &'a Versions,
     options: &'g Options,
+    patterns: &'g Patterns,
     targets: &'g mut Targets<'a>,
     sheets: &'g mut Sheets,
     limits: &'g mut Vec<PlacedLimit>,
@@ -159,8 +178,8 @@ impl Guard<'_, '_> {
         let (code, message) = match self.targets.find(&key, section, self.listeners) {
             Found::Spots(spots) if is_damaged => {
                 let name = match section {
-                    Some(section) => format!("the rule `{section}` of {key}"),
-                    None => key.to_string(),
+                    Some(section) => format!("what the rule `{section}` of {key} serves"),
+                    None => format!("what {key} serves"),
                 };
                 let scope = Scope::Target { spots, name };
                 self.protect(&scope, "", "has errors and is not enforced");
@@ -287,7 +306,7 @@ impl Guard<'_, '_> {
     }
 
     /// The line of a printed path.
-    fn origin_of(&self, path: &str) -> crate::base::Origin {
+    fn origin_of(&self, path: &str) -> Origin {
         let mut steps = FieldPath::default();
         for part in path.split('.') {
             let (name, index) = match part.split_once('[') {

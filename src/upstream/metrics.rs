@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::observe::Exposition;
-use crate::policy::rate_limit::state::{Fate, Limiter};
+use crate::policy::rate_limit::state::{Fate, LimitTotals};
 
 use super::{BreakerView, ClusterState, CopyResult, Upstreams};
 
@@ -19,7 +19,7 @@ impl Upstreams {
         ejections(&clusters, &mut out);
         copies(&clusters, &mut out);
         self.probes(&clusters, &mut out);
-        rates(&self.limiters(), &mut out);
+        rates(&self.rates(), &mut out);
         out.into_text()
     }
 
@@ -53,8 +53,8 @@ impl Upstreams {
 }
 
 /// What limits on the rate of requests do.
-fn rates(limiters: &[Arc<Limiter>], out: &mut Exposition) {
-    if limiters.is_empty() {
+fn rates(totals: &LimitTotals, out: &mut Exposition) {
+    if totals.is_empty() {
         return;
     }
     out.family(
@@ -62,16 +62,14 @@ fn rates(limiters: &[Arc<Limiter>], out: &mut Exposition) {
         "counter",
         "Requests that a limit on their rate concerned, by what became of them.",
     );
-    for limiter in limiters {
-        for fate in Fate::ALL {
-            for (index, count) in limiter.counts(fate).enumerate() {
-                let labels = [
-                    ("policy", &*limiter.spec().id),
-                    ("limit", &*index.to_string()),
-                    ("result", fate.code()),
-                ];
-                out.sample(&labels, count);
-            }
+    for ((policy, limit), counts) in totals {
+        for (fate, count) in Fate::ALL.iter().zip(counts) {
+            let labels = [
+                ("policy", &**policy),
+                ("limit", &*limit.to_string()),
+                ("result", fate.code()),
+            ];
+            out.sample(&labels, count);
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, LimitId, Plan, Resolution};
-use crate::policy::rate_limit::state::{Limiter, Limiters};
+use crate::policy::rate_limit::state::{LimitTotals, Limiter, Limiters};
 
 use super::ClusterState;
 use super::dial::Dialer;
@@ -159,9 +159,9 @@ impl Upstreams {
         })
     }
 
-    /// The limits of the last plan.
-    pub(super) fn limiters(&self) -> Vec<Arc<Limiter>> {
-        lock(&self.live).limiters.all()
+    /// What became of requests under the limits of the last plan.
+    pub(super) fn rates(&self) -> LimitTotals {
+        lock(&self.live).limiters.totals()
     }
 
     /// The clusters of the last plan.

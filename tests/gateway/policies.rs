@@ -204,3 +204,74 @@ fn a_change_of_the_configuration_fills_no_bucket_of_an_unchanged_limit() {
         (asked(&gateway, "a", 1) == [200]).then_some(())
     });
 }
+
+#[test]
+fn a_local_rate_limit_of_an_envoy_filter_refuses_by_its_descriptors() {
+    let origin = Origin::echo("shop");
+    let mut start = start(&origin, "timeout: 30s");
+    let filter = r#"
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: limit, namespace: istio-system}
+spec:
+  workloadSelector: {labels: {istio: ingressgateway}}
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match: {context: GATEWAY, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}}}}
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: envoy.filters.http.local_ratelimit
+        typed_config:
+          "@type": type.googleapis.com/udpa.type.v1.TypedStruct
+          type_url: type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+          value:
+            stat_prefix: limit
+            token_bucket: {max_tokens: 4, tokens_per_fill: 4, fill_interval: 86400s}
+            filter_enabled: {runtime_key: a, default_value: {numerator: 100, denominator: HUNDRED}}
+            filter_enforced: {runtime_key: b, default_value: {numerator: 100, denominator: HUNDRED}}
+            enable_x_ratelimit_headers: DRAFT_VERSION_03
+            response_headers_to_add: [{append: false, header: {key: x-local-rate-limit, value: "true"}}]
+            descriptors:
+            - entries: [{key: header_match, value: productpage}]
+              token_bucket: {max_tokens: 1, tokens_per_fill: 1, fill_interval: 86400s}
+  - applyTo: VIRTUAL_HOST
+    match: {context: GATEWAY, routeConfiguration: {vhost: {name: "", route: {action: ANY}}}}
+    patch:
+      operation: MERGE
+      value:
+        rate_limits:
+        - actions:
+          - header_value_match: {descriptor_value: productpage, expect_match: true, headers: [{name: ":path", string_match: {prefix: /productpage}}]}
+"#;
+    start.files.push(("filter.yaml".into(), filter.into()));
+    let gateway = start.ready();
+    let mut client = gateway.client();
+    let mut statuses = |paths: &[&str]| -> Vec<u16> {
+        let status = |path: &&str| client.get(HOST, path, &[]).status;
+        paths.iter().map(status).collect()
+    };
+    let paths = ["/productpage", "/productpage?a", "/a", "/b", "/c", "/d"];
+    assert_eq!(statuses(&paths), [200, 429, 200, 200, 200, 429]);
+    let refused = gateway.get(HOST, "/");
+    assert_eq!(
+        (refused.status, &*refused.body),
+        (429, "local_rate_limited")
+    );
+    for (name, value) in [
+        ("x-local-rate-limit", Some("true")),
+        ("x-ratelimit-limit", Some("4")),
+        ("x-ratelimit-remaining", Some("0")),
+        ("x-envoy-ratelimited", None),
+        ("retry-after", None),
+        ("ratelimit", None),
+    ] {
+        assert_eq!(refused.header(name), value, "{name}");
+    }
+    let explained = gateway
+        .admin(&format!("/explain?url=http%3A%2F%2F{HOST}%2F"))
+        .body;
+    let expected = "passes EnvoyFilter istio-system/limit spec.configPatches[0] (before the router; refused with 429, x-local-rate-limit: true, x-ratelimit-* said) at ";
+    assert!(explained.contains(expected), "{explained}");
+    assert!(explained.contains("filter.yaml:8"), "{explained}");
+}

@@ -6,6 +6,7 @@
 mod actions;
 mod binding;
 mod delegates;
+mod envoy_filters;
 mod fences;
 mod gotchas;
 mod headers;

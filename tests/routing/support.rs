@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingress::base::{Code, Finding};
 use pingress::compile::{Compiled, Memory, Options, compile};
-use pingress::plan::{Action, Decision, Forward, LimitId, Request, Route, Target};
+use pingress::plan::{Action, Decision, Forward, Guards, LimitId, Request, Route, Target};
 use pingress::source::{LoadOptions, Loader};
 
 /// A Gateway `default/edge` with one plaintext server for every host on port 80.
@@ -190,11 +190,27 @@ impl World {
 
     /// The policies that a request passes, in order.
     pub fn passes(&self, ask: &Ask) -> Vec<String> {
-        let plan = &self.compiled.plan;
+        let limits = &self.compiled.plan.limits;
+        let name = |id: &LimitId| limits[id.0 as usize].policy.id.to_string();
+        self.guards(ask, |guards| {
+            let front = guards.front.iter().map(|id| format!("first {}", name(id)));
+            front.chain(guards.back.iter().map(name)).collect()
+        })
+    }
+
+    /// Their numbers.
+    pub fn limits(&self, ask: &Ask) -> Vec<LimitId> {
+        self.guards(ask, |guards| {
+            guards.front.iter().chain(&guards.back).copied().collect()
+        })
+    }
+
+    fn guards<R: Default>(&self, ask: &Ask, look: impl FnOnce(&Guards) -> R) -> R {
         let addr = SocketAddr::from(([0, 0, 0, 0], ask.port));
-        let listener = plan.listener(addr).expect("no listener on this port");
+        let listener = self.compiled.plan.listener(addr);
+        let listener = listener.expect("no listener on this port");
         let Some(guarding) = listener.guarding.as_deref() else {
-            return Vec::new();
+            return R::default();
         };
         let guards = self.decide(ask, |decision| match decision {
             Decision::Route { index, .. } => {
@@ -203,10 +219,7 @@ impl World {
             }
             _ => guarding.unrouted(),
         });
-        let guards = guards.unwrap();
-        let name = |id: &LimitId| plan.limits[id.0 as usize].policy.id.to_string();
-        let front = guards.front.iter().map(|id| format!("first {}", name(id)));
-        front.chain(guards.back.iter().map(name)).collect()
+        look(guards.unwrap())
     }
 
     pub fn listens(&self, port: u16) -> bool {

@@ -1,15 +1,30 @@
-//! EnvoyFilters: which of their patches protect, and what these cover (istio.md section 9).
+//! EnvoyFilters: Envoy's local rate limit is put in force, whatever else protects fences what it
+//! covers, and the rest is reported (istio.md section 9).
 //!
-//! A patch protects if its value names a filter that limits or authorizes. Everything else that
-//! reaches this gateway is reported as unsupported.
+//! A patch is honoured as a whole or not at all. Filters are told by their type, never by their
+//! name. What belongs together may stand in several objects, so patches are collected first and
+//! put in force when all are read.
+
+mod actions;
+mod force;
+mod local;
+mod node;
+mod table;
 
 use crate::base::Code;
+use crate::model::Object;
 use crate::model::istio::EnvoyFilter;
 use crate::model::istio::envoy_filter::{ConfigPatch, PatchMatch};
 use crate::model::node::{Node, Value};
 
 use super::Guard;
 use super::scope::Scope;
+use actions::Entries;
+use local::Config;
+use node::{Fields, Wrong, get, quote};
+use table::{RouteMatch, TableMatch};
+
+pub(super) use force::put_in_force;
 
 /// Parts of the names of Envoy's filters that refuse requests, and of their configuration.
 const PROTECTIVE: [&str; 8] = [
@@ -23,7 +38,54 @@ const PROTECTIVE: [&str; 8] = [
     "api_key_auth",
 ];
 
-pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &EnvoyFilter) {
+const MANAGER: &str = "envoy.filters.network.http_connection_manager";
+const ROUTER: &str = "envoy.filters.http.router";
+
+/// A patch that is understood.
+pub(super) struct Patch<'a> {
+    object: &'a Object,
+    index: usize,
+    /// Patches are applied in this order, and then in the order they were read.
+    rank: (i32, bool),
+    what: What,
+}
+
+enum What {
+    /// A local rate limit among the HTTP filters.
+    Filter {
+        name: String,
+        /// In front of all others; right before the router if not.
+        is_front: bool,
+        port: Option<u16>,
+        config: Box<Config>,
+    },
+    /// What virtual hosts or routes have of their own.
+    Table {
+        table: TableMatch,
+        /// Only these routes, and not the virtual hosts.
+        routes: Option<RouteMatch>,
+        /// By the name of the filter that they are for.
+        configs: Vec<(String, Config)>,
+        limits: Vec<Entries>,
+    },
+}
+
+impl<'a> Patch<'a> {
+    pub(super) fn object(&self) -> &'a Object {
+        self.object
+    }
+
+    fn path(&self) -> String {
+        format!("spec.configPatches[{}]", self.index)
+    }
+}
+
+/// Reads an object's patches: collects or reports each.
+pub(super) fn read<'a>(
+    guard: &mut Guard<'_, 'a>,
+    spec: &EnvoyFilter,
+    collected: &mut Vec<Patch<'a>>,
+) {
     if spec.config_patches.is_empty() && guard.is_damaged("spec.configPatches") {
         guard.protect(
             &Scope::All,
@@ -31,55 +93,259 @@ pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &EnvoyFilter) {
             "cannot be read, and may protect",
         );
     }
+    let is_root = *guard.object.key.namespace == *guard.options.root_namespace;
+    let rank = (spec.priority.unwrap_or(0), !is_root);
     for (index, slot) in spec.config_patches.iter().enumerate() {
         let path = format!("spec.configPatches[{index}]");
         let Some(patch) = slot.good() else {
             guard.protect(&Scope::All, &path, "cannot be read, and may protect");
             continue;
         };
-        let context = patch
-            .matches
-            .as_ref()
-            .and_then(|matches| matches.context.as_deref())
-            .unwrap_or("ANY");
-        if !matches!(context, "ANY" | "GATEWAY") && !guard.is_damaged(&path) {
+        if guard.is_damaged(&path) {
+            report(guard, patch, &path, "a part of it cannot be read");
+            continue;
+        }
+        let matches = patch.matches.as_ref();
+        let context = matches.and_then(|matches| matches.context.as_deref());
+        if let Some(context) = context.filter(|context| !matches!(*context, "ANY" | "GATEWAY")) {
             let message = format!("the context {context} is not a gateway's");
             guard.note(Code::NOT_FOR_THIS_GATEWAY, &path, message, "");
             continue;
         }
-        let apply_to = patch.apply_to.as_deref().unwrap_or_default();
-        if !protects(patch) {
-            let message = format!("this patch of {apply_to} is not supported and has no effect");
-            guard.note(
-                Code::UNSUPPORTED,
-                &path,
-                message,
-                "remove it to accept this",
-            );
-            continue;
-        }
-        match (apply_to, scope(apply_to, patch.matches.as_ref())) {
-            ("CLUSTER", _) => {
-                let message = "clusters added for a rate limit are not supported yet".to_owned();
-                guard.note(Code::UNSUPPORTED, &path, message, "");
+        match understand(guard, patch) {
+            Understood::Yes(what) => {
+                unshared(guard, &path, &what);
+                collected.push(Patch {
+                    object: guard.object,
+                    index,
+                    rank,
+                    what,
+                });
             }
-            (_, Some(scope)) => guard.protect(
-                &scope,
-                &path,
-                "limits or authorizes and is not enforced yet",
-            ),
-            (_, None) => {
-                let message =
-                    "`gateway` and `portName` match HTTPS tables only, and HTTPS is not served yet"
-                        .to_owned();
-                guard.note(Code::UNSUPPORTED, &path, message, "");
+            Understood::No(wrong) => report(guard, patch, &path, &wrong),
+            Understood::Inert(message) => {
+                guard.note(
+                    Code::INERT_FIELD,
+                    &path,
+                    message,
+                    "remove it to accept this",
+                );
             }
         }
     }
 }
 
-fn protects(patch: &ConfigPatch) -> bool {
-    patch.patch.as_ref().is_some_and(|patch| mentions(&patch.0))
+/// Says that a limit without shares does nothing (gotcha 40).
+fn unshared(guard: &mut Guard<'_, '_>, path: &str, what: &What) {
+    let configs: Vec<&Config> = match what {
+        What::Filter { config, .. } => vec![config],
+        What::Table { configs, .. } => configs.iter().map(|(_, config)| config).collect(),
+    };
+    let limits = |config: &&Config| config.bucket.is_some() && !config.has_shares;
+    if configs.iter().any(limits) {
+        let message = "without `filter_enabled` and `filter_enforced` the limit holds for 0 % of requests, as in Envoy";
+        let hint = "set both to 100 % to put it in force";
+        guard.note(Code::INERT_FIELD, path, message.to_owned(), hint);
+    }
+}
+
+enum Understood {
+    Yes(What),
+    /// What is not honoured, and why; empty if it is just not known.
+    No(Wrong),
+    /// Envoy does nothing with it either.
+    Inert(String),
+}
+
+impl From<Result<What, Wrong>> for Understood {
+    fn from(read: Result<What, Wrong>) -> Self {
+        match read {
+            Ok(what) => Self::Yes(what),
+            Err(wrong) => Self::No(wrong),
+        }
+    }
+}
+
+fn understand(guard: &Guard<'_, '_>, patch: &ConfigPatch) -> Understood {
+    let Some(body) = patch.patch.as_ref().map(|patch| &patch.0) else {
+        return Understood::No(Wrong::new());
+    };
+    let empty = Node::new(body.position, Value::Null);
+    let operation = get(body, "operation").and_then(Node::as_str);
+    let operation = operation.unwrap_or_default();
+    let value = get(body, "value").unwrap_or(&empty);
+    let matches = patch.matches.as_ref();
+    match patch.apply_to.as_deref().unwrap_or_default() {
+        "HTTP_FILTER" => {
+            let typed = get(value, "typed_config").and_then(local::find);
+            let Some(config) = typed else {
+                return Understood::No(Wrong::new());
+            };
+            filter(operation, value, config, matches)
+        }
+        name @ ("VIRTUAL_HOST" | "HTTP_ROUTE") if operation == "MERGE" && is_limit(value) => {
+            table(guard, value, matches, name == "HTTP_ROUTE").into()
+        }
+        _ => Understood::No(Wrong::new()),
+    }
+}
+
+/// Whether a virtual host's or route's value is about limits.
+fn is_limit(value: &Node) -> bool {
+    let route = get(value, "route");
+    get(value, "rate_limits").is_some()
+        || route.is_some_and(|route| get(route, "rate_limits").is_some())
+        || get(value, "typed_per_filter_config").is_some_and(|configs| {
+            let mut entries = configs.entries().iter();
+            entries.any(|entry| local::find(&entry.value).is_some())
+        })
+}
+
+fn filter(
+    operation: &str,
+    value: &Node,
+    config: &Node,
+    matches: Option<&PatchMatch>,
+) -> Understood {
+    let (is_front, port) = match place(operation, matches) {
+        Ok(Some(place)) => place,
+        Ok(None) => {
+            let message =
+                "its `match` names a filter that no listener has, so it has no effect, as in Istio";
+            return Understood::Inert(message.into());
+        }
+        Err(wrong) => return Understood::No(wrong),
+    };
+    let read = || {
+        let fields = Fields::read(value, "value", &["name", "typed_config"])?;
+        Ok(What::Filter {
+            name: fields.text("name")?.unwrap_or_default().to_owned(),
+            is_front,
+            port,
+            config: Box::new(local::read(config)?),
+        })
+    };
+    read().into()
+}
+
+/// Where a filter goes: whether to the front, and on which port. `None` if nowhere.
+fn place(
+    operation: &str,
+    matches: Option<&PatchMatch>,
+) -> Result<Option<(bool, Option<u16>)>, Wrong> {
+    let listener = matches.and_then(|matches| matches.listener.as_ref());
+    let Some(listener) = listener else {
+        return match operation {
+            "INSERT_BEFORE" | "INSERT_FIRST" => Ok(Some((true, None))),
+            other => Err(format!("the operation {other} is not supported")),
+        };
+    };
+    let fields = Fields::read(
+        &listener.0,
+        "match.listener",
+        &["port_number", "filter_chain"],
+    )?;
+    let port = fields.number("port_number")?.filter(|port| *port != 0);
+    let port = port
+        .map(u16::try_from)
+        .transpose()
+        .map_err(|_| "it is no port")?;
+    let chain = fields.map("filter_chain", &["filter"])?;
+    let filter = match &chain {
+        Some(chain) => chain.map("filter", &["name", "sub_filter"])?,
+        None => None,
+    };
+    let (mut name, mut sub) = (None, None);
+    if let Some(filter) = &filter {
+        name = filter.text("name")?;
+        if let Some(filter) = filter.map("sub_filter", &["name"])? {
+            sub = filter.text("name")?;
+        }
+    }
+    if name.is_some_and(|name| name != MANAGER) {
+        return Ok(None);
+    }
+    match (operation, sub) {
+        ("INSERT_BEFORE", Some(ROUTER)) => Ok(Some((false, port))),
+        ("INSERT_FIRST", _) | ("INSERT_BEFORE", None) => Ok(Some((true, port))),
+        ("INSERT_BEFORE", Some(sub)) => Err(format!("a place before `{sub}` is not supported")),
+        (other, _) => Err(format!("the operation {other} is not supported")),
+    }
+}
+
+fn table(
+    guard: &Guard<'_, '_>,
+    value: &Node,
+    matches: Option<&PatchMatch>,
+    is_route: bool,
+) -> Result<What, Wrong> {
+    let (table, routes) = table::read(matches)?;
+    let known: &[&str] = match is_route {
+        true => &["route", "typed_per_filter_config"],
+        false => &["rate_limits", "typed_per_filter_config"],
+    };
+    let fields = Fields::read(value, "value", known)?;
+    let written = match is_route {
+        true => match fields.map("route", &["rate_limits"])? {
+            Some(route) => route.list("rate_limits")?,
+            None => Vec::new(),
+        },
+        false => fields.list("rate_limits")?,
+    };
+    let mut limits = Vec::new();
+    for (item, place) in written {
+        limits.push(actions::read(item, &place, guard.patterns)?);
+    }
+    let mut configs = Vec::new();
+    let entries = fields.get("typed_per_filter_config");
+    for entry in entries.map(Node::entries).unwrap_or_default() {
+        let Some(node) = local::find(&entry.value) else {
+            return Err(format!(
+                "the configuration of `{}` is not supported",
+                entry.key
+            ));
+        };
+        let config = local::read(node)?;
+        if config.bucket.is_none() {
+            return Err(
+                "a limit of a virtual host or route has no `token_bucket`, which Envoy refuses"
+                    .into(),
+            );
+        }
+        configs.push((entry.key.to_string(), config));
+    }
+    Ok(What::Table {
+        table,
+        routes: is_route.then_some(routes),
+        configs,
+        limits,
+    })
+}
+
+/// Says of a patch that it is not honoured; one that protects fences what it covers.
+fn report(guard: &mut Guard<'_, '_>, patch: &ConfigPatch, path: &str, wrong: &str) {
+    let body = patch.patch.as_ref().map(|patch| &patch.0);
+    let value = body.and_then(|body| get(body, "value").or(Some(body)));
+    let quoted = value.map(quote).unwrap_or_default();
+    let apply_to = patch.apply_to.as_deref().unwrap_or_default();
+    let why = match wrong {
+        "" => String::new(),
+        wrong => format!(": {wrong}"),
+    };
+    if !body.is_some_and(mentions) {
+        let message =
+            format!("this patch of {apply_to} is not supported and has no effect: `{quoted}`");
+        guard.note(Code::UNSUPPORTED, path, message, "remove it to accept this");
+        return;
+    }
+    if apply_to == "CLUSTER" {
+        let message = format!("clusters added for a rate limit are not supported yet: `{quoted}`");
+        guard.note(Code::UNSUPPORTED, path, message, "");
+        return;
+    }
+    let scope = scope(guard, apply_to, patch.matches.as_ref());
+    let what = format!("limits or authorizes and is not enforced yet{why}; it says `{quoted}`");
+    guard.protect(&scope, path, &what);
 }
 
 /// Whether a key, a filter's name or a type anywhere in a value is protective.
@@ -99,49 +365,26 @@ fn mentions(node: &Node) -> bool {
     }) || node.items().iter().any(mentions)
 }
 
-/// What a patch covers; `None` if nothing that can be served yet.
-fn scope(apply_to: &str, matches: Option<&PatchMatch>) -> Option<Scope> {
-    let empty = Node::new(crate::base::Position::default(), Value::Null);
+/// What a patch covers that is not honoured.
+fn scope(guard: &Guard<'_, '_>, apply_to: &str, matches: Option<&PatchMatch>) -> Scope {
     match apply_to {
         "HTTP_FILTER" | "NETWORK_FILTER" => {
-            let listener = matches
-                .and_then(|matches| matches.listener.as_ref())
-                .map_or(&empty, |listener| &listener.0);
-            Some(port(listener).map_or(Scope::All, Scope::Port))
+            let listener = matches.and_then(|matches| matches.listener.as_ref());
+            let port = listener.and_then(|listener| get(&listener.0, "port_number"));
+            let port = port.and_then(|node| match &node.value {
+                Value::Int(text) | Value::String(text) => text.parse().ok(),
+                _ => None,
+            });
+            port.filter(|port| *port != 0)
+                .map_or(Scope::All, Scope::Port)
         }
         "VIRTUAL_HOST" | "HTTP_ROUTE" | "ROUTE_CONFIGURATION" => {
-            let table = matches.and_then(|matches| matches.route_configuration.as_ref());
-            let table = table.map_or(&empty, |table| &table.0);
-            if field(table, "gateway", "gateway").is_some()
-                || field(table, "portName", "port_name").is_some()
-            {
-                return None;
+            let table = table::covered(matches);
+            Scope::Target {
+                spots: table.hosts(guard.targets.gateways(), guard.listeners),
+                name: table.show(),
             }
-            let host = table.get("vhost").unwrap_or(&empty);
-            let name = field(host, "name", "name");
-            let domain = field(host, "domainName", "domain_name");
-            Some(Scope::VirtualHosts {
-                name,
-                domain,
-                port: port(table),
-            })
         }
-        _ => Some(Scope::All),
-    }
-}
-
-fn field(node: &Node, name: &str, original: &str) -> Option<String> {
-    let value = node.get(name).or_else(|| node.get(original))?;
-    value
-        .as_str()
-        .filter(|text| !text.is_empty())
-        .map(str::to_owned)
-}
-
-fn port(node: &Node) -> Option<u16> {
-    let value = node.get("portNumber").or_else(|| node.get("port_number"))?;
-    match &value.value {
-        Value::Int(text) | Value::String(text) => text.parse().ok().filter(|port| *port != 0),
-        _ => None,
+        _ => Scope::All,
     }
 }

@@ -51,12 +51,20 @@ pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &Written) {
 fn compile(object: &Object, spec: &Written) -> PlacedLimit {
     let limits = FieldPath::spec().field("limits");
     let written = spec.limits.iter().enumerate();
-    let (limits, origins): (Vec<Limit>, Vec<_>) = written
+    let (mut limits, origins): (Vec<Limit>, Vec<_>) = written
         .filter_map(|(index, slot)| {
             let limit = of_limit(slot.good()?)?;
             Some((limit, object.origin_of(&limits.index(index))))
         })
         .unzip();
+    // A limit that stays as it is keeps its buckets, whatever else changes.
+    for index in 0..limits.len() {
+        let (before, rest) = limits.split_at_mut(index);
+        let Some(limit) = rest.first_mut() else { break };
+        let shown = limit.to_string();
+        let same = before.iter().filter(|before| before.to_string() == shown);
+        limit.group = format!("{} {shown} {}", object.key, same.count()).into();
+    }
     let observes = spec.mode.as_deref() == Some("observe");
     let headers = spec.headers.as_deref().unwrap_or("ietf");
     let headers = HEADERS.iter().find(|(name, _)| *name == headers);
@@ -92,6 +100,7 @@ fn compile(object: &Object, spec: &Written) -> PlacedLimit {
 fn of_limit(written: &WrittenLimit) -> Option<Limit> {
     let key = written.key.iter().filter_map(|slot| part(slot.good()?));
     Some(Limit {
+        group: Arc::default(),
         bucket: bucket(written)?,
         ways: Box::new([key.collect()]),
         keys: written.max_keys.unwrap_or(KEYS),

@@ -1,8 +1,8 @@
-//! What a protection covers: listeners or virtual hosts.
+//! What a protection covers: listeners, virtual hosts or rules.
 
 use std::sync::Arc;
 
-use crate::plan::{Action, Fence, Listener, VirtualHost};
+use crate::plan::{Action, Fence, Listener};
 
 use super::sheet::Spot;
 
@@ -13,13 +13,7 @@ pub(super) enum Scope {
     All,
     /// The listeners of a port, bound or declared.
     Port(u16),
-    VirtualHosts {
-        /// `host:port`.
-        name: Option<String>,
-        domain: Option<String>,
-        port: Option<u16>,
-    },
-    /// What a policy of ours is for.
+    /// What a policy is for, by name.
     Target { spots: Vec<Spot>, name: String },
 }
 
@@ -27,89 +21,44 @@ impl Scope {
     /// Fences what is covered and not yet fenced; gives how much is covered.
     pub(super) fn fence(&self, listeners: &mut [Listener], fence: &Fence) -> usize {
         let fence = Arc::new(fence.clone());
-        if let Scope::Target { spots, .. } = self {
-            spots
-                .iter()
-                .for_each(|spot| fence_spot(*spot, listeners, &fence));
-            return spots.len();
+        let spots = match self {
+            Scope::All => (0..listeners.len()).map(Spot::Listener).collect(),
+            Scope::Port(port) => of_port(*port, listeners),
+            Scope::Target { spots, .. } => spots.clone(),
+        };
+        for spot in &spots {
+            fence_spot(*spot, listeners, &fence);
         }
-        let mut count = 0;
-        // A port that is not ours may be one that Istio's Service would map to ours.
-        let is_known = listeners.iter().any(|listener| self.has_port(listener));
-        for listener in listeners {
-            match self {
-                Scope::All => {
-                    listener.fence.get_or_insert_with(|| fence.clone());
-                    count += 1;
-                }
-                Scope::Target { .. } => {}
-                Scope::Port(_) => {
-                    if !is_known || self.has_port(listener) {
-                        listener.fence.get_or_insert_with(|| fence.clone());
-                        count += 1;
-                    }
-                }
-                Scope::VirtualHosts { .. } => {
-                    if is_known && !self.has_port(listener) {
-                        continue;
-                    }
-                    for host in listener
-                        .virtual_hosts
-                        .iter_mut()
-                        .filter(|host| self.names(host))
-                    {
-                        let host = Arc::make_mut(host);
-                        host.fence.get_or_insert_with(|| fence.clone());
-                        count += 1;
-                    }
-                }
-            }
-        }
-        count
+        spots.len()
     }
 
     pub(super) fn show(&self) -> String {
         match self {
             Scope::All => "everything this gateway serves".into(),
-            Scope::Target { name, .. } => format!("what {name} serves"),
             Scope::Port(port) => format!("everything on port {port}"),
-            Scope::VirtualHosts {
-                name: Some(name), ..
-            } => format!("the virtual host `{name}`"),
-            Scope::VirtualHosts {
-                domain: Some(domain),
-                ..
-            } => format!("the host `{domain}`"),
-            Scope::VirtualHosts { .. } => "every virtual host".into(),
+            Scope::Target { name, .. } => name.clone(),
         }
     }
+}
 
-    fn has_port(&self, listener: &Listener) -> bool {
-        let port = match self {
-            Scope::All | Scope::Target { .. } => None,
-            Scope::Port(port) => Some(*port),
-            Scope::VirtualHosts { port, .. } => *port,
-        };
-        port.is_none_or(|port| port == listener.addr.port() || port == listener.declared_port)
-    }
+/// A port that is not ours may be one that Istio's Service would map to ours.
+fn of_port(port: u16, listeners: &[Listener]) -> Vec<Spot> {
+    let is_known = listeners.iter().any(|listener| has_port(listener, port));
+    let listeners = listeners.iter().enumerate();
+    let covered = listeners.filter(|(_, listener)| !is_known || has_port(listener, port));
+    covered.map(|(index, _)| Spot::Listener(index)).collect()
+}
 
-    fn names(&self, host: &VirtualHost) -> bool {
-        let Scope::VirtualHosts { name, domain, .. } = self else {
-            return true;
-        };
-        let shown = host.host.to_string();
-        name.as_deref().is_none_or(|name| {
-            *name == *host.name || name.rsplit_once(':').is_some_and(|(name, _)| name == shown)
-        }) && domain
-            .as_deref()
-            .is_none_or(|domain| domain.eq_ignore_ascii_case(&shown))
-    }
+/// Whether a listener is at a port, bound or declared.
+pub(super) fn has_port(listener: &Listener, port: u16) -> bool {
+    port == listener.addr.port() || port == listener.declared_port
 }
 
 /// Fences one place, unless it is already.
 fn fence_spot(spot: Spot, listeners: &mut [Listener], fence: &Arc<Fence>) {
     let (index, host, route) = match spot {
         Spot::Listener(index) => (index, None, None),
+        Spot::Unrouted(_) => return,
         Spot::Host(index, host) => (index, Some(host), None),
         Spot::Route(index, host, route) => (index, Some(host), Some(route)),
     };

@@ -9,6 +9,8 @@ use crate::plan::{Guarding, Guards, Listener};
 pub(super) enum Spot {
     /// All its requests, those for which there is no rule included.
     Listener(usize),
+    /// Those for which there is no rule.
+    Unrouted(usize),
     Host(usize, usize),
     Route(usize, usize, usize),
 }
@@ -27,9 +29,12 @@ struct Sheet {
 impl Sheets {
     /// Adds a guard at a place.
     pub(super) fn add(&mut self, listeners: &[Listener], spot: Spot, add: impl Fn(&mut Guards)) {
-        let (Spot::Listener(index) | Spot::Host(index, _) | Spot::Route(index, ..)) = spot;
+        let (Spot::Listener(index)
+        | Spot::Unrouted(index)
+        | Spot::Host(index, _)
+        | Spot::Route(index, ..)) = spot;
         let sheet = self.0.entry(index).or_default();
-        if matches!(spot, Spot::Host(..) | Spot::Route(..))
+        if !matches!(spot, Spot::Listener(_))
             && sheet.cells.is_empty()
             && let Some(listener) = listeners.get(index)
         {
@@ -42,6 +47,7 @@ impl Sheets {
                 add(&mut sheet.unrouted);
                 sheet.cells.iter_mut().flatten().for_each(add);
             }
+            Spot::Unrouted(_) => add(&mut sheet.unrouted),
             Spot::Host(_, host) => {
                 let routes = sheet.cells.get_mut(host).into_iter().flatten();
                 routes.for_each(add);

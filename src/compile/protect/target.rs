@@ -44,6 +44,10 @@ impl<'a> Targets<'a> {
         }
     }
 
+    pub(super) fn gateways(&self) -> &'a Gateways<'a> {
+        self.gateways
+    }
+
     /// The object that a policy's target names.
     pub(super) fn key(object: &Object, target: &PolicyTarget) -> ObjectKey {
         let namespace = target.namespace.as_deref();

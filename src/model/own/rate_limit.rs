@@ -11,7 +11,7 @@ pub struct RateLimit {
     pub target_ref: PolicyTarget,
     /// A request must pass all of them.
     pub limits: Items<Limit>,
-    /// `enforce` (default), or `observe`: counted, but never refused.
+    /// `enforce` (default), or `observe`: counted, but never refused, and clients are told nothing.
     pub mode: Option<String>,
     /// What responses tell clients: `ietf` (default), `x-ratelimit`, `both` or `none`.
     pub headers: Option<String>,

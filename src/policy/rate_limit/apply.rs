@@ -59,12 +59,12 @@ impl Limiter {
         }
         let mut nearest: Option<Reading> = None;
         let mut taken = SmallVec::<[(&State, u64, &Meter); 4]>::new();
-        let limits = self.limits.iter().map(|state| &**state);
-        for (index, state) in limits.enumerate() {
-            if state.limit.otherwise && !taken.is_empty() {
+        let states = self.limits.iter().map(|state| &**state);
+        for (index, (limit, state)) in self.spec.limits.iter().zip(states).enumerate() {
+            if limit.otherwise && !taken.is_empty() {
                 continue;
             }
-            let found = state.key(asked).map(|key| (key, state.meter(key)));
+            let found = state.key(limit, asked).map(|key| (key, state.meter(key)));
             let Some((key, Some(meter))) = found else {
                 continue;
             };

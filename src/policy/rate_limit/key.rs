@@ -123,9 +123,9 @@ pub enum Test {
 
 /// The hash of a request's key in a limit; `None` if the limit does not concern it.
 pub(super) fn hash(ways: &[Way], asked: &Asked<'_>, seed: &RandomState) -> Option<u64> {
-    ways.iter().enumerate().find_map(|(index, way)| {
+    // Ways of one limit lead to the same values, so a value's bucket does not depend on the way.
+    ways.iter().find_map(|way| {
         let mut hasher = seed.build_hasher();
-        hasher.write_usize(index);
         way.iter()
             .all(|part| part.holds(asked, &mut hasher))
             .then(|| hasher.finish())

@@ -13,7 +13,7 @@ use crate::base::Share;
 /// A policy. Values that cannot be wrong; `compile` makes them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RateLimit {
-    /// Unique in a plan; its buckets are kept from plan to plan under it.
+    /// As metrics and explanations name it.
     pub id: Arc<str>,
     /// In the order they are asked.
     pub limits: Box<[Limit]>,
@@ -28,6 +28,8 @@ pub struct RateLimit {
 /// One limit: buckets, one for each key that its requests have.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Limit {
+    /// Limits of one group share their buckets, from plan to plan too.
+    pub group: Arc<str>,
     pub bucket: Bucket,
     /// Which requests are limited and which of them share a bucket. The first way that a request
     /// goes counts; one that goes none is not limited. An empty way is every request's.
@@ -80,6 +82,12 @@ impl Bucket {
     pub(super) fn depth(&self) -> u64 {
         self.emission()
             .saturating_mul(u64::from(self.capacity.max(1)))
+    }
+
+    /// Tokens a second.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        f64::from(self.per_fill) / self.interval.as_secs_f64().max(1e-9)
     }
 
     /// Whether a bucket fills within a year.

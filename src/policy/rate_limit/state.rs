@@ -1,16 +1,16 @@
 //! The buckets of limits while they are in force.
 //!
-//! `upstream` pairs each plan with the [`Limiters`] of its policies. A limit that a new plan has
-//! unchanged, in a policy of the same id, keeps its buckets; everything else begins full.
+//! `upstream` pairs each plan with the [`Limiter`]s of its policies. A limit that a new plan has in
+//! the same group keeps its buckets; everything else begins full.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::key::{self, Asked};
-use super::spec::{Limit, RateLimit};
+use super::spec::{Bucket, Limit, RateLimit};
 use super::table::{Meter, Table, Terms};
 use crate::base::clock;
 
@@ -24,16 +24,28 @@ pub struct Limiter {
     pub(super) limits: Box<[Arc<State>]>,
 }
 
-/// The policies of the last plan.
+/// The buckets of the last plan's limits, by their group.
 #[derive(Debug, Default)]
 pub struct Limiters {
-    known: HashMap<Arc<str>, Arc<Limiter>>,
+    known: HashMap<Arc<str>, Owned>,
 }
+
+/// Buckets, and the policy that they are counted under.
+#[derive(Clone, Debug)]
+struct Owned {
+    policy: Arc<str>,
+    /// The limit's place in the policy.
+    index: usize,
+    state: Arc<State>,
+}
+
+/// How many requests of a policy's limit had each of [`Fate::ALL`].
+pub type LimitTotals = BTreeMap<(Arc<str>, usize), [u64; 3]>;
 
 /// One limit's buckets.
 #[derive(Debug)]
 pub(super) struct State {
-    pub limit: Limit,
+    bucket: Bucket,
     pub terms: Terms,
     buckets: Buckets,
     seed: RandomState,
@@ -81,7 +93,7 @@ impl Fate {
 }
 
 impl Limiters {
-    /// The limiters of policies, in their order. Policies that are not named are forgotten.
+    /// The limiters of policies, in their order. Groups that none names are forgotten.
     pub fn of<'s>(
         &mut self,
         specs: impl Iterator<Item = &'s Arc<RateLimit>>,
@@ -89,81 +101,79 @@ impl Limiters {
         let before = std::mem::take(&mut self.known);
         specs
             .map(|spec| {
-                let limiter = match before.get(&spec.id) {
-                    Some(known) if known.spec == *spec => known.clone(),
-                    known => Arc::new(Limiter::new(spec.clone(), known.map(|known| &**known))),
-                };
-                self.known.insert(spec.id.clone(), limiter.clone());
-                limiter
+                let limits = spec.limits.iter().enumerate().map(|(index, limit)| {
+                    let known = self.known.get(&limit.group);
+                    let known = known.or_else(|| before.get(&limit.group));
+                    let known = known.filter(|known| known.state.is_of(limit));
+                    let state = match known {
+                        Some(known) => known.state.clone(),
+                        None => Arc::new(State::new(limit)),
+                    };
+                    let owned = Owned {
+                        policy: spec.id.clone(),
+                        index,
+                        state: state.clone(),
+                    };
+                    self.known.insert(limit.group.clone(), owned);
+                    state
+                });
+                Arc::new(Limiter {
+                    limits: limits.collect(),
+                    spec: spec.clone(),
+                })
             })
             .collect()
     }
 
-    /// By id.
+    /// What became of requests, by policy and limit.
     #[must_use]
-    pub fn all(&self) -> Vec<Arc<Limiter>> {
-        let mut all: Vec<_> = self.known.values().cloned().collect();
-        all.sort_by(|a, b| a.spec.id.cmp(&b.spec.id));
-        all
+    pub fn totals(&self) -> LimitTotals {
+        let mut totals = LimitTotals::new();
+        for owned in self.known.values() {
+            let key = (owned.policy.clone(), owned.index);
+            let total = totals.entry(key).or_default();
+            for (total, fate) in total.iter_mut().zip(Fate::ALL) {
+                *total += owned.state.total(fate);
+            }
+        }
+        totals
     }
 }
 
 impl Limiter {
-    /// A policy in force; limits that `before` had keep their buckets.
-    #[must_use]
-    pub fn new(spec: Arc<RateLimit>, before: Option<&Limiter>) -> Self {
-        let mut before: Vec<Arc<State>> = before
-            .map(|before| before.limits.to_vec())
-            .unwrap_or_default();
-        let limits = spec.limits.iter().map(|limit| {
-            // Taken out: two equal limits of one policy have a bucket each.
-            let known = before.iter().position(|known| known.limit == *limit);
-            match known {
-                Some(known) => before.swap_remove(known),
-                None => Arc::new(State::new(limit.clone())),
-            }
-        });
-        Self {
-            limits: limits.collect(),
-            spec,
-        }
-    }
-
     #[must_use]
     pub fn spec(&self) -> &RateLimit {
         &self.spec
     }
-
-    /// How many requests had a fate, for each limit.
-    pub fn counts(&self, fate: Fate) -> impl Iterator<Item = u64> {
-        let read = move |state: &Arc<State>| {
-            let counts = state.counts.iter();
-            counts
-                .map(|counts| counts.of(fate).load(Ordering::Relaxed))
-                .sum()
-        };
-        self.limits.iter().map(read)
-    }
 }
 
 impl State {
-    fn new(limit: Limit) -> Self {
+    fn new(limit: &Limit) -> Self {
         Self {
+            bucket: limit.bucket,
             terms: Terms::of(&limit.bucket),
             buckets: match limit.is_single() {
                 true => Buckets::Single(Meter::default()),
                 false => Buckets::Many(Table::new(limit.keys)),
             },
-            limit,
             seed: RandomState::new(),
             epoch: clock::now(),
             counts: Default::default(),
         }
     }
 
+    /// Whether a limit may go on with these buckets.
+    fn is_of(&self, limit: &Limit) -> bool {
+        let fits = match &self.buckets {
+            Buckets::Single(_) => limit.is_single(),
+            Buckets::Many(table) => !limit.is_single() && table.is_for(limit.keys),
+        };
+        fits && self.bucket == limit.bucket
+    }
+
     /// The hash of a request's key; `None` if the limit does not concern it.
-    pub(super) fn key(&self, asked: &Asked<'_>) -> Option<u64> {
-        key::hash(&self.limit.ways, asked, &self.seed)
+    pub(super) fn key(&self, limit: &Limit, asked: &Asked<'_>) -> Option<u64> {
+        key::hash(&limit.ways, asked, &self.seed)
     }
 
     pub(super) fn meter(&self, key: u64) -> Option<&Meter> {
@@ -177,6 +187,11 @@ impl State {
     pub(super) fn time(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.epoch);
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    fn total(&self, fate: Fate) -> u64 {
+        let read = |counts: &Counts| counts.of(fate).load(Ordering::Relaxed);
+        self.counts.iter().map(read).sum()
     }
 
     pub(super) fn count(&self, key: u64, fate: Fate) {

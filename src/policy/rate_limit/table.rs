@@ -92,11 +92,19 @@ impl Meter {
 impl Table {
     /// A table for so many keys, rounded up.
     pub(super) fn new(keys: u32) -> Self {
-        let sets = (keys.max(FEWEST) / FEWEST).next_power_of_two();
         Self {
             shards: (0..SHARDS).map(|_| OnceLock::new()).collect(),
-            sets: sets as usize,
+            sets: Self::sets(keys),
         }
+    }
+
+    /// Whether it is as large as one for so many keys.
+    pub(super) fn is_for(&self, keys: u32) -> bool {
+        self.sets == Self::sets(keys)
+    }
+
+    fn sets(keys: u32) -> usize {
+        (keys.max(FEWEST) / FEWEST).next_power_of_two() as usize
     }
 
     /// The bucket of a key.

@@ -15,6 +15,7 @@ fn limit(requests: u32, key: Vec<Source>) -> Limit {
         shared: true,
     };
     Limit {
+        group: "limit".into(),
         bucket: Bucket {
             capacity: requests,
             per_fill: requests,

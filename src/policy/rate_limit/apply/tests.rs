@@ -10,6 +10,7 @@ use crate::base::clock;
 
 fn limit(requests: u32, parts: Vec<Part>) -> Limit {
     Limit {
+        group: format!("{requests} {parts:?}").into(),
         bucket: Bucket {
             capacity: requests,
             per_fill: requests,
@@ -60,8 +61,15 @@ fn ask(limiter: &Limiter, value: &'static str) -> Verdict {
     ask_at(limiter, &headers, clock::now(), 0)
 }
 
-fn counts(limiter: &Limiter) -> [Vec<u64>; 3] {
-    Fate::ALL.map(|fate| limiter.counts(fate).collect())
+/// A policy alone in force.
+fn alone(spec: RateLimit) -> (Arc<Limiter>, Limiters) {
+    let mut limiters = Limiters::default();
+    let limiter = limiters.of([Arc::new(spec)].iter())[0].clone();
+    (limiter, limiters)
+}
+
+fn counts(limiters: &Limiters) -> Vec<[u64; 3]> {
+    limiters.totals().into_values().collect()
 }
 
 fn is_limited(verdict: Verdict) -> bool {
@@ -71,7 +79,7 @@ fn is_limited(verdict: Verdict) -> bool {
 #[test]
 fn a_refused_request_takes_no_token_of_the_limits_before() {
     let limits = vec![limit(5, vec![]), limit(1, by_header("x-a"))];
-    let limiter = Limiter::new(Arc::new(policy(limits)), None);
+    let (limiter, limiters) = alone(policy(limits));
     assert!(!is_limited(ask(&limiter, "greedy")));
     for _ in 0..20 {
         assert!(is_limited(ask(&limiter, "greedy")));
@@ -80,24 +88,24 @@ fn a_refused_request_takes_no_token_of_the_limits_before() {
         assert!(!is_limited(ask(&limiter, value)), "{value}");
     }
     assert!(is_limited(ask(&limiter, "e")));
-    assert_eq!(counts(&limiter), [vec![5, 5], vec![1, 20], vec![0, 0]]);
+    assert_eq!(counts(&limiters), [[5, 1, 0], [5, 20, 0]]);
 }
 
 #[test]
 fn what_is_only_observed_is_counted_and_served() {
     let mut spec = policy(vec![limit(1, vec![])]);
     spec.enforced = Share::NONE;
-    let limiter = Limiter::new(Arc::new(spec), None);
+    let (limiter, limiters) = alone(spec);
     assert!(matches!(ask(&limiter, "a"), Verdict::Allowed(_)));
     assert_eq!(ask(&limiter, "a"), Verdict::Observed);
-    assert_eq!(counts(&limiter), [vec![1], vec![0], vec![1]]);
+    assert_eq!(counts(&limiters), [[1, 0, 1]]);
 }
 
 #[test]
 fn gotcha_40_shares_say_for_which_requests_limits_are_asked_and_enforced() {
     let mut spec = policy(vec![limit(1, vec![])]);
     (spec.enabled, spec.enforced) = (Share::of_percent(50.0), Share::of_percent(10.0));
-    let limiter = Limiter::new(Arc::new(spec), None);
+    let limiter = alone(spec).0;
     let ask = |random| ask_at(&limiter, &HeaderMap::new(), clock::now(), random);
     assert_eq!(ask(600_000), Verdict::Unconcerned);
     assert!(matches!(ask(400_000), Verdict::Allowed(_)));
@@ -113,7 +121,7 @@ fn a_limit_for_the_rest_is_asked_only_where_no_other_was() {
     }];
     let mut rest = limit(1, vec![]);
     rest.otherwise = true;
-    let limiter = Limiter::new(Arc::new(policy(vec![limit(3, parts), rest])), None);
+    let limiter = alone(policy(vec![limit(3, parts), rest])).0;
     assert!((0..3).all(|_| !is_limited(ask(&limiter, "own"))));
     assert!(is_limited(ask(&limiter, "own")));
     assert!(!is_limited(ask(&limiter, "x")));
@@ -122,7 +130,7 @@ fn a_limit_for_the_rest_is_asked_only_where_no_other_was() {
 
 #[test]
 fn a_reading_says_what_is_left_and_how_long_it_takes() {
-    let limiter = Limiter::new(Arc::new(policy(vec![limit(3, vec![])])), None);
+    let limiter = alone(policy(vec![limit(3, vec![])])).0;
     let start = clock::now() + Duration::from_secs(5);
     let at = |after| {
         ask_at(
@@ -160,9 +168,9 @@ fn an_unchanged_limit_keeps_its_buckets_and_a_changed_one_begins_full() {
     assert!(is_limited(ask(&of(&second), "a")));
     let third = policy(vec![limit(2, vec![])]);
     assert!(!is_limited(ask(&of(&third), "a")));
-    // Under another id it is another policy.
+    // In another group it is another limit.
     let mut fourth = third.clone();
-    fourth.id = "RateLimit default/b".into();
+    fourth.limits[0].group = "other".into();
     let limiter = of(&fourth);
     assert!(!is_limited(ask(&limiter, "a")) && !is_limited(ask(&limiter, "a")));
 }
@@ -174,7 +182,7 @@ fn responses_say_how_the_nearest_limit_stands_in_both_forms() {
         ietf: Some("shop".into()),
         x_ratelimit: true,
     };
-    let limiter = Limiter::new(Arc::new(spec), None);
+    let limiter = alone(spec).0;
     let Verdict::Allowed(reading) = ask(&limiter, "a") else {
         panic!("it is not allowed");
     };

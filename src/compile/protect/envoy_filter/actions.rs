@@ -1,0 +1,270 @@
+//! `rate_limits`: how a virtual host or route makes descriptors of its requests (istio.md section
+//! 9), and which of its requests a configured descriptor therefore concerns.
+
+use http::HeaderName;
+
+use crate::compile::pattern::Patterns;
+use crate::model::node::Node;
+use crate::policy::rate_limit::spec::{Condition, Part, Source, Test};
+
+use super::local::Descriptor;
+use super::node::{Fields, Wrong};
+
+/// One item of `rate_limits`: the entries of the descriptor that it makes.
+pub(super) type Entries = Vec<Entry>;
+
+/// One action: the entry that it makes, if it makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    key: String,
+    value: EntryValue,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum EntryValue {
+    /// Of the request; without it there is no descriptor.
+    Of(Source),
+    Fixed(String),
+    /// Only of requests for which the conditions hold, or do not.
+    FixedWhen {
+        text: String,
+        conditions: Box<[Condition]>,
+        expected: bool,
+    },
+}
+
+/// Envoy compares whole addresses.
+const CLIENT: Source = Source::Client { v4: 32, v6: 128 };
+
+/// Reads one item of `rate_limits`.
+pub(super) fn read(node: &Node, place: &str, patterns: &Patterns) -> Result<Entries, Wrong> {
+    let fields = Fields::read(node, place, &["actions", "stage"])?;
+    if fields.number("stage")?.unwrap_or(0) != 0 {
+        return Err(format!(
+            "`{place}`: a `stage` other than 0 is not supported"
+        ));
+    }
+    let mut entries = Vec::new();
+    for (item, place) in fields.list("actions")? {
+        entries.push(action(item, &place, patterns)?);
+    }
+    match entries.is_empty() {
+        true => Err(format!("`{place}` has no actions")),
+        false => Ok(entries),
+    }
+}
+
+fn action(node: &Node, place: &str, patterns: &Patterns) -> Result<Entry, Wrong> {
+    let known = [
+        "request_headers",
+        "header_value_match",
+        "remote_address",
+        "generic_key",
+        "destination_cluster",
+    ];
+    let fields = Fields::read(node, place, &known)?;
+    if node.entries().len() != 1 {
+        return Err(format!("`{place}` is not exactly one action"));
+    }
+    let entry = |key: &str, value| Entry {
+        key: key.to_owned(),
+        value,
+    };
+    if let Some(fields) = fields.map(
+        "request_headers",
+        &["header_name", "descriptor_key", "skip_if_absent"],
+    )? {
+        if fields.boolean("skip_if_absent")? == Some(true) {
+            return Err(format!("`{place}`: skip_if_absent is not supported"));
+        }
+        let source = source(fields.text("header_name")?.unwrap_or_default())?;
+        let key = fields.text("descriptor_key")?.unwrap_or_default();
+        return Ok(entry(key, EntryValue::Of(source)));
+    }
+    if let Some(fields) = fields.map(
+        "header_value_match",
+        &[
+            "descriptor_key",
+            "descriptor_value",
+            "expect_match",
+            "headers",
+        ],
+    )? {
+        let mut conditions = Vec::new();
+        for (item, place) in fields.list("headers")? {
+            conditions.push(condition(item, &place, patterns)?);
+        }
+        let text = fields.text("descriptor_value")?.unwrap_or_default();
+        let value = EntryValue::FixedWhen {
+            text: text.to_owned(),
+            conditions: conditions.into(),
+            expected: fields.boolean("expect_match")?.unwrap_or(true),
+        };
+        let key = fields.text("descriptor_key")?.unwrap_or("header_match");
+        return Ok(entry(key, value));
+    }
+    if let Some(fields) = fields.map("generic_key", &["descriptor_key", "descriptor_value"])? {
+        let text = fields.text("descriptor_value")?.unwrap_or_default();
+        let key = fields.text("descriptor_key")?.unwrap_or("generic_key");
+        return Ok(entry(key, EntryValue::Fixed(text.to_owned())));
+    }
+    if let Some(node) = fields.get("remote_address") {
+        Fields::read(node, place, &[])?;
+        return Ok(entry("remote_address", EntryValue::Of(CLIENT)));
+    }
+    if let Some(node) = fields.get("destination_cluster") {
+        Fields::read(node, place, &[])?;
+        return Ok(entry(
+            "destination_cluster",
+            EntryValue::Of(Source::Cluster),
+        ));
+    }
+    Err(format!("`{place}` is empty"))
+}
+
+/// A header, or one of Envoy's names for other parts of a request.
+fn source(name: &str) -> Result<Source, Wrong> {
+    Ok(match name {
+        ":path" => Source::Target,
+        ":method" => Source::Method,
+        ":authority" => Source::Authority,
+        ":scheme" => Source::Scheme,
+        name => {
+            let name =
+                HeaderName::try_from(name).map_err(|_| format!("`{name}` is no header name"));
+            Source::Header(name?)
+        }
+    })
+}
+
+fn condition(node: &Node, place: &str, patterns: &Patterns) -> Result<Condition, Wrong> {
+    let known = [
+        "name",
+        "string_match",
+        "exact_match",
+        "prefix_match",
+        "suffix_match",
+        "contains_match",
+        "safe_regex_match",
+        "present_match",
+        "invert_match",
+        "treat_missing_header_as_empty",
+    ];
+    let fields = Fields::read(node, place, &known)?;
+    let source = source(fields.text("name")?.unwrap_or_default())?;
+    let mut inverted = fields.boolean("invert_match")?.unwrap_or(false);
+    let known = [
+        "exact",
+        "prefix",
+        "suffix",
+        "contains",
+        "safe_regex",
+        "ignore_case",
+    ];
+    let test = if let Some(matcher) = fields.map("string_match", &known)? {
+        let ignore_case = matcher.boolean("ignore_case")?.unwrap_or(false);
+        let names = ["exact", "prefix", "suffix", "contains"];
+        test(&matcher, names, "safe_regex", ignore_case, patterns)?
+    } else {
+        let names = [
+            "exact_match",
+            "prefix_match",
+            "suffix_match",
+            "contains_match",
+        ];
+        test(&fields, names, "safe_regex_match", false, patterns)?
+    };
+    let test = match (test, fields.boolean("present_match")?) {
+        (Some(test), _) => test,
+        (None, is_present) => {
+            inverted ^= is_present == Some(false);
+            Test::Present
+        }
+    };
+    Ok(Condition {
+        source,
+        test,
+        inverted,
+        missing_is_empty: fields
+            .boolean("treat_missing_header_as_empty")?
+            .unwrap_or(false),
+    })
+}
+
+fn test(
+    fields: &Fields<'_>,
+    [exact, prefix, suffix, contains]: [&str; 4],
+    regex: &str,
+    ignore_case: bool,
+    patterns: &Patterns,
+) -> Result<Option<Test>, Wrong> {
+    let text = |name: &str| {
+        let text = fields.text(name)?;
+        Ok::<_, Wrong>(text.map(|text| match ignore_case {
+            true => text.to_ascii_lowercase().into_boxed_str(),
+            false => text.into(),
+        }))
+    };
+    if let Some(text) = text(exact)? {
+        return Ok(Some(Test::Exact { text, ignore_case }));
+    }
+    if let Some(text) = text(prefix)? {
+        return Ok(Some(Test::Prefix { text, ignore_case }));
+    }
+    if let Some(text) = text(suffix)? {
+        return Ok(Some(Test::Suffix { text, ignore_case }));
+    }
+    if let Some(text) = text(contains)? {
+        return Ok(Some(Test::Contains { text, ignore_case }));
+    }
+    let Some(fields) = fields.map(regex, &["regex", "google_re2"])? else {
+        return Ok(None);
+    };
+    let pattern = patterns.whole(fields.text("regex")?.unwrap_or_default())?;
+    Ok(Some(Test::Regex(pattern)))
+}
+
+/// The way of requests of which an item makes this descriptor. `None` if it never does.
+pub(super) fn way(descriptor: &Descriptor, entries: &Entries) -> Option<Box<[Part]>> {
+    if descriptor.entries.len() != entries.len() {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for ((key, value), entry) in descriptor.entries.iter().zip(entries) {
+        if *key != entry.key {
+            return None;
+        }
+        match &entry.value {
+            EntryValue::Of(source) if value.is_empty() => parts.push(Part::Each {
+                source: source.clone(),
+                shared: false,
+            }),
+            EntryValue::Of(source) => parts.push(Part::Is {
+                source: source.clone(),
+                value: bytes(source, value)?,
+            }),
+            EntryValue::Fixed(text) if value.is_empty() || value == text => {}
+            EntryValue::FixedWhen {
+                text,
+                conditions,
+                expected,
+            } if value.is_empty() || value == text => parts.push(Part::When {
+                conditions: conditions.clone(),
+                expected: *expected,
+            }),
+            EntryValue::Fixed(_) | EntryValue::FixedWhen { .. } => return None,
+        }
+    }
+    Some(parts.into())
+}
+
+/// A value as its source gives it. `None` if it never does.
+fn bytes(source: &Source, value: &str) -> Option<Box<[u8]>> {
+    match source {
+        Source::Client { .. } => match value.parse().ok()? {
+            std::net::IpAddr::V4(address) => Some(Box::new(address.octets())),
+            std::net::IpAddr::V6(address) => Some(Box::new(address.octets())),
+        },
+        _ => Some(value.as_bytes().into()),
+    }
+}
