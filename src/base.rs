@@ -1,9 +1,10 @@
 //! Leaf value types that every other room may use: origins, findings, causes,
-//! object identities, host patterns, durations and the clock.
+//! object identities, host patterns, address ranges, durations and the clock.
 //!
 //! Nothing here imports another room.
 
 pub mod cause;
+pub mod cidr;
 pub mod clock;
 pub mod finding;
 pub mod host;
@@ -14,6 +15,7 @@ pub mod share;
 pub mod tls_material;
 
 pub use cause::{Cause, CauseKind};
+pub use cidr::Cidr;
 pub use finding::{Code, Finding, Findings, Severity};
 pub use host::HostPattern;
 pub use object::{Kind, ObjectKey};

@@ -21,7 +21,7 @@ pub(super) fn shown(plan: &Plan) -> Vec<Shown> {
     let servers = plan.tls.iter().flat_map(|socket| &socket.servers);
     servers
         .filter_map(|server| match &server.service {
-            TlsService::Http { terms, .. } => Some((server, terms)),
+            TlsService::Http { terms, .. } | TlsService::Tcp { terms, .. } => Some((server, terms)),
             _ => None,
         })
         .flat_map(|(server, terms)| {

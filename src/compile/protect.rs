@@ -10,6 +10,7 @@ mod envoy_filter;
 mod rate_limit;
 mod scope;
 mod sheet;
+mod streams;
 mod target;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use super::version::Versions;
 
 use scope::Scope;
 use sheet::{Sheets, Spot};
+pub(crate) use streams::fence_streams;
 use target::{Found, Targets};
 
 /// Gives the listeners their guards and fences. Gives the limits among the guards.

@@ -14,6 +14,7 @@ use super::{
     Cluster, Guarding, Guards, HealthCheck, Mirror, PlacedLimit, Policies, Protocol, RetrySource,
 };
 
+mod stream;
 mod tls;
 
 impl Plan {
@@ -32,7 +33,11 @@ impl Plan {
             writeln!(out)?;
         }
         for socket in &self.tls {
-            tls::text(out, socket)?;
+            tls::text(out, self, socket)?;
+            writeln!(out)?;
+        }
+        for socket in &self.tcp {
+            stream::text(out, self, socket)?;
             writeln!(out)?;
         }
         writeln!(out, "clusters")?;

@@ -18,4 +18,5 @@ mod origin_tls;
 mod page;
 mod policies;
 mod routing;
+mod streams;
 mod tls;
