@@ -4,6 +4,7 @@
 //! Nothing here imports another room.
 
 pub mod cause;
+mod cidr;
 pub mod clock;
 pub mod finding;
 pub mod host;
@@ -14,6 +15,7 @@ pub mod share;
 pub mod tls_material;
 
 pub use cause::{Cause, CauseKind};
+pub use cidr::Cidr;
 pub use finding::{Code, Finding, Findings, Severity};
 pub use host::HostPattern;
 pub use object::{Kind, ObjectKey};

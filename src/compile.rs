@@ -80,7 +80,7 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
     let delegates = std::mem::take(&mut translator.delegates);
     services.report(&delegates, &mut findings);
     let tls = gateway::tls::sockets(&sockets, &gateways, &versions, options, &mut findings);
-    let limits = protect::protect(
+    let (limits, checks) = protect::protect(
         &versions,
         options,
         &gateways,
@@ -95,6 +95,7 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
         tls,
         clusters,
         limits,
+        checks,
         http: options.http.clone(),
         ..Plan::default()
     };

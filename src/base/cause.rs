@@ -68,6 +68,8 @@ pub enum CauseKind {
     HttpsRedirect,
     /// A rule's `fault.abort` (FI). It carries its own status.
     FaultAbort,
+    /// An AccessList does not let the client in.
+    AccessDenied,
     /// A limit on the rate of requests is reached (RL). Its policy may set another status.
     RateLimited,
     /// A rule's `corsPolicy` answers a browser's preflight.
@@ -112,6 +114,7 @@ impl CauseKind {
             FaultAbort => "fault_abort",
             CorsPreflight => "cors_preflight",
             RateLimited => "rate_limited",
+            AccessDenied => "access_denied",
         }
     }
 
@@ -120,6 +123,7 @@ impl CauseKind {
         use CauseKind::*;
         match self {
             BadRequest | EarlyRefusal | BadPath => 400,
+            AccessDenied => 403,
             RouteNotFound => 404,
             MethodNotAllowed => 405,
             HeaderTimeout | RequestTimeout => 408,
@@ -210,6 +214,7 @@ impl CauseKind {
             FaultAbort => "fault_filter_abort",
             CorsPreflight => "cors_response",
             RateLimited => "local_rate_limited",
+            AccessDenied => "rbac_access_denied_matched_policy[none]",
         }
     }
 
@@ -220,6 +225,8 @@ impl CauseKind {
             NoHealthyUpstream => "no healthy upstream",
             FaultAbort => "fault filter abort",
             RateLimited => "local_rate_limited",
+            AccessDenied => "RBAC: access denied",
+            BodyTooLarge => "Payload Too Large",
             UpstreamConnectFailure => {
                 "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
             }

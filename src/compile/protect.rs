@@ -7,6 +7,7 @@
 //! meant for a gateway. Called by `compile` after the listeners are built.
 
 mod envoy_filter;
+mod own;
 mod rate_limit;
 mod scope;
 mod sheet;
@@ -18,7 +19,7 @@ use crate::base::{Code, Finding, Findings, ObjectKey, Origin, Severity};
 use crate::model::istio::{Items, TargetRef};
 use crate::model::own::PolicyTarget;
 use crate::model::{FieldPath, Object, Spec};
-use crate::plan::{Fence, LimitId, Listener, PlacedLimit};
+use crate::plan::{Checks, Fence, LimitId, Listener, PlacedLimit};
 
 use super::Options;
 use super::gateway::{Gateways, selects, show_labels};
@@ -29,7 +30,7 @@ use scope::Scope;
 use sheet::{Sheets, Spot};
 use target::{Found, Targets};
 
-/// Gives the listeners their guards and fences. Gives the limits among the guards.
+/// Gives the listeners their guards and fences. Gives the policies among the guards.
 pub(crate) fn protect(
     versions: &Versions,
     options: &Options,
@@ -37,10 +38,11 @@ pub(crate) fn protect(
     patterns: &Patterns,
     listeners: &mut [Listener],
     findings: &mut Findings,
-) -> Vec<PlacedLimit> {
+) -> (Vec<PlacedLimit>, Checks) {
     let mut targets = Targets::new(versions, gateways);
     let mut sheets = Sheets::default();
     let mut limits = Vec::new();
+    let mut checks = Checks::default();
     let mut patches = Vec::new();
     for object in versions.others() {
         let mut guard = Guard {
@@ -50,6 +52,7 @@ pub(crate) fn protect(
             targets: &mut targets,
             sheets: &mut sheets,
             limits: &mut limits,
+            checks: &mut checks,
             listeners,
             findings,
             object,
@@ -83,6 +86,8 @@ pub(crate) fn protect(
                 }
             }
             Spec::RateLimit(spec) => rate_limit::read(&mut guard, spec),
+            Spec::AccessList(spec) => own::read_access(&mut guard, spec),
+            Spec::BodyLimit(spec) => own::read_body(&mut guard, spec),
             Spec::Unsupported => guard.unsupported(),
             _ => {}
         }
@@ -95,6 +100,7 @@ pub(crate) fn protect(
             targets: &mut targets,
             sheets: &mut sheets,
             limits: &mut limits,
+            checks: &mut checks,
             listeners,
             findings,
             object: first.object(),
@@ -102,7 +108,7 @@ pub(crate) fn protect(
         envoy_filter::put_in_force(&mut guard, patches);
     }
     sheets.hand_out(listeners);
-    limits
+    (limits, checks)
 }
 
 /// One object that may protect, and what it may fence.
@@ -113,6 +119,7 @@ struct Guard<'g, 'a> {
     targets: &'g mut Targets<'a>,
     sheets: &'g mut Sheets,
     limits: &'g mut Vec<PlacedLimit>,
+    checks: &'g mut Checks,
     listeners: &'g mut [Listener],
     findings: &'g mut Findings,
     object: &'a Object,

@@ -57,6 +57,7 @@ impl Digest {
                 tls,
                 clusters,
                 limits,
+                checks,
                 http,
                 digest: _,
             } = plan;
@@ -78,6 +79,7 @@ impl Digest {
                 } = limit;
                 policy.hash(to);
             });
+            checks.hash(to);
             http.hash(to);
         })
     }
