@@ -13,11 +13,13 @@ mod line;
 mod observer;
 mod out;
 pub mod record;
+mod redact;
 mod requests;
 
-pub use access_log::AccessLogOptions;
+pub use access_log::{AccessLogOptions, Wanted};
 pub use exposition::Exposition;
 pub use format::{FormatError, LogEncoding, LogFormat};
 pub use observer::{Observe, ObserveError, ObserveOptions};
 pub use record::{EarlyRefusal, Record};
+pub use redact::Redaction;
 pub use requests::Workload;

@@ -7,10 +7,13 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::IntCounter;
+
+use crate::base::Share;
 
 use super::format::LogFormat;
 use super::line::Line;
@@ -29,6 +32,7 @@ pub struct AccessLogOptions {
     /// `gateway.mesh.accessLogFile`: `/dev/stdout`, `/dev/stderr` or a file to append to.
     pub file: String,
     pub format: LogFormat,
+    pub wanted: Wanted,
     /// Bytes of lines that may wait to be written; lines beyond are dropped and counted.
     pub buffer: usize,
 }
@@ -40,8 +44,38 @@ impl AccessLogOptions {
         Self {
             file: file.into(),
             format,
+            wanted: Wanted::default(),
             buffer: 1 << 20,
         }
+    }
+}
+
+/// Which requests are logged. All that failed are: no answer, a status from 500 on, or a flag.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted {
+    /// Of the requests that neither failed nor were slow.
+    pub share: Share,
+    /// What took at least this long is logged.
+    pub slow: Duration,
+}
+
+impl Default for Wanted {
+    /// All.
+    fn default() -> Self {
+        Self {
+            share: Share::ALL,
+            slow: Duration::ZERO,
+        }
+    }
+}
+
+impl Wanted {
+    fn takes(&self, record: &Record<'_>) -> bool {
+        self.share == Share::ALL
+            || record.duration >= self.slow
+            || !matches!(record.status, 1..500)
+            || !record.flags.is_empty()
+            || self.share.takes(fastrand::u32(..Share::WHOLE))
     }
 }
 
@@ -49,6 +83,7 @@ impl AccessLogOptions {
 #[derive(Debug)]
 pub(super) struct AccessLog {
     format: LogFormat,
+    wanted: Wanted,
     capacity: usize,
     dropped: IntCounter,
     shared: Arc<Shared>,
@@ -73,30 +108,34 @@ struct Pending {
     writing: bool,
     /// Write at once instead of gathering.
     urgent: bool,
+    /// Open the file anew before the next write.
+    reopen: bool,
     ended: bool,
 }
 
 impl AccessLog {
     pub(super) fn open(options: AccessLogOptions, dropped: IntCounter) -> io::Result<Self> {
-        let sink = match options.file.as_str() {
+        let (sink, path) = match options.file.as_str() {
             // By descriptor: opening the path fails when it is a socket.
-            "/dev/stdout" => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-            "/dev/stderr" => File::from(io::stderr().as_fd().try_clone_to_owned()?),
-            path => OpenOptions::new().append(true).create(true).open(path)?,
+            "/dev/stdout" => (io::stdout().as_fd().try_clone_to_owned()?.into(), None),
+            "/dev/stderr" => (io::stderr().as_fd().try_clone_to_owned()?.into(), None),
+            path => (append_to(Path::new(path))?, Some(path.into())),
         };
-        Self::start(Box::new(sink), options.format, options.buffer, dropped)
+        Self::start(Box::new(sink), path, options, dropped)
     }
 
     fn start(
         sink: Box<dyn Write + Send>,
-        format: LogFormat,
-        capacity: usize,
+        path: Option<PathBuf>,
+        options: AccessLogOptions,
         dropped: IntCounter,
     ) -> io::Result<Self> {
+        let capacity = options.buffer;
         let shared = Arc::new(Shared::default());
         let writer = Writer {
             shared: shared.clone(),
             sink,
+            path,
             half: capacity / 2,
             dropped: dropped.clone(),
         };
@@ -104,15 +143,19 @@ impl AccessLog {
             .name("access-log".into())
             .spawn(move || writer.run())?;
         Ok(Self {
-            format,
+            format: options.format,
+            wanted: options.wanted,
             capacity,
             dropped,
             shared,
         })
     }
 
-    /// Writes one line, or counts it as dropped.
+    /// Writes one line if it is wanted, or counts it as dropped.
     pub(super) fn write(&self, record: &Record<'_>) {
+        if !self.wanted.takes(record) {
+            return;
+        }
         let mut line = Line::new();
         self.format.write(record, &mut line);
         let line = line.bytes();
@@ -132,6 +175,13 @@ impl AccessLog {
         if wake {
             self.shared.wake.notify_one();
         }
+    }
+
+    /// Opens the file anew, for a rotation that has renamed it. Lines not yet written go to the
+    /// new one.
+    pub(super) fn reopen(&self) {
+        self.shared.lock().reopen = true;
+        self.shared.wake.notify_one();
     }
 
     /// Waits until everything written so far is out. `false` if that took too long.
@@ -163,9 +213,15 @@ impl Shared {
     }
 }
 
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).open(path)
+}
+
 struct Writer {
     shared: Arc<Shared>,
     sink: Box<dyn Write + Send>,
+    /// `None` for what cannot be opened again.
+    path: Option<PathBuf>,
     half: usize,
     dropped: IntCounter,
 }
@@ -193,17 +249,35 @@ impl Writer {
         }
     }
 
+    /// Goes on in a new file of the same name; in the old one if there is no new one.
+    fn reopen(&mut self) {
+        let Some(path) = &self.path else { return };
+        match append_to(path) {
+            Ok(file) => self.sink = Box::new(file),
+            Err(error) => log::warn!(
+                "the access log {} cannot be opened again, its old file is kept: {error}",
+                path.display()
+            ),
+        }
+    }
+
     /// Swaps the waiting lines into `batch` and says how many they are; `None` at the end.
-    fn next(&self, batch: &mut Vec<u8>) -> Option<u64> {
-        let mut pending = self.shared.lock();
-        while pending.bytes.is_empty() {
+    fn next(&mut self, batch: &mut Vec<u8>) -> Option<u64> {
+        let shared = self.shared.clone();
+        let mut pending = shared.lock();
+        while pending.bytes.is_empty() || pending.reopen {
+            if std::mem::take(&mut pending.reopen) {
+                drop(pending);
+                self.reopen();
+                pending = shared.lock();
+                continue;
+            }
             if pending.ended {
                 return None;
             }
             pending.asleep = true;
             pending.urgent = false;
-            pending = self
-                .shared
+            pending = shared
                 .wake
                 .wait(pending)
                 .unwrap_or_else(PoisonError::into_inner);

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::out::Out;
 use super::record::Record;
+use super::redact::Redaction;
 
 /// Headers that hold secrets; a format that names one is refused.
 const SECRET: [&str; 4] = [
@@ -60,10 +61,21 @@ pub(super) enum Field {
     DownstreamRemoteAddress {
         port: bool,
     },
+    DownstreamLocalPort,
+    DownstreamDirectRemoteAddress {
+        port: bool,
+    },
+    DownstreamTlsVersion,
+    DownstreamTlsCipher,
+    DownstreamPeerSubject,
+    UpstreamHostWithoutPort,
+    UpstreamRequestAttemptCount,
     RequestedServerName,
     RouteName,
     GrpcStatus,
     GrpcStatusNumber,
+    /// `HOSTNAME` and `ENVIRONMENT(name)`: known when the format is read.
+    Constant(Option<Box<str>>),
     /// Ours: the stable code of the cause of a local answer, its sentence, and who owns it.
     Cause,
     CauseMessage,
@@ -138,6 +150,19 @@ impl Field {
             "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => {
                 Self::DownstreamRemoteAddress { port: false }
             }
+            "DOWNSTREAM_LOCAL_PORT" => Self::DownstreamLocalPort,
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => {
+                Self::DownstreamDirectRemoteAddress { port: true }
+            }
+            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
+                Self::DownstreamDirectRemoteAddress { port: false }
+            }
+            "DOWNSTREAM_TLS_VERSION" => Self::DownstreamTlsVersion,
+            "DOWNSTREAM_TLS_CIPHER" => Self::DownstreamTlsCipher,
+            "DOWNSTREAM_PEER_SUBJECT" => Self::DownstreamPeerSubject,
+            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Self::UpstreamHostWithoutPort,
+            "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Self::UpstreamRequestAttemptCount,
+            "HOSTNAME" => Self::Constant(variable("HOSTNAME")),
             "REQUESTED_SERVER_NAME" => Self::RequestedServerName,
             "ROUTE_NAME" => Self::RouteName,
             "GRPC_STATUS" => Self::GrpcStatus,
@@ -158,6 +183,9 @@ impl Field {
         argument: &str,
         length: Option<usize>,
     ) -> Result<Self, String> {
+        if operator == "ENVIRONMENT" {
+            return Ok(Self::Constant(variable(argument)));
+        }
         let (name, alternative) = match argument.split_once('?') {
             Some((name, alternative)) => (name, Some(Header::parse(alternative)?)),
             None => (argument, None),
@@ -181,7 +209,7 @@ impl Field {
 
     /// Gives the value to `out`.
     #[inline]
-    pub(super) fn put(&self, record: &Record<'_>, out: &mut impl Out) {
+    pub(super) fn put(&self, record: &Record<'_>, redaction: &Redaction, out: &mut impl Out) {
         match self {
             Self::StartTime => out.time(record.start),
             Self::Protocol => put_text(record.protocol, out),
@@ -209,6 +237,19 @@ impl Field {
             Self::DownstreamRemoteAddress { port } => {
                 put_address(record.downstream_remote_address, *port, out);
             }
+            Self::DownstreamLocalPort => match record.downstream_local_address {
+                Some(address) => out.number(u64::from(address.port())),
+                None => out.absent(),
+            },
+            Self::DownstreamDirectRemoteAddress { port } => {
+                put_address(record.downstream_direct_remote_address, *port, out);
+            }
+            Self::DownstreamTlsVersion => put_text(record.tls.map(|tls| tls.version), out),
+            Self::DownstreamTlsCipher => put_text(record.tls.map(|tls| tls.cipher), out),
+            Self::DownstreamPeerSubject => put_text(record.tls.and_then(|tls| tls.subject), out),
+            Self::UpstreamHostWithoutPort => put_address(record.upstream_host, false, out),
+            Self::UpstreamRequestAttemptCount => out.number(u64::from(record.attempts)),
+            Self::Constant(text) => put_text(text.as_deref(), out),
             Self::RequestedServerName => put_word(record.requested_server_name, out),
             Self::RouteName => put_word(record.route_name, out),
             Self::GrpcStatus => {
@@ -236,6 +277,7 @@ impl Field {
                 put_header(
                     find(name).or_else(|| find(alternative.as_ref()?)),
                     *length,
+                    redaction,
                     out,
                 );
             }
@@ -248,6 +290,7 @@ impl Field {
                 put_header(
                     find(name).or_else(|| find(alternative.as_ref()?)),
                     *length,
+                    redaction,
                     out,
                 );
             }
@@ -319,12 +362,24 @@ fn put_address(address: Option<SocketAddr>, port: bool, out: &mut impl Out) {
     }
 }
 
-fn put_header(found: Option<Found<'_>>, length: Option<usize>, out: &mut impl Out) {
+fn put_header(
+    found: Option<Found<'_>>,
+    length: Option<usize>,
+    redaction: &Redaction,
+    out: &mut impl Out,
+) {
     match found {
         None => out.absent(),
         Some(Found::Number(number)) => out.number_text(number),
-        Some(Found::Text(text)) => out.text(length.map_or(text, |length| shorten(text, length))),
+        Some(Found::Text(text)) => {
+            let text = &*redaction.of(text);
+            out.text(length.map_or(text, |length| shorten(text, length)));
+        }
     }
+}
+
+fn variable(name: &str) -> Option<Box<str>> {
+    std::env::var(name).ok().map(Into::into)
 }
 
 /// The longest start of a text that has at most `length` bytes.

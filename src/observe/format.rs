@@ -10,6 +10,7 @@ use super::field::Field;
 use super::line::{Escape, Line};
 use super::out::{JsonOut, TextOut};
 use super::record::Record;
+use super::redact::Redaction;
 
 /// Istio's default text format, without its final newline.
 const DEFAULT_TEXT: &str = concat!(
@@ -85,6 +86,7 @@ pub struct LogFormat {
     segments: Vec<Segment>,
     /// The default JSON format tells the cause of local answers.
     causes: bool,
+    redaction: Redaction,
 }
 
 #[derive(Clone, Debug)]
@@ -119,6 +121,7 @@ impl LogFormat {
                 Ok(Self {
                     segments,
                     causes: false,
+                    redaction: Redaction::default(),
                 })
             }
             LogEncoding::Json if format.is_empty() => {
@@ -130,6 +133,7 @@ impl LogFormat {
                 Ok(Self {
                     segments,
                     causes: true,
+                    redaction: Redaction::default(),
                 })
             }
             LogEncoding::Json => {
@@ -146,26 +150,36 @@ impl LogFormat {
                 Ok(Self {
                     segments,
                     causes: false,
+                    redaction: Redaction::default(),
                 })
             }
         }
     }
 
+    /// The same format, hiding credentials.
+    #[must_use]
+    pub fn redacted(self, redaction: Redaction) -> Self {
+        Self { redaction, ..self }
+    }
+
     /// Writes one line, with its newline.
     pub(super) fn write(&self, record: &Record<'_>, line: &mut Line) {
+        let redaction = &self.redaction;
         for segment in &self.segments {
             match segment {
                 Segment::Literal(bytes) => line.raw(bytes),
-                Segment::Text(field) => field.put(record, &mut TextOut::text(line)),
-                Segment::InJsonString(field) => field.put(record, &mut TextOut::in_json(line)),
-                Segment::Json(field) => field.put(record, &mut JsonOut(line)),
+                Segment::Text(field) => field.put(record, redaction, &mut TextOut::text(line)),
+                Segment::InJsonString(field) => {
+                    field.put(record, redaction, &mut TextOut::in_json(line))
+                }
+                Segment::Json(field) => field.put(record, redaction, &mut JsonOut(line)),
             }
         }
         if self.causes {
             if record.cause.is_some() {
                 for (key, field) in &CAUSE_JSON {
                     line.raw(key.as_bytes());
-                    field.put(record, &mut JsonOut(line));
+                    field.put(record, redaction, &mut JsonOut(line));
                 }
             }
             line.raw(b"}\n");

@@ -177,6 +177,13 @@ impl Observe {
             .set(i64::try_from(listeners.len()).unwrap_or(i64::MAX));
     }
 
+    /// Opens the access log's file anew, as a rotation asks for.
+    pub fn reopen_log(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+    }
+
     /// Waits until every access log line so far is written; for the end of the process.
     /// `false` if that took longer than `limit`.
     pub fn flush(&self, limit: Duration) -> bool {

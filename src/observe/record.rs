@@ -43,14 +43,31 @@ pub struct Record<'a> {
     pub upstream_local_address: Option<SocketAddr>,
     pub downstream_local_address: Option<SocketAddr>,
     pub downstream_remote_address: Option<SocketAddr>,
+    /// The other end of the client's connection, whatever a trusted proxy says.
+    pub downstream_direct_remote_address: Option<SocketAddr>,
+    /// `None` for a connection without TLS.
+    pub tls: Option<TlsRecord<'a>>,
     pub requested_server_name: Option<&'a str>,
     pub route_name: Option<&'a str>,
+    /// How often the request was sent to an endpoint.
+    pub attempts: u32,
     pub grpc: bool,
     pub grpc_status: Option<u16>,
     /// For `%REQ(name)%` of a custom format; the default formats do not need it.
     pub request_headers: Option<&'a HeaderMap>,
     /// For `%RESP(name)%` of a custom format; the default formats do not need it.
     pub response_headers: Option<&'a HeaderMap>,
+}
+
+/// What a client's TLS connection agreed on.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsRecord<'a> {
+    /// `TLSv1.3`.
+    pub version: &'a str,
+    /// OpenSSL's name of the cipher suite.
+    pub cipher: &'a str,
+    /// Of the client's certificate, as RFC 2253 writes it.
+    pub subject: Option<&'a str>,
 }
 
 /// A request head that was refused before it became a request.

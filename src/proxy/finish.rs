@@ -9,10 +9,10 @@ use pingora::proxy::Session;
 use super::admit::{FORWARDED_FOR, REQUEST_ID, authority};
 use super::attempt;
 use super::context::Context;
-use super::known::{addresses, protocol};
+use super::known::{addresses, downstream_remote, protocol};
 use super::retry::RetryRefused;
 use crate::base::clock;
-use crate::observe::Record;
+use crate::observe::record::{Record, TlsRecord};
 
 /// Takes the records of finished requests: the access log and the metrics.
 pub trait Sink: Send + Sync + 'static {
@@ -72,6 +72,7 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
     let response = session.response_written();
     let cause = ctx.cause.as_ref();
     let addresses = addresses(session, ctx);
+    let tls = ctx.connection.as_ref().and_then(|it| it.tls());
     let record = Record {
         start: ctx.start,
         method: Some(request.method.as_str()),
@@ -94,12 +95,16 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         cluster: ctx.cluster(),
         upstream_local_address: ctx.upstream_local,
         downstream_local_address: addresses.local,
-        downstream_remote_address: addresses.remote,
-        requested_server_name: ctx
-            .connection
-            .as_ref()
-            .and_then(|connection| connection.tls()?.server_name.as_deref()),
+        downstream_remote_address: downstream_remote(ctx, addresses.remote),
+        downstream_direct_remote_address: addresses.remote,
+        tls: tls.map(|tls| TlsRecord {
+            version: tls.version,
+            cipher: tls.cipher,
+            subject: tls.peer.as_ref().map(|peer| &*peer.subject),
+        }),
+        requested_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
         route_name: ctx.route().map(|route| &*route.name),
+        attempts: ctx.attempts,
         grpc: ctx.asks_grpc(),
         grpc_status: ctx.grpc_status,
         request_headers: Some(&request.headers),

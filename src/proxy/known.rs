@@ -29,14 +29,9 @@ impl Substitutions for Known<'_> {
         };
         match part {
             Request { name, .. } if name == ":scheme" => Some(ctx.scheme().into()),
-            // Envoy's remote address is the trusted client; its port is known only of the peer.
-            DownstreamRemoteAddress => match (ctx.client, self.remote) {
-                (Some(client), Some(peer)) if client == peer.ip().to_canonical() => {
-                    Some(SocketAddr::new(client, peer.port()).to_string().into())
-                }
-                (Some(client), _) => Some(SocketAddr::new(client, 0).to_string().into()),
-                (None, peer) => peer.map(|peer| peer.to_string().into()),
-            },
+            DownstreamRemoteAddress => {
+                downstream_remote(ctx, self.remote).map(|address| address.to_string().into())
+            }
             DownstreamRemoteAddressWithoutPort => match ctx.client {
                 Some(client) => Some(client.to_string().into()),
                 None => ip(self.remote),
@@ -96,6 +91,17 @@ pub(super) fn addresses(session: &Session, ctx: &Context) -> Addresses {
         listener: local,
         local,
         remote,
+    }
+}
+
+/// Envoy's remote address: the trusted client, whose port is known only if it is the peer.
+pub(super) fn downstream_remote(ctx: &Context, peer: Option<SocketAddr>) -> Option<SocketAddr> {
+    match (ctx.client, peer) {
+        (Some(client), Some(peer)) if client == peer.ip().to_canonical() => {
+            Some(SocketAddr::new(client, peer.port()))
+        }
+        (Some(client), _) => Some(SocketAddr::new(client, 0)),
+        (None, peer) => peer,
     }
 }
 

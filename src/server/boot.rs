@@ -141,6 +141,7 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
     });
     let signals = Signals {
         life: life.clone(),
+        observe: observe.clone(),
         times: DrainTimes {
             delay: gateway.drain.delay.0,
             window: gateway.drain.window.0,

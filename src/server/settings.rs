@@ -72,11 +72,14 @@ const REFUSED: [(&str, &str); 14] = [
         "graceful_shutdown_timeout_seconds",
         "use gateway.drain.deadline",
     ),
-    ("ca_file", "TLS to origins is not available yet"),
+    (
+        "ca_file",
+        "name a file in caCertificates of a DestinationRule's tls",
+    ),
     ("s2n_config_cache_size", "TLS here is BoringSSL"),
     (
         "upstream_debug_ssl_keylog",
-        "TLS to origins is not available yet",
+        "keys of TLS connections are not written down",
     ),
 ];
 

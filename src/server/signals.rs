@@ -5,6 +5,7 @@
 //! 0 here and the draining happens inside the question, so that the process ends as soon as
 //! nothing is in flight (pingora.md section 6).
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,26 +13,41 @@ use log::{info, warn};
 use pingora_core::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::observe::Observe;
+
 use super::drain::DrainTimes;
 use super::handover::upgrade_in_background;
 use super::life::{Life, Stage};
 
-/// Watches SIGTERM, SIGQUIT and SIGINT, and the stages of the process.
+/// Watches SIGTERM, SIGQUIT, SIGINT and SIGUSR1, and the stages of the process.
 pub struct Signals {
     pub life: Arc<Life>,
+    pub observe: Arc<Observe>,
     pub times: DrainTimes,
 }
 
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let signal = self.ended().await;
+        let signal = tokio::select! {
+            signal = self.ended() => signal,
+            never = self.reopen_logs() => match never {},
+        };
         self.life.end().await;
         signal
     }
 }
 
 impl Signals {
+    /// SIGUSR1 says that log files were renamed, as nginx takes it.
+    async fn reopen_logs(&self) -> Infallible {
+        let mut rotated = Watch::on(SignalKind::user_defined1());
+        loop {
+            rotated.recv().await;
+            self.observe.reopen_log();
+        }
+    }
+
     async fn ended(&self) -> ShutdownSignal {
         let mut terminate = Watch::on(SignalKind::terminate());
         let mut quit = Watch::on(SignalKind::quit());

@@ -12,6 +12,7 @@ mod hashing;
 mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
+mod logging;
 mod operator;
 mod origin_tls;
 mod policies;

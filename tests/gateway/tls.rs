@@ -3,6 +3,7 @@
 mod client;
 mod hosts;
 mod interop;
+mod log;
 pub mod material;
 mod modes;
 mod rotation;

@@ -20,6 +20,10 @@ pub struct TlsDetails {
     pub server_name: Option<Box<str>>,
     /// Of the server that shook hands.
     pub terms: Arc<TlsTerms>,
+    /// `TLSv1.3`.
+    pub version: &'static str,
+    /// The cipher suite, as OpenSSL names it.
+    pub cipher: &'static str,
     /// Whether an earlier session was taken up again.
     pub resumed: bool,
     /// The client's certificate, if it sent one that was accepted.
@@ -32,6 +36,8 @@ pub struct PeerCertificate {
     /// It as an element of `x-forwarded-client-cert`, with the fields Istio asks Envoy for: `By`,
     /// `Hash`, `Cert`, `Subject`, `URI`, `DNS`.
     pub element: HeaderValue,
+    /// Its subject, as RFC 2253 writes it.
+    pub subject: Box<str>,
 }
 
 impl TlsDetails {
@@ -39,6 +45,8 @@ impl TlsDetails {
         Self {
             server_name,
             terms,
+            version: ssl.version_str(),
+            cipher: ssl.current_cipher().map_or("", |cipher| cipher.name()),
             resumed: ssl.session_reused(),
             peer: ssl
                 .peer_certificate()
@@ -74,9 +82,10 @@ impl PeerCertificate {
         for name in names.iter().flatten().filter_map(|name| name.dnsname()) {
             let _ = write!(text, ";DNS={}", value(name));
         }
-        HeaderValue::from_str(&text)
-            .ok()
-            .map(|element| Self { element })
+        Some(Self {
+            element: HeaderValue::from_str(&text).ok()?,
+            subject: subject.into(),
+        })
     }
 }
 

@@ -7,7 +7,11 @@ use crate::observe::LogEncoding;
 fn log(sink: Box<dyn Write + Send>, capacity: usize) -> AccessLog {
     let format = LogFormat::new(LogEncoding::Text, "%REQ(:PATH)%").unwrap();
     let dropped = IntCounter::new("dropped", "dropped").unwrap();
-    AccessLog::start(sink, format, capacity, dropped).unwrap()
+    let options = AccessLogOptions {
+        buffer: capacity,
+        ..AccessLogOptions::new("", format)
+    };
+    AccessLog::start(sink, None, options, dropped).unwrap()
 }
 
 fn path(path: &str) -> Record<'_> {
@@ -120,4 +124,94 @@ fn a_file_is_appended_to_and_a_folder_is_refused() {
         ..options
     };
     assert!(AccessLog::open(options, dropped).is_err());
+}
+
+#[test]
+fn a_rotated_log_goes_on_in_a_new_file_and_loses_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("access.log");
+    let format = LogFormat::new(LogEncoding::Text, "%REQ(:PATH)%").unwrap();
+    let dropped = IntCounter::new("dropped", "dropped").unwrap();
+    let options = AccessLogOptions::new(file.to_str().unwrap(), format);
+    let log = AccessLog::open(options, dropped).unwrap();
+    let mut read = String::new();
+    for turn in 0..20 {
+        log.write(&path(&format!("/{turn}")));
+        let rotated = folder.path().join(format!("access.log.{turn}"));
+        std::fs::rename(&file, &rotated).unwrap();
+        log.reopen();
+        let limit = Instant::now() + Duration::from_secs(30);
+        while !file.exists() {
+            assert!(Instant::now() < limit, "no new file");
+            std::thread::yield_now();
+        }
+    }
+    assert!(log.flush(Duration::from_secs(10)));
+    for turn in 0..20 {
+        let rotated = folder.path().join(format!("access.log.{turn}"));
+        read += &std::fs::read_to_string(rotated).unwrap();
+    }
+    read += &std::fs::read_to_string(&file).unwrap();
+    let expected: String = (0..20).map(|turn| format!("/{turn}\n")).collect();
+    assert_eq!(read, expected);
+    assert_eq!(log.dropped.get(), 0);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_again_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path().join("below");
+    std::fs::create_dir(&below).unwrap();
+    let file = below.join("access.log");
+    let format = LogFormat::new(LogEncoding::Text, "%REQ(:PATH)%").unwrap();
+    let dropped = IntCounter::new("dropped", "dropped").unwrap();
+    let options = AccessLogOptions::new(file.to_str().unwrap(), format);
+    let log = AccessLog::open(options, dropped).unwrap();
+    let moved = folder.path().join("moved");
+    std::fs::rename(&below, &moved).unwrap();
+    log.reopen();
+    log.write(&path("/a"));
+    assert!(log.flush(Duration::from_secs(10)));
+    let written = std::fs::read_to_string(moved.join("access.log")).unwrap();
+    assert_eq!(written, "/a\n");
+}
+
+#[test]
+fn failures_and_slow_requests_are_logged_whatever_the_share() {
+    let wanted = Wanted {
+        share: Share::NONE,
+        slow: Duration::from_secs(1),
+    };
+    let fine = Record {
+        status: 200,
+        ..Record::default()
+    };
+    let with = |status, flags, millis| Record {
+        status,
+        flags,
+        duration: Duration::from_millis(millis),
+        ..Record::default()
+    };
+    assert!(!wanted.takes(&fine));
+    assert!(!wanted.takes(&with(499, "", 999)));
+    assert!(wanted.takes(&with(200, "", 1000)));
+    assert!(wanted.takes(&with(500, "", 0)));
+    assert!(wanted.takes(&with(0, "", 0)));
+    assert!(wanted.takes(&with(404, "NR", 0)));
+    assert!(Wanted::default().takes(&fine));
+}
+
+#[test]
+fn a_share_of_the_others_is_logged() {
+    let wanted = Wanted {
+        share: Share::of_percent(10.0),
+        slow: Duration::from_secs(1),
+    };
+    let fine = Record {
+        status: 200,
+        ..Record::default()
+    };
+    let logged = (0..10_000).filter(|_| wanted.takes(&fine)).count();
+    // Six standard deviations.
+    assert!((820..=1180).contains(&logged), "{logged}");
 }

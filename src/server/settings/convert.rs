@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use pingora_core::server::configuration::ServerConf;
 
+use crate::base::Share;
 use crate::compile::{Options, retry_policy};
 use crate::listener::ListenerLimits;
 use crate::model::istio::virtual_service::Retry;
 use crate::model::tls_files::WorkloadFiles;
-use crate::observe::{AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Workload};
+use crate::observe::{
+    AccessLogOptions, LogEncoding, LogFormat, ObserveOptions, Redaction, Wanted, Workload,
+};
 use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
 use crate::proxy::{Limits, MAX_ATTEMPTS, MirrorLimits, RETRY_BODY};
 use crate::upstream::DnsOptions;
@@ -48,6 +51,12 @@ impl Settings {
             return Err(
                 "gateway.bind is empty; name at least one address, for example 0.0.0.0".into(),
             );
+        }
+        let sampled = gateway.access_log.sampled;
+        if !(0.0..=100.0).contains(&sampled) {
+            return Err(format!(
+                "gateway.accessLog.sampled: {sampled} is not a percentage, 0 to 100"
+            ));
         }
         if self.max_retries == 0 {
             return Err("max_retries: 0 would send no request at all; use 1 for no retries".into());
@@ -179,14 +188,22 @@ impl Settings {
     /// The log format has an operator we do not know.
     pub fn observe_options(&self) -> Result<ObserveOptions, String> {
         let mesh = &self.gateway.mesh;
+        let log = &self.gateway.access_log;
         let encoding = match mesh.access_log_encoding {
             Encoding::Text => LogEncoding::Text,
             Encoding::Json => LogEncoding::Json,
         };
         let format = LogFormat::new(encoding, &mesh.access_log_format)
-            .map_err(|error| format!("gateway.mesh.{error}"))?;
-        let access_log = (!mesh.access_log_file.is_empty())
-            .then(|| AccessLogOptions::new(mesh.access_log_file.as_str(), format));
+            .map_err(|error| format!("gateway.mesh.{error}"))?
+            .redacted(Redaction::new(log.hidden_parameters.iter().cloned()));
+        let wanted = Wanted {
+            share: Share::of_percent(log.sampled),
+            slow: log.slow.0,
+        };
+        let access_log = (!mesh.access_log_file.is_empty()).then(|| AccessLogOptions {
+            wanted,
+            ..AccessLogOptions::new(mesh.access_log_file.as_str(), format)
+        });
         let workload = Workload {
             name: self.gateway.workload.clone(),
             namespace: self.gateway.namespace.clone(),

@@ -23,6 +23,7 @@ pub(super) trait Describe {
 pub(super) trait Leaf: Serialize {}
 
 impl Leaf for bool {}
+impl Leaf for f64 {}
 impl Leaf for i32 {}
 impl Leaf for u16 {}
 impl Leaf for u32 {}

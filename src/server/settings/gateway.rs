@@ -35,6 +35,8 @@ section! { "camelCase",
         pub dns: Dns = Dns::default(),
         /// MeshConfig's own names, as far as they concern a gateway.
         pub mesh: Mesh = Mesh::default(),
+        /// Which requests the log of `mesh.accessLogFile` has, and what of them is hidden.
+        pub access_log: AccessLog = AccessLog::default(),
         /// Bounds that always hold.
         pub limits: Limits = Limits::default(),
         /// Copies of requests for mirrors.
@@ -73,6 +75,36 @@ section! { "camelCase",
         pub cluster_domain: String = "cluster.local".to_owned(),
     }
 }
+
+section! { "camelCase",
+    /// Which requests the log of `mesh.accessLogFile` has, and what of them is hidden.
+    pub struct AccessLog {
+        /// Percent of the requests that neither failed nor were slow; those that did are all logged.
+        pub sampled: f64 = 100.0,
+        /// A request that takes at least this long is slow.
+        pub slow: Span = Span::seconds(1),
+        /// Query parameters whose values are logged as `REDACTED`, whatever their case.
+        pub hidden_parameters: Vec<String> = HIDDEN_PARAMETERS.map(str::to_owned).to_vec(),
+    }
+}
+
+/// Where credentials are usually passed in a URL (RFC 6750, RFC 6749, signed links).
+const HIDDEN_PARAMETERS: [&str; 14] = [
+    "access_token",
+    "refresh_token",
+    "id_token",
+    "token",
+    "x-goog-signature",
+    "client_secret",
+    "password",
+    "passwd",
+    "secret",
+    "api_key",
+    "apikey",
+    "sig",
+    "signature",
+    "x-amz-signature",
+];
 
 section! { "camelCase",
     /// Bounds that always hold.

@@ -152,7 +152,7 @@ pub struct Gateway {
     pub folder: tempfile::TempDir,
     /// The folder given to `--config`.
     pub manifests: PathBuf,
-    log: PathBuf,
+    pub log: PathBuf,
     ports: Vec<(u16, u16)>,
     admin: u16,
     status: u16,
