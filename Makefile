@@ -1,7 +1,10 @@
 # `make run` starts the demo, `make test` runs everything CI runs.
 
-# What BoringSSL and Pingora need to build, and the clients of the tests.
-PACKAGES = cmake g++ libclang-dev make curl openssl
+# What BoringSSL and Pingora need to build.
+BUILD_PACKAGES = cmake g++ git libclang-dev make
+# What the tests use beside it: clients, a Prometheus, and what fetches helm.
+TEST_PACKAGES = curl openssl prometheus python3-pip unzip
+PACKAGES = $(BUILD_PACKAGES)
 CARGO ?= cargo
 
 .PHONY: run test bench deps
@@ -9,7 +12,8 @@ CARGO ?= cargo
 run: deps
 	$(CARGO) run -- demo
 
-test: deps
+test: PACKAGES = $(BUILD_PACKAGES) $(TEST_PACKAGES)
+test: deps target/tools/helm
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
@@ -32,3 +36,12 @@ deps:
 			echo "  sudo apt-get install$$missing"; exit 1; \
 		fi; \
 	fi
+
+# Debian has no helm; this Python package, fetched by its hash, carries the program (x86-64).
+target/tools/helm: tests/deploy/helm.txt | deps
+	@mkdir -p target/tools
+	python3 -m pip download --quiet --no-deps --require-hashes --dest target/tools --requirement $<
+	unzip -qop target/tools/aws_cdk*.whl '*.jsii.tgz' | tar -xzO package/lib/layer.zip >target/tools/layer.zip
+	unzip -qop target/tools/layer.zip helm/helm >target/tools/helm.part
+	rm target/tools/aws_cdk*.whl target/tools/layer.zip
+	chmod +x target/tools/helm.part && mv target/tools/helm.part $@

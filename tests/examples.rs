@@ -99,7 +99,7 @@ fn every_example_is_clean_and_has_a_readme_of_five_lines() {
         let readme = std::fs::read_to_string(path.join("README.md")).unwrap();
         assert_eq!(readme.lines().count(), 5, "{name}/README.md");
     }
-    assert!(seen >= 11, "{seen} examples");
+    assert!(seen >= 12, "{seen} examples");
 }
 
 #[test]
@@ -229,6 +229,13 @@ fn every_example_decides_as_its_readme_says() {
             "/v2",
             &[],
             "outbound|80||backend.example.net 1".into(),
+        ),
+        (
+            "tls-origin",
+            "api.example.com",
+            "/v2",
+            &[],
+            "outbound|443||backend.example.net 1".into(),
         ),
         (
             "https-redirect",

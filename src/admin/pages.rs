@@ -24,6 +24,7 @@ Pingress, for the operator. Every page also as JSON: with .json, ?format=json or
 /explain?url=URL    what happens to a request, and why; also &method=POST, &header=name:%20value, &all=true
 /stats/prometheus   metrics (also /metrics)
 /healthz/ready      readiness (also /ready)
+/healthz/live       answers 200 as long as the process answers at all
 ";
 
 /// The state of the configuration.
@@ -55,6 +56,8 @@ pub(super) fn answer(page: Page, state: &State, request: &Parts) -> Answer {
     let path = request.uri.path();
     match (page, path) {
         (_, "/healthz/ready") | (Page::Admin, "/ready") => ready(state),
+        // Draining, or waiting for a manifest to be repaired, is no reason to be killed.
+        (_, "/healthz/live") => Answer::text(200, "live\n"),
         (Page::Metrics | Page::Admin, "/stats/prometheus" | "/metrics") => {
             let upstreams = state.upstreams.clone();
             let of_clusters = std::iter::once_with(move || upstreams.metrics());

@@ -87,6 +87,11 @@ pub enum MaterialError {
     },
     #[error("the revocation list in `{0}` cannot be read; it must be PEM or DER")]
     BadRevocations(&'static str),
+    #[error(
+        "the revocation list in `{0}` is signed in a way that cannot be checked; \
+         RSA (PKCS #1), ECDSA and Ed25519 can"
+    )]
+    UnknownSignature(&'static str),
     #[error("the key in `{0}` is encrypted; write it without a passphrase")]
     EncryptedKey(&'static str),
     #[error("the key in `{0}` cannot be read; it must be an unencrypted PEM private key")]

@@ -1,8 +1,10 @@
-//! Certificates that have expired or soon will, as findings. `compile` asks no clock, so they are
+//! Certificates that have expired or soon will, the servers' and those that origins are shown, as
+//! findings. `compile` asks no clock, so they are
 //! made here, anew with every plan and every hour.
 
 use std::time::Duration;
 
+use crate::base::tls_material::Validity;
 use crate::base::{Code, Finding, Findings, Severity};
 use crate::plan::{Plan, TlsService};
 
@@ -18,46 +20,51 @@ pub(super) fn findings(plan: &Plan, now: Duration) -> Findings {
             continue;
         };
         for pair in &terms.pairs {
-            let validity = pair.validity();
-            let left = validity.until - now;
-            let (severity, message) = match left {
-                ..=0 => (
-                    Severity::Error,
-                    format!(
-                        "the certificate of {} has expired on {}; clients refuse it",
-                        server.name,
-                        day(validity.until)
-                    ),
-                ),
-                1..=NOTICE => (
-                    Severity::Warning,
-                    format!(
-                        "the certificate of {} expires on {}, in {} days",
-                        server.name,
-                        day(validity.until),
-                        left / 86_400
-                    ),
-                ),
-                _ if validity.from > now => (
-                    Severity::Error,
-                    format!(
-                        "the certificate of {} is valid from {} on only; clients refuse it",
-                        server.name,
-                        day(validity.from)
-                    ),
-                ),
-                _ => continue,
-            };
-            let finding = Finding::new(Code::CERTIFICATE_EXPIRES, message).severity(severity);
-            findings.push(
-                finding
-                    .at(&server.origin)
-                    .hint("renew it; the new one is taken up without a restart"),
-            );
+            let what = format!("the certificate of {}", server.name);
+            let found = told(&what, "clients refuse it", pair.validity(), now);
+            findings.extend(found.map(|finding| finding.at(&server.origin)));
         }
+    }
+    for cluster in plan.clusters.iter() {
+        let tls = cluster.tls.as_ref();
+        let Some(pair) = tls.and_then(|tls| tls.certificate.as_ref()) else {
+            continue;
+        };
+        let what = format!("the client certificate for `{}`", cluster.host);
+        let found = told(&what, "its origins may refuse it", pair.validity(), now);
+        findings.extend(found.map(|finding| match &cluster.policy_origin {
+            Some(origin) => finding.at(origin),
+            None => finding,
+        }));
     }
     findings.dedup();
     findings
+}
+
+/// What is to be said of one certificate.
+fn told(what: &str, so: &str, validity: Validity, now: i64) -> Option<Finding> {
+    let left = validity.until - now;
+    let (severity, message) = match left {
+        ..=0 => (
+            Severity::Error,
+            format!("{what} has expired on {}; {so}", day(validity.until)),
+        ),
+        1..=NOTICE => (
+            Severity::Warning,
+            format!(
+                "{what} expires on {}, in {} days",
+                day(validity.until),
+                left / 86_400
+            ),
+        ),
+        _ if validity.from > now => (
+            Severity::Error,
+            format!("{what} is valid from {} on only; {so}", day(validity.from)),
+        ),
+        _ => return None,
+    };
+    let finding = Finding::new(Code::CERTIFICATE_EXPIRES, message).severity(severity);
+    Some(finding.hint("renew it; the new one is taken up without a restart"))
 }
 
 fn day(seconds: i64) -> String {

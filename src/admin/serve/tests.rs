@@ -170,6 +170,7 @@ fn the_admin_pages_show_what_is_served() {
             "rule shop.yaml:10",
         ),
         ("/metrics", "pingress_build_info"),
+        ("/healthz/live", "live"),
     ] {
         let (status, body) = operator.admin(path);
         assert_eq!(status, 200, "{path}: {body}");

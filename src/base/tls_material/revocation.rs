@@ -1,12 +1,15 @@
 //! Certificate revocation lists, applied as BoringSSL's own check would, which its Rust binding
-//! does not offer: with lists given, every certificate's issuer must have one that is current,
-//! and none of them may name the certificate (Envoy's `crl`).
+//! does not offer: with lists given, every certificate's issuer must have one that is current
+//! and signed by it, and none of them may name the certificate (Envoy's `crl`).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
+use boring::error::ErrorStack;
+use boring::hash::MessageDigest;
+use boring::sign::Verifier;
 use boring::x509::X509Ref;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
@@ -15,18 +18,29 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::{Fingerprint, MaterialError, is_root};
 
-/// Revoked serial numbers by issuer. The lists come from the operator; their signatures are
-/// not checked.
+/// Revoked serial numbers by issuer.
 pub struct Revocations {
-    issuers: HashMap<Box<[u8]>, Issuer>,
+    issuers: HashMap<Box<[u8]>, Vec<List>>,
     fingerprint: Fingerprint,
 }
 
-#[derive(Default)]
-struct Issuer {
-    /// Seconds since the Unix epoch; `None` if the list says nothing about the next one.
-    current_until: Option<i64>,
+struct List {
+    /// Seconds since the Unix epoch.
+    from: i64,
+    /// `None` if the list says nothing about the next one.
+    until: Option<i64>,
     revoked: HashSet<Box<[u8]>>,
+    /// What is signed.
+    content: Box<[u8]>,
+    signature: Box<[u8]>,
+    scheme: Scheme,
+}
+
+#[derive(Clone, Copy)]
+enum Scheme {
+    /// RSA (PKCS #1) or ECDSA, whichever the key is for.
+    Hashed(MessageDigest),
+    Ed25519,
 }
 
 impl Revocations {
@@ -41,12 +55,11 @@ impl Revocations {
         };
         // A DER sequence begins with this byte, and no text does.
         if lists.first() == Some(&0x30) {
-            all.add(lists).ok_or(MaterialError::BadRevocations(name))?;
+            all.add(lists, name)?;
         } else {
             for pem in Pem::iter_from_buffer(lists) {
                 let pem = pem.map_err(|_| MaterialError::BadRevocations(name))?;
-                all.add(&pem.contents)
-                    .ok_or(MaterialError::BadRevocations(name))?;
+                all.add(&pem.contents, name)?;
             }
         }
         match all.issuers.is_empty() {
@@ -55,43 +68,100 @@ impl Revocations {
         }
     }
 
-    fn add(&mut self, der: &[u8]) -> Option<()> {
-        let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+    fn add(&mut self, der: &[u8], name: &'static str) -> Result<(), MaterialError> {
+        let (_, list) = CertificateRevocationList::from_der(der)
+            .map_err(|_| MaterialError::BadRevocations(name))?;
         let revoked = list.iter_revoked_certificates();
-        let issuer = self
-            .issuers
-            .entry(list.issuer().as_raw().into())
-            .or_default();
-        issuer.current_until = list.next_update().map(|time| time.timestamp());
-        issuer
-            .revoked
-            .extend(revoked.map(|revoked| revoked.raw_serial().into()));
-        Some(())
+        let read = List {
+            from: list.last_update().timestamp(),
+            until: list.next_update().map(|time| time.timestamp()),
+            revoked: revoked.map(|revoked| revoked.raw_serial().into()).collect(),
+            content: list.tbs_cert_list.as_ref().into(),
+            signature: list.signature_value.data.as_ref().into(),
+            scheme: Scheme::of(&list.signature_algorithm.algorithm.to_id_string())
+                .ok_or(MaterialError::UnknownSignature(name))?,
+        };
+        let issuer = list.issuer().as_raw().into();
+        self.issuers.entry(issuer).or_default().push(read);
+        Ok(())
     }
 
-    /// Whether no certificate of a chain is revoked, as far as is known at a time since the Unix
-    /// epoch. A root vouches for itself; no list can revoke it.
+    /// Whether no certificate of a chain, the first's issuer after it, is revoked, as far as is
+    /// known at a time since the Unix epoch. A root vouches for itself; no list can revoke it.
     pub fn allow_chain<'c>(
         &self,
         chain: impl IntoIterator<Item = &'c X509Ref>,
         now: Duration,
     ) -> bool {
-        chain.into_iter().all(|certificate| {
-            is_root(certificate) || certificate.to_der().is_ok_and(|der| self.allow(&der, now))
-        })
+        let mut chain = chain.into_iter().peekable();
+        while let Some(certificate) = chain.next() {
+            if !is_root(certificate) && !self.allow(certificate, chain.peek().copied(), now) {
+                return false;
+            }
+        }
+        true
     }
 
-    /// Whether a certificate, as DER, is known not to be revoked at a time since the Unix epoch.
-    pub fn allow(&self, certificate: &[u8], now: Duration) -> bool {
-        let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+    /// Whether a certificate is known not to be revoked. The issuer of one that is trusted by itself
+    /// is not known; nor is then who signed a list of that name.
+    fn allow(&self, certificate: &X509Ref, issuer: Option<&X509Ref>, now: Duration) -> bool {
+        let Ok(der) = certificate.to_der() else {
             return false;
         };
-        let Some(issuer) = self.issuers.get(certificate.issuer().as_raw()) else {
+        let Ok((_, certificate)) = X509Certificate::from_der(&der) else {
+            return false;
+        };
+        let Some(lists) = self.issuers.get(certificate.issuer().as_raw()) else {
             return false;
         };
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        issuer.current_until.is_none_or(|until| now < until)
-            && !issuer.revoked.contains(certificate.raw_serial())
+        let signed = lists
+            .iter()
+            .filter(|list| issuer.is_none_or(|issuer| list.is_of(issuer)));
+        let mut is_known = false;
+        for list in signed {
+            if list.revoked.contains(certificate.raw_serial()) {
+                return false;
+            }
+            is_known |= list.from <= now && list.until.is_none_or(|until| now < until);
+        }
+        is_known
+    }
+}
+
+impl List {
+    /// Whether a certificate's key signed it. Found out with each handshake, as BoringSSL does.
+    fn is_of(&self, issuer: &X509Ref) -> bool {
+        self.verify(issuer).unwrap_or(false)
+    }
+
+    fn verify(&self, issuer: &X509Ref) -> Result<bool, ErrorStack> {
+        let key = issuer.public_key()?;
+        match self.scheme {
+            Scheme::Hashed(hash) => {
+                let mut verifier = Verifier::new(hash, &key)?;
+                verifier.update(&self.content)?;
+                verifier.verify(&self.signature)
+            }
+            Scheme::Ed25519 => {
+                Verifier::new_without_digest(&key)?.verify_oneshot(&self.signature, &self.content)
+            }
+        }
+    }
+}
+
+impl Scheme {
+    /// By the identifier of the algorithm (RFC 4055, 5758, 8410).
+    fn of(algorithm: &str) -> Option<Self> {
+        let hash = match algorithm {
+            "1.2.840.113549.1.1.5" | "1.2.840.10045.4.1" => MessageDigest::sha1(),
+            "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" => MessageDigest::sha256(),
+            "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => MessageDigest::sha384(),
+            "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => MessageDigest::sha512(),
+            "1.3.101.112" => return Some(Self::Ed25519),
+            _ => return None,
+        };
+        Some(Self::Hashed(hash))
     }
 }
 
@@ -116,3 +186,6 @@ impl fmt::Debug for Revocations {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -249,3 +249,21 @@ fn copies_for_mirrors_go_over_tls_and_to_no_origin_that_is_not_the_one_meant() {
     }
     assert_eq!((strange.requests(), named.requests()), (0, 0));
 }
+
+#[test]
+fn a_client_certificate_that_ends_soon_is_a_finding() {
+    let root = Authority::new("root");
+    let origin = TlsOrigin::start(Shows::of(&root.issue(&[HOST])));
+    let policy = "tls: {mode: MUTUAL, credentialName: own}";
+    let own = root.issue_until(&["gateway.one"], 2021);
+    let gateway = start(
+        &[To::new("to", origin.port, policy)],
+        &[secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)])],
+    );
+    let said = "the client certificate for `to.internal` has expired on 2021-01-01";
+    await_until("the finding", || {
+        gateway.admin("/findings").body.contains(said).then_some(())
+    });
+    // It is for the origin to say whether it minds.
+    assert_eq!(get(&gateway, "to").status, 200);
+}

@@ -222,3 +222,63 @@ fn curl_and_openssl_without_a_certificate_are_refused_where_one_is_demanded() {
         assert!(!ok, "{mode}: {said}");
     }
 }
+
+#[test]
+fn openssl_gets_the_certificate_it_can_use_and_its_staple() {
+    let root = Authority::new("root");
+    let (rsa, ecdsa) = (
+        root.issue_rsa(&["a.example.com"]),
+        root.issue(&["a.example.com"]),
+    );
+    // A whole OCSP response: `tryLater`.
+    let staple = "\x30\x03\x0a\x01\x03";
+    let gateway = start(
+        &[(
+            "https",
+            &["a.example.com"],
+            "mode: SIMPLE, credentialNames: [rsa, ecdsa]",
+        )],
+        &[
+            secret_yaml("rsa", Some(&rsa), &[]),
+            secret_yaml("ecdsa", Some(&ecdsa), &[("tls.ocsp-staple", staple)]),
+        ],
+        &["a.example.com"],
+    );
+    let addr = gateway.addr_of(443).to_string();
+    let common = [
+        "s_client",
+        "-connect",
+        &addr,
+        "-servername",
+        "a.example.com",
+        "-status",
+    ];
+    let (is_rsa, is_ecdsa) = (
+        "Server public key is 2048 bit",
+        "Server public key is 256 bit",
+    );
+    for (more, key) in [
+        (&["-tls1_3"][..], is_ecdsa),
+        (&["-tls1_3", "-sigalgs", "RSA-PSS+SHA256"], is_rsa),
+        (&["-tls1_2"], is_ecdsa),
+        (
+            &["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"],
+            is_rsa,
+        ),
+        (
+            &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-GCM-SHA256"],
+            is_ecdsa,
+        ),
+    ] {
+        let (said, ok) = run("openssl", &[&common[..], more].concat());
+        assert!(ok && said.contains(key), "{more:?}: {said}");
+        // Each has its own staple, or none.
+        let stapled = said.contains("OCSP Response Status: trylater (0x3)");
+        assert_eq!(stapled, key == is_ecdsa, "{more:?}: {said}");
+        assert_eq!(
+            said.contains("OCSP response: no response sent"),
+            !stapled,
+            "{said}"
+        );
+    }
+}

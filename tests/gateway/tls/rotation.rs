@@ -217,16 +217,18 @@ fn an_expired_certificate_is_a_finding_and_a_metric_and_its_neighbours_serve() {
         ],
         &["old.example.com", "new.example.com"],
     );
-    let findings = gateway.admin("/findings").body;
+    // Ports are open before the findings are told.
     let said = "the certificate of default/gw/old has expired on 2021-01-01";
-    assert!(findings.contains(said), "{findings}");
+    let findings = await_until("the finding", || {
+        let findings = gateway.admin("/findings").body;
+        findings.contains(said).then_some(findings)
+    });
     assert!(!findings.contains("default/gw/new"), "{findings}");
     assert_eq!(shown(&gateway, "new.example.com").as_deref(), Some("new"));
-    let metrics = gateway.metrics();
     for line in [
         "pingress_certificate_expiry_timestamp_seconds{key=\"ecdsa\",server=\"default/gw/old\"} 1609459200",
         "pingress_tls_handshakes_total{result=\"full\"} 1",
     ] {
-        assert!(metrics.contains(line), "{line}\n{metrics}");
+        await_until(line, || gateway.metrics().contains(line).then_some(()));
     }
 }
