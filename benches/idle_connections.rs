@@ -67,7 +67,7 @@ fn main() {
     let app = Arc::new(http_proxy(&Arc::new(ServerConf::default()), Answering));
     let limits = ListenerLimits::default();
     let most = limits.max_connections;
-    let listeners = Listeners::new(app, HashMap::new(), limits, Arc::new(Deaf));
+    let listeners = Listeners::new(app, HashMap::new(), limits, Arc::new(Deaf), Arc::new(()));
     runtime.block_on(listeners.apply(&[SocketAddr::from(([127, 0, 0, 1], 0))]));
     let address = listeners.open_addresses()[0];
 

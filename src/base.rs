@@ -1,10 +1,10 @@
 //! Leaf value types that every other room may use: origins, findings, causes,
-//! object identities, host patterns, durations and the clock.
+//! object identities, host patterns, address ranges, durations and the clock.
 //!
 //! Nothing here imports another room.
 
 pub mod cause;
-mod cidr;
+pub mod cidr;
 pub mod clock;
 pub mod finding;
 pub mod host;

@@ -16,6 +16,7 @@ mod pattern;
 mod protect;
 mod registry;
 mod rule;
+mod stream;
 mod validate;
 mod version;
 
@@ -79,7 +80,22 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
     );
     let delegates = std::mem::take(&mut translator.delegates);
     services.report(&delegates, &mut findings);
-    let tls = gateway::tls::sockets(&sockets, &gateways, &versions, options, &mut findings);
+    let streams = stream::Streaming {
+        options,
+        versions: &versions,
+        gateways: &gateways,
+        services: &services,
+        registry: &mut registry,
+        findings: &mut findings,
+    }
+    .routes(&sockets);
+    let tls = gateway::tls::Terminating {
+        sockets: &sockets,
+        gateways: &gateways,
+        streams: &streams,
+    };
+    let mut tls = tls.sockets(&versions, options, &mut findings);
+    let mut tcp = gateway::listen::tcp(&sockets, &gateways, &streams);
     let (limits, checks) = protect::protect(
         &versions,
         options,
@@ -88,11 +104,20 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
         &mut listeners,
         &mut findings,
     );
+    protect::fence_streams(
+        &versions,
+        options,
+        &gateways,
+        &patterns,
+        (&mut tls, &mut tcp),
+        &mut findings,
+    );
     let (clusters, endpoints, slots) = registry.finish(&mut findings);
     memory.slots = slots;
     let mut plan = Plan {
         listeners,
         tls,
+        tcp,
         clusters,
         limits,
         checks,

@@ -6,19 +6,23 @@
 //! records what Pingora's parser answers before any hook; [`serve`] tells HTTP/2 from HTTP/1 and
 //! waits between requests, so that an idle connection costs little. Requests themselves go to the
 //! one application that `server` handed in; it finds its [`Connection`] in the session's digest.
+//! Connections that are not HTTP go to a [`StreamHandler`].
 
 mod application;
 mod connection;
 mod digests;
 mod error;
 mod frames;
+mod handshakes;
 mod head;
 mod limits;
 mod patience;
 mod ports;
+mod proxy_protocol;
 mod serve;
 mod shared;
 mod socket;
+mod stream;
 mod tls;
 mod tunnels;
 
@@ -26,7 +30,9 @@ pub use connection::{Connection, ConnectionObserver, EarlyRefusal};
 pub use error::{ListenerError, ListenerOutcome};
 pub use limits::ListenerLimits;
 pub use ports::Listeners;
-pub use tls::{HandshakeError, PeerCertificate, TlsDetails};
+pub use proxy_protocol::ProxyProtocol;
+pub use stream::StreamHandler;
+pub use tls::{HandshakeError, PassedHello, PeerCertificate, TlsDetails};
 pub use tunnels::Released;
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ mod out;
 pub mod record;
 mod redact;
 mod requests;
+mod streams;
 
 pub use access_log::{AccessLogOptions, Wanted};
 pub use exposition::Exposition;
@@ -23,3 +24,4 @@ pub use observer::{Observe, ObserveError, ObserveOptions};
 pub use record::{EarlyRefusal, Record};
 pub use redact::Redaction;
 pub use requests::Workload;
+pub use streams::Transfer;

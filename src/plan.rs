@@ -22,6 +22,7 @@ pub mod predicate;
 pub mod render;
 pub mod retry;
 pub mod route;
+pub mod stream;
 pub mod table;
 pub mod tls;
 pub mod why;
@@ -40,6 +41,7 @@ pub use pool::Pool;
 pub use predicate::{Predicate, StringMatch, UriMatch};
 pub use retry::{Condition, Conditions, Failure, RetryPolicy, RetrySource};
 pub use route::{Action, Destination, Fence, Forward, Route, RuleRef, Target};
+pub use stream::{Hello, StreamAction, StreamDestination, StreamForward, StreamRoute, TcpSocket};
 pub use table::{ForwardClientCert, HttpOptions, Listener, PathNormalization, Plan, VirtualHost};
 pub use tls::{
     ClientCertificates, ClientRules, Misdirected, TlsServer, TlsService, TlsSocket, TlsTerms,

@@ -3,7 +3,8 @@
 //! [`Gateway`] implements Pingora's `ProxyHttp`; `server` puts it into one `HttpProxy` with
 //! [`server_options`] and [`h2_options`], and every listener hands its connections to that.
 //! Steps run in order and leave what they found in the request's context: admit, route, answer,
-//! peer, to_origin, attempt, to_client, body, reply, finish.
+//! peer, to_origin, attempt, to_client, body, reply, finish. Connections that are not HTTP are served
+//! by [`Streams`].
 
 mod admit;
 mod answer;
@@ -25,6 +26,7 @@ mod peer;
 mod reply;
 mod retry;
 mod route;
+mod stream;
 mod timed;
 mod to_client;
 mod to_origin;
@@ -35,6 +37,7 @@ pub use finish::Sink;
 pub use gateway::Gateway;
 pub use limits::{Limits, MAX_ATTEMPTS, RETRY_BODY, h2_options, server_options};
 pub use mirror::MirrorLimits;
+pub use stream::{StreamSink, Streams};
 
 #[cfg(test)]
 mod tests;

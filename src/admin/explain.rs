@@ -1,4 +1,5 @@
-//! What happens to a request and why, as one value that prints as text and as JSON.
+//! What happens to a request, or to a connection, and why, as one value that prints as text and as
+//! JSON.
 //!
 //! The admin endpoint explains with the serving plan and its live endpoints, `pingress explain`
 //! with a plan compiled from files. Both ask the plan the same question that traffic asks
@@ -9,6 +10,7 @@ mod endpoints;
 mod guard;
 mod outcome;
 mod policy;
+mod stream;
 mod text;
 
 use serde::Serialize;
@@ -23,6 +25,7 @@ pub use endpoints::EndpointSource;
 pub use guard::{GuardShown, LimitShown};
 pub use outcome::{Edits, Field, Outcome, Problem, Retries, Sent};
 pub use policy::{CorsShown, FaultShown, MirrorShown, PoliciesShown};
+pub use stream::Carried;
 
 /// How many rules that did not win are listed unless all are asked for.
 const SHOWN: usize = 50;
@@ -93,7 +96,7 @@ pub struct Loser {
     pub failed: String,
 }
 
-/// Explains a request.
+/// Explains a request, or a connection that is not HTTP.
 ///
 /// # Errors
 /// No listener of the plan has the URL's port.
@@ -102,6 +105,9 @@ pub fn explain(
     endpoints: &dyn EndpointSource,
     ask: &Ask,
 ) -> Result<Explained, AskError> {
+    if let Some(explained) = stream::explain(plan, endpoints, ask)? {
+        return Ok(explained);
+    }
     let listener = ask.listener(plan)?;
     let seen = ask.seen(&plan.http);
     let (received_path, query) = split_target(ask.target());

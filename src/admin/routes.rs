@@ -3,11 +3,14 @@
 //! Shown by the admin endpoint and printed by `pingress routes`.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::plan::{Action, Forward, Listener, Plan, Route, Target, VirtualHost};
+use crate::plan::{
+    Action, Forward, Listener, Plan, Route, StreamAction, StreamRoute, Target, VirtualHost,
+};
 
 /// One row of the table.
 #[derive(Debug, Serialize)]
@@ -41,10 +44,65 @@ pub fn text(plan: &Plan) -> String {
         table(&rows(plan, listener), &mut text);
         text.push('\n');
     }
+    for (address, rows) in streams(plan) {
+        let _ = writeln!(text, "listener {address} (connections)");
+        table(&rows, &mut text);
+        text.push('\n');
+    }
     if text.is_empty() {
         text.push_str("no listener\n");
     }
     text
+}
+
+/// The routes of connections, by socket.
+fn streams(plan: &Plan) -> Vec<(SocketAddr, Vec<Row>)> {
+    let row = |address: SocketAddr, port: u16, host: String, route: &StreamRoute| Row {
+        listener: address.to_string(),
+        port,
+        host,
+        conditions: "every connection".to_owned(),
+        actions: connections(plan, route),
+        name: None,
+        object: Some(route.object.to_string()),
+        path: Some(route.path.to_string()),
+        origin: Some(route.origin.to_string()),
+    };
+    let mut all = Vec::new();
+    for socket in &plan.tls {
+        let mut rows = Vec::new();
+        for (number, server) in (0..).zip(&socket.servers) {
+            let Some(route) = server.service.route() else {
+                continue;
+            };
+            for name in socket.names_of(number) {
+                rows.push(row(socket.addr, socket.declared_port, name, route));
+            }
+        }
+        all.push((socket.addr, rows));
+    }
+    for socket in &plan.tcp {
+        let row = row(socket.addr, socket.declared_port, "*".into(), &socket.route);
+        all.push((socket.addr, vec![row]));
+    }
+    all.retain(|(_, rows)| !rows.is_empty());
+    all
+}
+
+fn connections(plan: &Plan, route: &StreamRoute) -> Vec<String> {
+    let forward = match &route.action {
+        StreamAction::Forward(forward) => forward,
+        StreamAction::Fenced(fence) => return vec![format!("closed: {}", fence.reason)],
+    };
+    let several = forward.destinations.len() > 1;
+    let all = forward.destinations.iter().map(|destination| {
+        let name = target(plan, &destination.target, "closed");
+        match several {
+            true => format!("{}/{} {name}", destination.weight, forward.total_weight),
+            false => name,
+        }
+    });
+    all.collect()
 }
 
 fn table(rows: &[Row], text: &mut String) {
@@ -85,6 +143,7 @@ pub fn json(plan: &Plan) -> Value {
         .listeners
         .iter()
         .flat_map(|listener| rows(plan, listener))
+        .chain(streams(plan).into_iter().flat_map(|(_, rows)| rows))
         .collect();
     // Strings and numbers only: this cannot fail.
     serde_json::to_value(rows).unwrap_or_default()
@@ -167,21 +226,11 @@ fn actions(plan: &Plan, route: &Route) -> Vec<String> {
 
 fn destinations(plan: &Plan, forward: &Forward) -> Vec<String> {
     let several = forward.destinations.len() > 1;
-    let name = |target: &Target| match target {
-        Target::Missing { name, .. } => format!("{name} (missing: 503)"),
-        Target::Cluster(id) => match plan.cluster(*id) {
-            None => "nothing".to_owned(),
-            Some(cluster) => match &cluster.subset {
-                Some(subset) => format!("{}:{} subset {subset}", cluster.host, cluster.port),
-                None => format!("{}:{}", cluster.host, cluster.port),
-            },
-        },
-    };
     forward
         .destinations
         .iter()
         .map(|destination| {
-            let name = name(&destination.target);
+            let name = target(plan, &destination.target, "503");
             if several {
                 format!("{}/{} {name}", destination.weight, forward.total_weight)
             } else {
@@ -189,6 +238,20 @@ fn destinations(plan: &Plan, forward: &Forward) -> Vec<String> {
             }
         })
         .collect()
+}
+
+/// A destination; `so` is what happens where it is missing.
+fn target(plan: &Plan, target: &Target, so: &str) -> String {
+    match target {
+        Target::Missing { name, .. } => format!("{name} (missing: {so})"),
+        Target::Cluster(id) => match plan.cluster(*id) {
+            None => "nothing".to_owned(),
+            Some(cluster) => match &cluster.subset {
+                Some(subset) => format!("{}:{} subset {subset}", cluster.host, cluster.port),
+                None => format!("{}:{}", cluster.host, cluster.port),
+            },
+        },
+    }
 }
 
 #[cfg(test)]

@@ -58,10 +58,16 @@ pub enum CauseKind {
     Misdirected,
     /// Too many connections are open.
     ConnectionLimit,
+    /// A connection did not begin with the PROXY header that it must have.
+    ProxyHeader,
     /// A WebSocket or another stream was ended because the process ends.
     Released,
     /// A bug of ours: the request's handling panicked or failed inside.
     Internal,
+    /// A connection that is not HTTP was silent for longer than the cluster allows.
+    StreamIdle,
+    /// A connection that is not HTTP was older than the cluster allows (DT).
+    StreamDuration,
     /// A redirect or direct response that a rule asked for.
     DirectResponse,
     /// `tls.httpsRedirect` of the Gateway.
@@ -107,8 +113,11 @@ impl CauseKind {
             ClientDisconnect => "client_disconnect",
             Misdirected => "misdirected",
             ConnectionLimit => "connection_limit",
+            ProxyHeader => "proxy_header",
             Released => "released",
             Internal => "internal",
+            StreamIdle => "stream_idle",
+            StreamDuration => "stream_duration",
             DirectResponse => "direct_response",
             HttpsRedirect => "https_redirect",
             FaultAbort => "fault_abort",
@@ -122,11 +131,11 @@ impl CauseKind {
     pub fn status(self) -> u16 {
         use CauseKind::*;
         match self {
-            BadRequest | EarlyRefusal | BadPath => 400,
+            BadRequest | EarlyRefusal | BadPath | ProxyHeader => 400,
             AccessDenied => 403,
             RouteNotFound => 404,
             MethodNotAllowed => 405,
-            HeaderTimeout | RequestTimeout => 408,
+            HeaderTimeout | RequestTimeout | StreamIdle | StreamDuration => 408,
             BodyTooLarge => 413,
             UriTooLong => 414,
             ExpectationFailed => 417,
@@ -168,9 +177,10 @@ impl CauseKind {
             UpstreamProtocolError => "UPE",
             UpstreamOverflow => "UO",
             ClientDisconnect => "DC",
+            StreamDuration => "DT",
             FaultAbort => "FI",
             RateLimited => "RL",
-            BadRequest | EarlyRefusal | HeaderTimeout | BadPath => "DPE",
+            BadRequest | EarlyRefusal | HeaderTimeout | BadPath | ProxyHeader => "DPE",
             _ => "-",
         }
     }
@@ -208,8 +218,12 @@ impl CauseKind {
             ClientDisconnect => "downstream_remote_disconnect",
             Misdirected => "misdirected_request",
             ConnectionLimit => "connection_limit",
+            ProxyHeader => "proxy_header_error",
             Released => "released_while_draining",
             Internal => "internal_error",
+            // Envoy's close reasons of its TCP proxy.
+            StreamIdle => "tcp_session_idle_timeout",
+            StreamDuration => "tcp_proxy_max_downstream_connection_duration_reached",
             DirectResponse | HttpsRedirect => "direct_response",
             FaultAbort => "fault_filter_abort",
             CorsPreflight => "cors_response",

@@ -1,62 +1,64 @@
-//! Ranges of addresses, as `10.0.0.0/8` or one address alone.
+//! Address ranges (`10.0.0.0/8`, `2001:db8::/32`), as settings and policies name them.
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
-/// The addresses that begin with the same bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A range of addresses of one family. An IPv4 address inside IPv6 counts as the IPv4 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Cidr {
-    base: IpAddr,
-    length: u8,
+    /// Its bits beyond the prefix are zero.
+    first: IpAddr,
+    prefix: u8,
 }
 
 impl Cidr {
-    /// Reads a range.
-    ///
-    /// # Errors
-    /// One sentence that says what is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no address and no range of addresses");
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (text, None),
-        };
-        let base: IpAddr = address.parse().map_err(|_| wrong())?;
-        let width = width(base);
-        let length = match length {
-            Some(length) => length.parse().map_err(|_| wrong())?,
-            None => width,
-        };
-        if length > width {
-            return Err(format!("`{text}`: an address has only {width} bits"));
-        }
-        Ok(Self { base, length })
-    }
-
-    /// Whether an address is in the range. An IPv4 address in IPv6 form counts as itself.
-    #[must_use]
+    /// Whether an address lies in the range.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let (base, address) = (self.base.to_canonical(), address.to_canonical());
-        let dropped = u32::from(width(base).saturating_sub(self.length));
-        let bits = |address: IpAddr| match address {
-            IpAddr::V4(address) => u128::from(address.to_bits()),
-            IpAddr::V6(address) => address.to_bits(),
-        };
-        base.is_ipv4() == address.is_ipv4()
-            && (bits(base) ^ bits(address))
-                .checked_shr(dropped)
-                .unwrap_or(0)
-                == 0
+        masked(address.to_canonical(), self.prefix) == Some(self.first)
     }
 }
 
-fn width(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
+/// A range, or an address for that address alone.
+impl FromStr for Cidr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("`{text}` is not an address range; write for example 10.0.0.0/8");
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| bad())?;
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = match prefix {
+            Some(prefix) => prefix.parse().map_err(|_| bad())?,
+            None => whole,
+        };
+        let first = masked(address, prefix).ok_or_else(bad)?;
+        Ok(Self { first, prefix })
+    }
 }
 
 impl fmt::Display for Cidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.length)
+        write!(f, "{}/{}", self.first, self.prefix)
+    }
+}
+
+/// An address with the bits beyond a prefix cleared; `None` if it has no such prefix.
+fn masked(address: IpAddr, prefix: u8) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => {
+            let beyond = 32_u32.checked_sub(u32::from(prefix))?;
+            let mask = u32::MAX.checked_shl(beyond).unwrap_or(0);
+            Some(IpAddr::from((address.to_bits() & mask).to_be_bytes()))
+        }
+        IpAddr::V6(address) => {
+            let beyond = 128_u32.checked_sub(u32::from(prefix))?;
+            let mask = u128::MAX.checked_shl(beyond).unwrap_or(0);
+            Some(IpAddr::from((address.to_bits() & mask).to_be_bytes()))
+        }
     }
 }
 
@@ -64,34 +66,40 @@ impl fmt::Display for Cidr {
 mod tests {
     use super::*;
 
+    fn contains(range: &str, address: &str) -> bool {
+        let range: Cidr = range.parse().unwrap();
+        range.contains(address.parse().unwrap())
+    }
+
     #[test]
-    fn a_range_has_the_addresses_that_begin_with_its_bits() {
-        for (range, inside, outside) in [
-            ("10.0.0.0/8", "10.255.0.1", "11.0.0.1"),
-            ("10.1.2.3", "10.1.2.3", "10.1.2.4"),
-            ("10.1.2.9/31", "10.1.2.8", "10.1.2.10"),
-            ("0.0.0.0/0", "9.9.9.9", "::1"),
-            ("2001:db8::/32", "2001:db8:1::1", "2001:db9::1"),
-            ("::/0", "2001::1", "1.2.3.4"),
-            ("10.0.0.0/8", "::ffff:10.0.0.1", "::10.0.0.1"),
-        ] {
-            let read = Cidr::parse(range).unwrap();
-            assert!(read.contains(inside.parse().unwrap()), "{range} {inside}");
-            assert!(
-                !read.contains(outside.parse().unwrap()),
-                "{range} {outside}"
-            );
-        }
+    fn a_range_contains_what_shares_its_prefix_in_its_family() {
+        assert!(contains("10.1.2.3/8", "10.255.0.1"));
+        assert!(!contains("10.0.0.0/8", "11.0.0.0"));
+        assert!(contains("0.0.0.0/0", "255.255.255.255"));
+        assert!(!contains("0.0.0.0/0", "::1"));
+        assert!(contains("::/0", "2001:db8::1"));
+        assert!(!contains("::/0", "1.2.3.4"));
+        assert!(contains("10.0.0.0/31", "10.0.0.1"));
+        assert!(contains("2001:db8::/33", "2001:db8:7fff::1"));
+        assert!(!contains("2001:db8::/33", "2001:db8:8000::1"));
+        assert!(contains("10.0.0.1", "::ffff:10.0.0.1"));
+        assert!(!contains("10.0.0.1", "10.0.0.2"));
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused_and_a_range_prints_as_its_first_address() {
         for text in [
             "",
             "10.0.0.0/33",
             "10.0.0/8",
-            "a/8",
-            "10.0.0.0/",
             "::/129",
             "10.0.0.0/-1",
+            "a/8",
+            "/8",
         ] {
-            assert!(Cidr::parse(text).is_err(), "{text}");
+            assert!(text.parse::<Cidr>().is_err(), "{text}");
         }
+        let range: Cidr = "10.1.2.3/8".parse().unwrap();
+        assert_eq!(range.to_string(), "10.0.0.0/8");
     }
 }

@@ -57,6 +57,25 @@ impl ServerProtocol {
     }
 }
 
+/// What is done with a server's connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Plaintext HTTP.
+    Http,
+    /// TLS ends here, and HTTP is inside.
+    Https,
+    /// Bytes from the first one on.
+    Tcp,
+    /// TLS ends here, and bytes are inside.
+    TlsTcp,
+    /// TLS goes on to the origin that a `tls` rule names.
+    Passthrough,
+    /// TLS goes on to the origin that the server name itself names.
+    AutoPassthrough,
+    /// Not done yet.
+    Unsupported,
+}
+
 /// A Gateway that selects this gateway.
 #[derive(Debug)]
 pub(crate) struct Gateway<'a> {
@@ -264,31 +283,44 @@ impl Server<'_> {
 
     /// Whether TLS ends here and HTTP is inside.
     pub(crate) fn terminates(&self) -> bool {
-        self.protocol == ServerProtocol::Https
-            && matches!(
+        self.role() == Role::Https
+    }
+
+    /// Whether requests are routed, and not connections.
+    pub(crate) fn is_http(&self) -> bool {
+        matches!(self.role(), Role::Http | Role::Https | Role::Unsupported)
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        let ends_tls = || {
+            matches!(
                 self.mode(),
                 "SIMPLE" | "MUTUAL" | "OPTIONAL_MUTUAL" | "ISTIO_MUTUAL"
             )
+        };
+        match self.protocol {
+            ServerProtocol::Http => Role::Http,
+            ServerProtocol::Tcp => Role::Tcp,
+            ServerProtocol::Https if ends_tls() => Role::Https,
+            ServerProtocol::Tls if ends_tls() => Role::TlsTcp,
+            ServerProtocol::Https | ServerProtocol::Tls => match self.mode() {
+                "PASSTHROUGH" => Role::Passthrough,
+                "AUTO_PASSTHROUGH" => Role::AutoPassthrough,
+                _ => Role::Unsupported,
+            },
+        }
     }
 }
 
 /// Why a server's protocol cannot be served yet.
 fn unsupported(server: &Server<'_>) -> Option<String> {
-    let what = match server.protocol {
-        ServerProtocol::Http => return None,
-        ServerProtocol::Https if server.terminates() => return None,
-        ServerProtocol::Https | ServerProtocol::Tls => match server.mode() {
-            "PASSTHROUGH" => "PASSTHROUGH",
-            "AUTO_PASSTHROUGH" => "AUTO_PASSTHROUGH",
-            "ISTIO_MUTUAL" => "ISTIO_MUTUAL",
-            _ => "TLS (with other than HTTP inside)",
-        },
-        ServerProtocol::Tcp => "TCP",
-    };
-    Some(format!(
-        "{what} servers are not supported yet; port {} is not opened for this one",
-        server.declared_port
-    ))
+    (server.role() == Role::Unsupported).then(|| {
+        format!(
+            "{} servers are not supported yet; port {} is not opened for this one",
+            server.mode(),
+            server.declared_port
+        )
+    })
 }
 
 fn read_server<'a>(

@@ -135,6 +135,7 @@ fn draft(
     let mut routed = vec![false; gateways.servers.len()];
     for (service, bound) in services.bound.iter().enumerate() {
         let mut is_served = false;
+        let mut is_asked = false;
         for host in &bound.place.hosts {
             let mut is_found = false;
             for gateway in &bound.place.gateways {
@@ -147,6 +148,7 @@ fn draft(
                         return;
                     };
                     is_served |= server.serves;
+                    is_asked |= server.serves && server.is_http();
                     if let Some(routed) = routed.get_mut(index) {
                         *routed = true;
                     }
@@ -183,13 +185,27 @@ fn draft(
             translator
                 .findings()
                 .push(finding.of(&bound.object.key).hint(hint));
+        } else if !is_asked && !bound.spec.http.is_empty() {
+            let path = crate::model::FieldPath::spec().field("http");
+            let message = "no server that carries a host of this object serves HTTP, so none of \
+                           these rules is served";
+            let finding = Finding::new(Code::NOT_FOR_THIS_GATEWAY, message);
+            translator.findings().push(
+                finding
+                    .at(&bound.object.origin_of(&path))
+                    .of(&bound.object.key)
+                    .path(path.to_string())
+                    .hint(
+                        "connections of TCP and passthrough servers are routed by `tcp` and `tls`",
+                    ),
+            );
         }
     }
     for (index, server) in gateways
         .servers
         .iter()
         .enumerate()
-        .filter(|(_, server)| server.serves)
+        .filter(|(_, server)| server.serves && server.is_http())
     {
         let is_routed = routed.get(index).copied().unwrap_or(false);
         without_service(

@@ -8,9 +8,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
-use crate::base::{Code, Finding, ObjectKey, Origin};
+use crate::base::{Code, Finding, ObjectKey, Origin, Position};
 use crate::model::{Inventory, Object, Spec, istio};
-use crate::plan::Action;
+use crate::plan::{Action, StreamAction};
 
 use super::Compiled;
 
@@ -74,6 +74,21 @@ pub fn account(inventory: &Inventory, compiled: &Compiled) -> Vec<Entry> {
                 routes.push((&route.origin, fate));
             }
         }
+    }
+    for (_, route) in compiled.plan.stream_routes() {
+        let fate = match route.action {
+            StreamAction::Forward(_) => Fate::Serving,
+            StreamAction::Fenced(_) => Fate::Fenced,
+        };
+        let routes = books.routes.entry((&route.object, &route.path));
+        routes.or_default().push((&route.origin, fate));
+    }
+    let tcp = compiled.plan.tcp.iter().map(|socket| &socket.server);
+    books.servers.extend(tcp);
+    for server in compiled.plan.tls.iter().flat_map(|socket| &socket.servers) {
+        books
+            .servers
+            .extend(server.service.route().map(|_| &server.origin));
     }
     for limit in &compiled.plan.limits {
         books
@@ -235,15 +250,40 @@ impl Books<'_> {
             parts.push((path, fate));
             parts.append(&mut matches);
         }
-        let lists = [("tls", spec.tls.len()), ("tcp", spec.tcp.len())];
-        for (list, index) in lists
-            .iter()
-            .flat_map(|(list, count)| (0..*count).map(move |index| (list, index)))
-        {
-            let path = format!("spec.{list}[{index}]");
-            let fate = self.told(object, &path);
-            parts.push((path, fate));
+        for (index, slot) in spec.tls.iter().enumerate() {
+            let matches = slot.good().map(|rule| &rule.matches).into_iter().flatten();
+            let positions = matches.map(|slot| slot.position).collect();
+            self.connections(object, format!("spec.tls[{index}]"), positions, parts);
         }
+        for (index, slot) in spec.tcp.iter().enumerate() {
+            let matches = slot.good().map(|rule| &rule.matches).into_iter().flatten();
+            let positions = matches.map(|slot| slot.position).collect();
+            self.connections(object, format!("spec.tcp[{index}]"), positions, parts);
+        }
+    }
+
+    /// A rule for connections, with its matches.
+    fn connections(
+        &self,
+        object: &Object,
+        path: String,
+        matches: Vec<Position>,
+        parts: &mut Vec<(String, Fate)>,
+    ) {
+        let whole = self.routed(object, &path, None);
+        let mut fates: Vec<(String, Fate)> = Vec::with_capacity(matches.len());
+        for (number, position) in matches.into_iter().enumerate() {
+            let own = format!("{path}.match[{number}]");
+            let origin = object.origin.at(position);
+            let fate = self.routed(object, &path, Some(&origin));
+            let fate = fate.unwrap_or_else(|| self.told(object, &own));
+            fates.push((own, fate));
+        }
+        let best = fates.iter().map(|(_, fate)| *fate).min();
+        let fate = whole.or(best);
+        let fate = fate.unwrap_or_else(|| self.told(object, &path));
+        parts.push((path, fate));
+        parts.append(&mut fates);
     }
 
     /// The fate of a rule's routes, or of those at one place.

@@ -11,6 +11,7 @@ mod own;
 mod rate_limit;
 mod scope;
 mod sheet;
+mod streams;
 mod target;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use super::version::Versions;
 
 use scope::Scope;
 use sheet::{Sheets, Spot};
+pub(crate) use streams::fence_streams;
 use target::{Found, Targets};
 
 /// Gives the listeners their guards and fences. Gives the policies among the guards.

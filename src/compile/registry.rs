@@ -5,11 +5,13 @@
 //! that were asked for become clusters.
 
 mod broken;
+mod cluster;
 mod discovery;
 mod entry;
 mod health;
 mod kubernetes;
 mod locality;
+mod mesh;
 mod missing;
 mod name;
 mod near;
@@ -29,23 +31,18 @@ use foldhash::{HashMap, HashSet};
 
 use crate::base::{Findings, ObjectKey, Origin};
 use crate::model::FieldPath;
-use crate::model::istio::destination_rule::LocalityLb;
-use crate::plan::{
-    Cluster, ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence, Resolution,
-};
+use crate::plan::{ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence};
 
 use super::Options;
 use super::gateway::tls::credentials::Credentials;
 use super::version::Versions;
-use discovery::Discovery;
+use cluster::{Planned, Use};
 use health::HealthChecks;
-use locality::Placing;
 use missing::Missing;
 use near::Nearest;
-use policy::{Effective, Site, Store};
-use port::Port;
+use policy::Store;
 use rule::{Rule, Rules, Subset};
-use service::{Backing, Service, Services};
+use service::{Backing, Services};
 use slots::Slots;
 use workload::Workloads;
 
@@ -66,6 +63,8 @@ pub(crate) struct Registry<'a> {
     clusters: Vec<Planned<'a>>,
     /// What each service and port came to, by subset.
     outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
+    /// What AUTO_PASSTHROUGH servers lead to: by server name, the service and its subset.
+    passed: HashMap<Arc<str>, (usize, Option<Arc<str>>)>,
     nearest: Nearest,
     /// Which id each cluster has.
     slots: Slots,
@@ -135,15 +134,6 @@ enum Outcome {
     Fenced(Arc<Fence>),
 }
 
-/// A cluster that was asked for.
-#[derive(Debug)]
-struct Planned<'a> {
-    cluster: Arc<Cluster>,
-    service: usize,
-    /// The locality setting that holds, and whether there is outlier detection.
-    locality: (Option<&'a LocalityLb>, bool),
-}
-
 impl Asked {
     fn question(&self) -> Question<'_> {
         Question {
@@ -186,6 +176,7 @@ impl<'a> Registry<'a> {
             workloads: Workloads::index(all.clone()),
             clusters: Vec::new(),
             outcomes: HashMap::default(),
+            passed: HashMap::default(),
             nearest: Nearest::new(),
             slots,
             asked: Vec::new(),
@@ -342,7 +333,7 @@ impl<'a> Registry<'a> {
             },
             (Some(name), None) => return Err(missing::subset(service, number, name, None)),
         };
-        let (outcome, planned) = match self.plan(index, service, port, rule, chosen) {
+        let (outcome, planned) = match self.plan(index, service, port, rule, chosen, Use::Routed) {
             Ok(planned) => {
                 let id = self.slots.take(&planned.cluster.name);
                 (Outcome::Cluster(id), Some(planned))
@@ -374,106 +365,6 @@ impl<'a> Registry<'a> {
             }
         }
         Err(missing::host(host, question))
-    }
-
-    fn plan(
-        &self,
-        index: usize,
-        service: &Service<'a>,
-        port: &Port,
-        rule: Option<&Rule<'a>>,
-        subset: Option<&Subset<'a>>,
-    ) -> Result<Planned<'a>, Arc<Fence>> {
-        let broken = rule.and_then(|rule| rule.fence.as_ref());
-        let broken = broken.or(subset.and_then(|subset| subset.fence.as_ref()));
-        if let Some(fence) = broken {
-            return Err(fence.clone());
-        }
-        let of_rule = rule.and_then(|rule| rule.policy.as_ref());
-        let of_subset = subset.and_then(Subset::policy);
-        let effective = Effective::of(of_rule.into_iter().chain(&of_subset), port.number);
-        let subset_name = subset.map(|subset| subset.spec.name.as_str());
-        let store = Store {
-            credentials: &self.credentials,
-            options: self.options,
-        };
-        let site = Site {
-            host: &service.host,
-            port: port.number,
-            subset: subset_name,
-            names: match service.backing {
-                Backing::Entry(spec) => &spec.subject_alt_names,
-                _ => &[],
-            },
-        };
-        let tls = effective.tls(store, site)?;
-        let protocol = effective.protocol(port.speech, self.options);
-        let effective_locality = effective.locality();
-        let cluster = Cluster {
-            name: name::cluster_name(&service.host, u32::from(port.number), subset_name),
-            host: service.host.clone(),
-            port: port.number,
-            subset: subset_name.map(Arc::from),
-            service_name: service.name.clone(),
-            service_namespace: service.namespace().clone(),
-            protocol,
-            balancing: effective.balancing(),
-            pool: effective.pool(),
-            proxy_protocol: effective.proxy_protocol(),
-            outlier: effective.outlier(),
-            health_check: self.health_checks.find(
-                &service.host,
-                port.number,
-                protocol,
-                tls.as_ref(),
-            ),
-            tls,
-            origin: Some(service.object.origin.clone()),
-            policy_origin: effective
-                .origin
-                .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path()))),
-        };
-        Ok(Planned {
-            cluster: Arc::new(cluster),
-            service: index,
-            locality: effective_locality,
-        })
-    }
-
-    fn discover(&self, planned: &Planned) -> Option<Discovery> {
-        let service = self.services.get(planned.service)?;
-        let port = service.port(u32::from(planned.cluster.port))?;
-        let labels = self.subset_of(planned).map(|subset| &subset.spec.labels);
-        let workloads = &self.workloads;
-        let (setting, detects) = planned.locality;
-        let placing = &Placing::new(setting, detects, self.options);
-        let mut discovery = match service.backing {
-            Backing::Kubernetes(spec) => kubernetes::Query {
-                service,
-                spec,
-                port,
-                labels,
-                workloads,
-                placing,
-            }
-            .answer(),
-            Backing::Entry(spec) => entry::Query {
-                service,
-                spec,
-                port,
-                labels,
-                workloads,
-                placing,
-            }
-            .answer(),
-            Backing::Alias(_) => Discovery {
-                resolution: Resolution::Static(Vec::new()),
-                unlabelled: 0,
-                reached_as_whole: None,
-            },
-        };
-        placing.settle(&mut discovery.resolution);
-        Some(discovery)
     }
 
     fn rule(&self, service: usize) -> Option<&Rule<'a>> {

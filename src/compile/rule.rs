@@ -15,7 +15,6 @@ mod mirror;
 mod policies;
 pub(crate) mod retry;
 mod rewrite;
-mod unsupported;
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -235,7 +234,6 @@ impl<'a, 'c> Translator<'a, 'c> {
 
     fn translate(&mut self, bound: &Bound<'a>, port: u16) -> Vec<Branch> {
         let damage = self.versions.damage(&bound.object.key);
-        unsupported::connections(bound.object, bound.spec, self.findings);
         let mut branches = Vec::with_capacity(bound.spec.http.len());
         for (index, slot) in bound.spec.http.iter().enumerate() {
             let Some(spec) = slot.good() else {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::Digest;
 
-use super::tls::{HandshakeError, TlsDetails};
+use super::tls::{HandshakeError, PassedHello, TlsDetails};
 use super::tunnels::{Tunnel, Tunnels};
 use crate::base::{CauseKind, clock};
 
@@ -21,11 +21,16 @@ use crate::base::{CauseKind, clock};
 pub struct Connection {
     /// Key of the listener: the configured bind address.
     pub listener: SocketAddr,
+    /// What the client connected to: this socket's address, or what a PROXY header tells.
     pub local: Option<SocketAddr>,
+    /// The client: whoever connected, or whom a PROXY header tells.
     pub peer: Option<SocketAddr>,
+    /// Who connected, if a PROXY header tells of somebody else.
+    pub proxy: Option<SocketAddr>,
     /// Unique within the process.
     pub id: u64,
     tls: OnceLock<Box<TlsDetails>>,
+    passed: OnceLock<Box<PassedHello>>,
     tunnels: Arc<Tunnels>,
     tunnel: OnceLock<Arc<Tunnel>>,
     received: AtomicU64,
@@ -45,7 +50,8 @@ pub struct Connection {
 #[derive(Clone, Debug)]
 pub struct EarlyRefusal {
     pub connection: Arc<Connection>,
-    /// `EarlyRefusal`, `MethodNotAllowed` for CONNECT, `HeaderTimeout` or `ConnectionLimit`.
+    /// `EarlyRefusal`, `MethodNotAllowed` for CONNECT, `HeaderTimeout`, `ConnectionLimit` or
+    /// `ProxyHeader`.
     pub kind: CauseKind,
     /// As written to the client; `None` if the connection was only closed.
     pub status: Option<u16>,
@@ -67,6 +73,8 @@ pub trait ConnectionObserver: Send + Sync + 'static {
     fn closed(&self, _connection: &Connection) {}
     /// A TLS handshake is over; after an error the connection is closed.
     fn handshake(&self, _connection: &Connection, _outcome: Result<&TlsDetails, &HandshakeError>) {}
+    /// A ClientHello was read whose connection is passed through.
+    fn passed(&self, _connection: &Connection) {}
     /// No hook saw this head, or this connection was over a limit and never opened.
     fn refused(&self, _refusal: EarlyRefusal) {}
 }
@@ -97,8 +105,10 @@ impl Connection {
             listener,
             local,
             peer,
+            proxy: None,
             id,
             tls: OnceLock::new(),
+            passed: OnceLock::new(),
             tunnels: Arc::default(),
             tunnel: OnceLock::new(),
             received: AtomicU64::new(0),
@@ -146,6 +156,11 @@ impl Connection {
             .downcast_ref()
     }
 
+    /// Who connected, whomever a PROXY header says they speak for.
+    pub fn direct_peer(&self) -> Option<SocketAddr> {
+        self.proxy.or(self.peer)
+    }
+
     /// What the TLS handshake agreed on; `None` for a plaintext connection.
     pub fn tls(&self) -> Option<&TlsDetails> {
         self.tls.get().map(|details| &**details)
@@ -153,6 +168,22 @@ impl Connection {
 
     pub(super) fn set_tls(&self, details: TlsDetails) -> &TlsDetails {
         self.tls.get_or_init(|| Box::new(details))
+    }
+
+    /// What a client said whose TLS goes on to the origin; `None` for all others.
+    pub fn passed(&self) -> Option<&PassedHello> {
+        self.passed.get().map(|hello| &**hello)
+    }
+
+    pub(super) fn set_passed(&self, hello: PassedHello) {
+        self.passed.get_or_init(|| Box::new(hello));
+    }
+
+    /// SNI of a TLS connection, ended here or not.
+    pub fn server_name(&self) -> Option<&str> {
+        let ended = self.tls().map(|details| details.server_name.as_deref());
+        let passed = || self.passed().map(|hello| hello.server_name.as_deref());
+        ended.or_else(passed).flatten()
     }
 
     /// The first hook of a request calls this: the head is whole, its deadline is over.
@@ -202,11 +233,11 @@ impl Connection {
         self.http2.load(Ordering::Relaxed)
     }
 
-    pub(super) fn count_received(&self, bytes: usize) {
+    pub(crate) fn count_received(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    pub(super) fn count_sent(&self, bytes: usize) {
+    pub(crate) fn count_sent(&self, bytes: usize) {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 

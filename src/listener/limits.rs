@@ -1,6 +1,9 @@
 //! How much time and how many connections clients get. `server` fills it from the settings.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
+
+use super::proxy_protocol::ProxyProtocol;
 
 /// Never more connections than this by default, whatever the process may open (edge-hardening
 /// section 5, Envoy's edge advice).
@@ -11,7 +14,8 @@ const MOST_CONNECTIONS: usize = 50_000;
 pub struct ListenerLimits {
     /// Time for a whole request head, from its first byte.
     pub header_deadline: Duration,
-    /// Time for a TLS handshake, from the connection's first moment.
+    /// Time for a TLS handshake, from the connection's first moment or the end of its PROXY header,
+    /// which gets as much.
     pub handshake: Duration,
     /// How long a connection may wait for its first or next request.
     pub keepalive_idle: Duration,
@@ -24,6 +28,10 @@ pub struct ListenerLimits {
     pub read_buffer: usize,
     /// Tasks that accept on each port.
     pub accept_tasks: usize,
+    /// TLS handshakes that one source (an IPv4 address, an IPv6 /64) may begin in a second.
+    pub handshakes_per_source: Option<NonZeroU32>,
+    /// Which connections begin with a PROXY header.
+    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 impl Default for ListenerLimits {
@@ -38,6 +46,8 @@ impl Default for ListenerLimits {
             // An idle connection keeps it; bodies are read past it (pingora.md section 9).
             read_buffer: 4096,
             accept_tasks: 1,
+            handshakes_per_source: None,
+            proxy_protocol: None,
         }
     }
 }

@@ -24,7 +24,8 @@ use super::error::{ListenerError, ListenerOutcome};
 use super::limits::ListenerLimits;
 use super::serve::Front;
 use super::shared::Shared;
-use crate::plan::TlsSocket;
+use super::stream::StreamHandler;
+use crate::plan::Plan;
 
 /// The listening ports in front of one application, usually the shared `HttpProxy`.
 pub struct Listeners<A> {
@@ -48,15 +49,16 @@ struct Port {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
-    /// No port is open yet. Sockets inherited from a predecessor, by the address they were opened
-    /// for, are adopted when it is wanted.
+    /// No port is open yet. What is not HTTP goes to `streams`. Sockets inherited from a
+    /// predecessor, by the address they were opened for, are adopted when it is wanted.
     pub fn new(
         app: Arc<A>,
         inherited: HashMap<SocketAddr, TcpListener>,
         limits: ListenerLimits,
         observer: Arc<dyn ConnectionObserver>,
+        streams: Arc<dyn StreamHandler>,
     ) -> Self {
-        let shared = Arc::new(Shared::new(limits, observer));
+        let shared = Arc::new(Shared::new(limits, observer, streams));
         Self {
             application: Arc::new(Application::new(app, shared.clone())),
             shared,
@@ -99,11 +101,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
         outcomes
     }
 
-    /// Ends TLS for these servers from the next handshake on; open connections notice nothing.
-    /// To be called before [`apply`](Self::apply) opens their ports. Gives what is wrong with
-    /// those that cannot be served; their handshakes fail.
-    pub fn terminate(&self, sockets: &[TlsSocket]) -> Vec<String> {
-        let (next, problems) = self.shared.tls.load().succeeded_by(sockets);
+    /// Ends TLS for the plan's servers, or passes it and plain TCP on, from the next connection
+    /// on; open ones notice nothing. To be called before [`apply`](Self::apply) opens their ports.
+    /// Gives what is wrong with those that cannot be served; their handshakes fail.
+    pub fn terminate(&self, plan: &Plan) -> Vec<String> {
+        let (next, problems) = self.shared.tls.load().succeeded_by(plan);
         self.shared.tls.store(Arc::new(next));
         problems
     }

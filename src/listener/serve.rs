@@ -22,10 +22,11 @@ use super::connection::{Connection, EarlyRefusal, Phase};
 use super::digests;
 use super::head::Opening;
 use super::patience::Patience;
-use super::shared::Shared;
+use super::proxy_protocol::{self, HeaderError, ProxyProtocol, Told};
+use super::shared::{Place, Shared};
 use super::socket::Socket;
-use super::tls::HandshakeError;
-use crate::base::CauseKind;
+use super::tls::{Accepted, HandshakeError};
+use crate::base::{CauseKind, clock};
 
 /// Pingora's application of one port: it stands in front of the shared one.
 ///
@@ -49,21 +50,86 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
     }
 
-    /// The stream itself, or what is inside its TLS if this is a port of TLS. A connection whose
-    /// handshake fails is dropped.
-    async fn secured(&self, stream: Stream, connection: &Connection) -> Option<Stream> {
-        let terminator = self.shared.tls.load().of(self.listener).cloned();
+    /// The stream without its PROXY header, if it is to have one. Without a usable one it is
+    /// dropped.
+    async fn spoken_for(&self, stream: Stream, place: &mut Place) -> Option<Stream> {
+        let rules = self.shared.limits.proxy_protocol.as_ref();
+        let is_due = |rules: &ProxyProtocol| {
+            let peer = place.connection.peer;
+            let port = place.connection.local.unwrap_or(self.listener).port();
+            peer.is_some_and(|peer| rules.is_due(port, peer.ip()))
+        };
+        if !rules.is_some_and(is_due) {
+            return Some(stream);
+        }
+        let started = clock::now();
+        let stripping = Box::pin(proxy_protocol::strip(stream));
+        let stripped = tokio::time::timeout(self.shared.limits.handshake, stripping).await;
+        match stripped.unwrap_or(Err(HeaderError::TimedOut)) {
+            Ok((stream, told)) => {
+                if let Some(Told { client, local }) = told {
+                    place.speak_for(client, local);
+                }
+                Some(stream)
+            }
+            Err(error) => {
+                self.shared.observer.refused(EarlyRefusal {
+                    connection: place.connection.clone(),
+                    kind: CauseKind::ProxyHeader,
+                    status: None,
+                    request_line: String::new(),
+                    bytes_received: 0,
+                    bytes_sent: 0,
+                    elapsed: clock::now().duration_since(started),
+                });
+                log::debug!("{}: {error}", self.listener);
+                None
+            }
+        }
+    }
+
+    /// The stream that carries HTTP: itself, or what is inside its TLS if this is a port of TLS. A
+    /// connection whose handshake fails is dropped, and one that is not HTTP is served here.
+    async fn secured(&self, stream: Stream, connection: &Arc<Connection>) -> Option<Stream> {
+        let (terminator, is_plain) = {
+            let doors = self.shared.tls.load();
+            let terminator = doors.of(self.listener).cloned();
+            (terminator, doors.is_plain(self.listener))
+        };
         let Some(terminator) = terminator else {
+            if is_plain {
+                let streams = &self.shared.streams;
+                streams.serve(stream, connection.clone()).await;
+                return None;
+            }
             return Some(stream);
         };
+        if !self.shared.may_shake_hands(connection.peer) {
+            let outcome = Err(&HandshakeError::TooMany);
+            self.shared.observer.handshake(connection, outcome);
+            return None;
+        }
         // Not within the future of the connection's whole life: a handshake's state is large.
         let accepting = Box::pin(terminator.accept(stream));
         let accepted = tokio::time::timeout(self.shared.limits.handshake, accepting).await;
         let observer = &self.shared.observer;
         match accepted.unwrap_or(Err(HandshakeError::TimedOut)) {
-            Ok((stream, details)) => {
+            Ok(Accepted::Http(stream, details)) => {
                 observer.handshake(connection, Ok(connection.set_tls(details)));
                 Some(stream)
+            }
+            Ok(Accepted::Tcp(stream, details)) => {
+                observer.handshake(connection, Ok(connection.set_tls(details)));
+                let streams = &self.shared.streams;
+                streams.serve(stream, connection.clone()).await;
+                None
+            }
+            Ok(Accepted::Through(stream, hello)) => {
+                connection.set_passed(hello);
+                observer.passed(connection);
+                let streams = &self.shared.streams;
+                streams.serve(stream, connection.clone()).await;
+                None
             }
             Err(error) => {
                 observer.handshake(connection, Err(&error));
@@ -133,13 +199,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let (local, peer) = addresses(&stream);
-        let place = match self.shared.admit(self.listener, local, peer) {
+        let mut place = match self.shared.admit(self.listener, local, peer) {
             Ok(place) => place,
             Err(connection) => {
                 self.shared.observer.refused(over_the_limit(connection));
                 return None;
             }
         };
+        stream = self.spoken_for(stream, &mut place).await?;
         // Of the plain stream: one of TLS passes its digest on, but does not take it.
         digests::attach(&mut stream, place.connection.clone());
         let stream = self.secured(stream, &place.connection).await?;

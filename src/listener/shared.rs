@@ -9,15 +9,20 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::connection::{Connection, ConnectionObserver};
+use super::handshakes::Handshakes;
 use super::limits::ListenerLimits;
+use super::stream::StreamHandler;
 use super::tls::Terminators;
 use super::tunnels::Tunnels;
+use crate::base::clock;
 
 /// One per [`Listeners`](super::Listeners).
 pub(super) struct Shared {
     pub limits: ListenerLimits,
     pub observer: Arc<dyn ConnectionObserver>,
+    pub streams: Arc<dyn StreamHandler>,
     pub tls: ArcSwap<Terminators>,
+    handshakes: Option<Handshakes>,
     pub tunnels: Arc<Tunnels>,
     open: AtomicUsize,
     accepted: AtomicU64,
@@ -31,10 +36,16 @@ pub(super) struct Place {
 }
 
 impl Shared {
-    pub fn new(limits: ListenerLimits, observer: Arc<dyn ConnectionObserver>) -> Self {
+    pub fn new(
+        limits: ListenerLimits,
+        observer: Arc<dyn ConnectionObserver>,
+        streams: Arc<dyn StreamHandler>,
+    ) -> Self {
         Self {
+            handshakes: limits.handshakes_per_source.map(Handshakes::new),
             limits,
             observer,
+            streams,
             tls: ArcSwap::default(),
             tunnels: Arc::default(),
             open: AtomicUsize::new(0),
@@ -72,6 +83,14 @@ impl Shared {
         })
     }
 
+    /// Whether a client may begin a TLS handshake now.
+    pub fn may_shake_hands(&self, client: Option<SocketAddr>) -> bool {
+        match (&self.handshakes, client) {
+            (Some(handshakes), Some(client)) => handshakes.admit(client.ip(), clock::now()),
+            _ => true,
+        }
+    }
+
     /// Waits until no connection is open.
     pub async fn empty(&self) {
         loop {
@@ -89,6 +108,17 @@ impl Shared {
     fn leave(&self) {
         if self.open.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.emptied.notify_waiters();
+        }
+    }
+}
+
+impl Place {
+    /// Takes the addresses that a PROXY header tells for the connection's own. To be called before
+    /// anybody else has a share in the connection.
+    pub fn speak_for(&mut self, client: SocketAddr, local: SocketAddr) {
+        if let Some(connection) = Arc::get_mut(&mut self.connection) {
+            connection.proxy = connection.peer.replace(client);
+            connection.local = Some(local);
         }
     }
 }

@@ -1,15 +1,15 @@
-//! TLS that ends here: who a connection is for, and the handshake on that server's terms.
+//! TLS sockets: who a connection is for, and the handshake on that server's terms, if TLS ends here.
 //!
 //! [`Terminators`] holds an acceptor per server and is replaced with each plan, so that a new
 //! certificate counts from the next handshake on and open connections notice nothing. The
 //! ClientHello is read here before BoringSSL sees it ([`hello`]), because its name decides which
-//! acceptor answers.
+//! acceptor answers, or that TLS goes on to an origin as it is.
 
 mod acceptor;
 mod client;
 mod hello;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use thiserror::Error;
 use tokio::io::AsyncReadExt;
 
 use crate::plan::hosts::HostIndex;
-use crate::plan::{TlsService, TlsSocket, TlsTerms};
+use crate::plan::{Plan, TlsService, TlsTerms};
 
 use acceptor::Acceptors;
 pub use client::{PeerCertificate, TlsDetails};
@@ -30,18 +30,47 @@ use hello::{Hello, Reading};
 /// How much of a ClientHello is read before its sender is given up.
 const MOST_HELLO: usize = 64 * 1024;
 
-/// The acceptors of all TLS sockets.
+/// What is done on all sockets that are not plaintext HTTP.
 #[derive(Default)]
 pub(super) struct Terminators {
     sockets: HashMap<SocketAddr, Arc<Terminator>>,
+    /// Sockets whose connections are bytes from the first one on.
+    plain: HashSet<SocketAddr>,
     /// Kept by their terms, so that sessions can be resumed across plans.
     acceptors: HashMap<Arc<TlsTerms>, Arc<Acceptors>>,
 }
 
-/// The servers of one socket.
+/// The servers of one TLS socket.
 pub(super) struct Terminator {
     names: HostIndex,
-    servers: Vec<Option<Arc<Acceptors>>>,
+    servers: Vec<Door>,
+}
+
+/// What is done with a server's connections.
+enum Door {
+    Http(Arc<Acceptors>),
+    Tcp(Arc<Acceptors>),
+    Through { mesh_only: bool },
+    Closed,
+}
+
+/// What a connection turned out to be.
+pub(super) enum Accepted {
+    /// TLS ended here, and requests are inside.
+    Http(Stream, TlsDetails),
+    /// TLS ended here, and bytes are inside.
+    Tcp(Stream, TlsDetails),
+    /// TLS goes on as it is; its bytes are all still to be read.
+    Through(Stream, PassedHello),
+}
+
+/// What the ClientHello of a passed-through connection says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PassedHello {
+    /// SNI, lower-case without a trailing dot.
+    pub server_name: Option<Box<str>>,
+    /// Whether a protocol of Istio's mutual TLS is offered.
+    pub offers_mesh: bool,
 }
 
 /// Why a connection ended before its first request.
@@ -53,8 +82,12 @@ pub enum HandshakeError {
     ClientLeft,
     #[error("the handshake was not complete in time")]
     TimedOut,
+    #[error("the source begins more handshakes than gateway.limits.handshakesPerSource")]
+    TooMany,
     #[error("no server of this port has the name `{0}`")]
     UnknownName(Box<str>),
+    #[error("`{0}` is only for clients that offer a protocol of Istio's mutual TLS")]
+    NotOfMesh(Box<str>),
     #[error("the server's certificate could not be had; the findings say why")]
     NoCertificate,
     #[error("{0}")]
@@ -68,7 +101,9 @@ impl HandshakeError {
             Self::NotTls => "not_tls",
             Self::ClientLeft => "client_left",
             Self::TimedOut => "timeout",
+            Self::TooMany => "rate_limited",
             Self::UnknownName(_) => "unknown_name",
+            Self::NotOfMesh(_) => "not_of_mesh",
             Self::NoCertificate => "no_certificate",
             Self::Failed(_) => "failed",
         }
@@ -76,32 +111,40 @@ impl HandshakeError {
 }
 
 impl Terminators {
-    /// The acceptors for a plan's TLS sockets; those of equal terms are taken over from `self`.
+    /// What is done on a plan's sockets; acceptors of equal terms are taken over from `self`.
     /// Terms that BoringSSL refuses have none, and the reason is returned.
-    pub fn succeeded_by(&self, sockets: &[TlsSocket]) -> (Self, Vec<String>) {
-        let mut next = Self::default();
+    pub fn succeeded_by(&self, plan: &Plan) -> (Self, Vec<String>) {
+        let mut next = Self {
+            plain: plan.tcp.iter().map(|socket| socket.addr).collect(),
+            ..Self::default()
+        };
         let mut problems = Vec::new();
-        for socket in sockets {
+        for socket in &plan.tls {
             let mut servers = Vec::with_capacity(socket.servers.len());
             for server in &socket.servers {
-                let TlsService::Http { terms, .. } = &server.service else {
-                    servers.push(None);
-                    continue;
-                };
-                let known = next.acceptors.get(terms).or(self.acceptors.get(terms));
-                let acceptors = match known {
-                    Some(known) => known.clone(),
-                    None => match Acceptors::new(terms) {
-                        Ok(made) => Arc::new(made),
-                        Err(error) => {
-                            problems.push(format!("TLS for {}: {error}", server.origin));
-                            servers.push(None);
-                            continue;
-                        }
+                let acceptors = server.service.terms().map(|terms| {
+                    let known = next.acceptors.get(terms).or(self.acceptors.get(terms));
+                    let made = match known {
+                        Some(known) => Ok(known.clone()),
+                        None => Acceptors::new(terms).map(Arc::new),
+                    };
+                    if let Ok(made) = &made {
+                        next.acceptors.insert(terms.clone(), made.clone());
+                    }
+                    made
+                });
+                servers.push(match (acceptors, &server.service) {
+                    (Some(Err(error)), _) => {
+                        problems.push(format!("TLS for {}: {error}", server.origin));
+                        Door::Closed
+                    }
+                    (Some(Ok(acceptors)), TlsService::Tcp { .. }) => Door::Tcp(acceptors),
+                    (Some(Ok(acceptors)), _) => Door::Http(acceptors),
+                    (None, TlsService::Passthrough { mesh_only, .. }) => Door::Through {
+                        mesh_only: *mesh_only,
                     },
-                };
-                next.acceptors.insert(terms.clone(), acceptors.clone());
-                servers.push(Some(acceptors));
+                    (None, _) => Door::Closed,
+                });
             }
             let terminator = Terminator {
                 names: socket.names.clone(),
@@ -116,29 +159,43 @@ impl Terminators {
     pub fn of(&self, addr: SocketAddr) -> Option<&Arc<Terminator>> {
         self.sockets.get(&addr)
     }
+
+    /// Whether a socket's connections are bytes from the first one on.
+    pub fn is_plain(&self, addr: SocketAddr) -> bool {
+        self.plain.contains(&addr)
+    }
 }
 
 impl Terminator {
-    /// Reads the ClientHello and shakes hands on the terms of the server it names.
+    /// Reads the ClientHello and, where TLS ends here, shakes hands on the terms of the server it
+    /// names.
     ///
     /// # Errors
-    /// Why there is no TLS connection; the client's is closed by dropping it.
-    pub async fn accept(&self, stream: Stream) -> Result<(Stream, TlsDetails), HandshakeError> {
+    /// Why there is no connection; the client's is closed by dropping it.
+    pub async fn accept(&self, stream: Stream) -> Result<Accepted, HandshakeError> {
         let mut stream = stream
             .into_any()
             .downcast::<TcpStream>()
             .map_err(|_| HandshakeError::Failed("the socket is of an unknown kind".to_owned()))?;
         let hello = read_hello(&mut stream).await?;
         let name = hello.server_name.as_deref().unwrap_or_default();
-        let found = self
-            .names
-            .find(name)
-            .ok_or_else(|| HandshakeError::UnknownName(name.into()))?;
-        let acceptors = self
-            .servers
-            .get(found as usize)
-            .and_then(Option::as_ref)
-            .ok_or_else(|| HandshakeError::UnknownName(name.into()))?;
+        let unknown = || HandshakeError::UnknownName(name.into());
+        let found = self.names.find(name).ok_or_else(unknown)?;
+        let (acceptors, is_http) = match self.servers.get(found as usize) {
+            Some(Door::Http(acceptors)) => (acceptors, true),
+            Some(Door::Tcp(acceptors)) => (acceptors, false),
+            Some(Door::Through { mesh_only: true }) if !hello.offers_mesh => {
+                return Err(HandshakeError::NotOfMesh(name.into()));
+            }
+            Some(Door::Through { .. }) => {
+                let passed = PassedHello {
+                    offers_mesh: hello.offers_mesh,
+                    server_name: hello.server_name,
+                };
+                return Ok(Accepted::Through(stream, passed));
+            }
+            Some(Door::Closed) | None => return Err(unknown()),
+        };
         let ssl = acceptors
             .ssl(hello.takes_ecdsa)
             .ok_or(HandshakeError::NoCertificate)?
@@ -150,7 +207,10 @@ impl Terminator {
             None => HandshakeError::Failed(error.to_string()),
         })?;
         let details = TlsDetails::new(tls.ssl(), hello.server_name, acceptors.terms.clone());
-        Ok((Box::new(tls), details))
+        Ok(match is_http {
+            true => Accepted::Http(Box::new(tls), details),
+            false => Accepted::Tcp(Box::new(tls), details),
+        })
     }
 }
 

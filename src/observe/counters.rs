@@ -8,7 +8,7 @@ use prometheus::{
 
 use crate::base::tls_material::KeyKind;
 use crate::base::{Finding, Severity};
-use crate::plan::{Digest, Plan, TlsService};
+use crate::plan::{Digest, Plan};
 
 /// The metrics, and the registry that prints them.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Counters {
             handshakes: IntCounterVec::new(
                 Opts::new(
                     "pingress_tls_handshakes_total",
-                    "TLS handshakes with clients: full, resumed, or why they failed.",
+                    "TLS handshakes with clients: full, resumed, passed (through to the origin), or why they failed.",
                 ),
                 &["result"],
             )?,
@@ -150,7 +150,7 @@ impl Counters {
     pub(super) fn certificates(&self, plan: &Plan) {
         self.certificate_expiry.reset();
         for server in plan.tls.iter().flat_map(|socket| &socket.servers) {
-            let TlsService::Http { terms, .. } = &server.service else {
+            let Some(terms) = server.service.terms() else {
                 continue;
             };
             for pair in &terms.pairs {

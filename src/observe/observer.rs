@@ -12,12 +12,13 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::base::{Cause, Finding};
-use crate::plan::Plan;
+use crate::plan::{Cluster, Plan};
 
 use super::access_log::{AccessLog, AccessLogOptions};
 use super::counters::Counters;
 use super::record::{EarlyRefusal, Record};
 use super::requests::{Family, Requests, Workload};
+use super::streams::{Streams, Transfer};
 
 /// How much of a refused head's first line is logged.
 const REQUEST_LINE_SHOWN: usize = 1024;
@@ -48,6 +49,7 @@ pub enum ObserveError {
 pub struct Observe {
     log: Option<AccessLog>,
     requests: Requests,
+    streams: Streams,
     counters: Counters,
 }
 
@@ -69,9 +71,11 @@ impl Observe {
                 )
             }
         };
+        let requests = Requests::new(&options.workload);
         Ok(Arc::new(Self {
             log,
-            requests: Requests::new(&options.workload),
+            streams: Streams::new(requests.source()),
+            requests,
             counters,
         }))
     }
@@ -79,6 +83,32 @@ impl Observe {
     /// A request is over.
     pub fn finished(&self, record: &Record<'_>) {
         self.requests.count(record);
+        if let Some(cause) = record.cause {
+            self.counters
+                .local_replies
+                .with_label_values(&[cause.kind.code()])
+                .inc();
+        }
+        if let Some(log) = &self.log {
+            log.write(record);
+        }
+    }
+
+    /// A connection that is not HTTP has reached its origin.
+    pub fn stream_opened(&self, cluster: Option<&Cluster>) {
+        self.streams.opened(cluster);
+    }
+
+    /// Bytes of a connection that is not HTTP and goes on.
+    pub fn stream_moved(&self, cluster: Option<&Cluster>, transfer: Transfer) {
+        self.streams.moved(cluster, transfer);
+    }
+
+    /// A connection that is not HTTP is over. `was_opened` says whether
+    /// [`stream_opened`](Self::stream_opened) was told; `rest` has the bytes not yet reported.
+    pub fn stream_closed(&self, record: &Record<'_>, was_opened: bool, rest: Transfer) {
+        self.streams
+            .closed(record.cluster, record.flags, was_opened, rest);
         if let Some(cause) = record.cause {
             self.counters
                 .local_replies
@@ -152,6 +182,7 @@ impl Observe {
         self.counters.swapped(plan.digest, at);
         let live: HashSet<&str> = plan.clusters.iter().map(|cluster| &*cluster.name).collect();
         self.requests.retain(&live);
+        self.streams.retain(&live);
         self.counters.certificates(plan);
     }
 
@@ -203,7 +234,10 @@ impl Observe {
             let observe = rest.clone();
             (0..observe.requests.pieces()).map(move |piece| observe.requests.render(family, piece))
         });
+        let streams = self.clone();
+        let tcp = std::iter::once_with(move || streams.streams.render());
         own.chain(families)
+            .chain(tcp)
             .filter(|piece| !piece.is_empty())
             .map(Bytes::from)
     }

@@ -112,6 +112,11 @@ impl Requests {
         }
     }
 
+    /// The labels about who reports, which all series share.
+    pub(super) fn source(&self) -> &str {
+        &self.source
+    }
+
     /// Counts one finished request.
     pub(super) fn count(&self, record: &Record<'_>) {
         let status = if (100..600).contains(&record.status) {
@@ -287,30 +292,7 @@ impl Family {
 impl Series {
     fn new(source: &str, cluster: Option<&Cluster>, variant: &Variant) -> Self {
         let mut labels = source.to_owned();
-        for name in [
-            "workload",
-            "workload_namespace",
-            "principal",
-            "app",
-            "version",
-            "cluster",
-            "canonical_service",
-            "canonical_revision",
-        ] {
-            push_label(&mut labels, &format!("destination_{name}"), "unknown");
-        }
-        let (service, name, namespace) = match cluster {
-            Some(cluster) => (
-                &*cluster.host,
-                &*cluster.service_name,
-                &*cluster.service_namespace,
-            ),
-            // Not the Host: a client would choose the label.
-            None => ("unknown", "unknown", "unknown"),
-        };
-        push_label(&mut labels, "destination_service", service);
-        push_label(&mut labels, "destination_service_name", name);
-        push_label(&mut labels, "destination_service_namespace", namespace);
+        destination_labels(&mut labels, cluster);
         push_label(
             &mut labels,
             "request_protocol",
@@ -346,6 +328,34 @@ impl Series {
         self.response_bytes
             .observe(record.bytes_sent.saturating_mul(1_000), record.bytes_sent);
     }
+}
+
+/// The labels about where to; requests and connections share them.
+pub(super) fn destination_labels(labels: &mut String, cluster: Option<&Cluster>) {
+    for name in [
+        "workload",
+        "workload_namespace",
+        "principal",
+        "app",
+        "version",
+        "cluster",
+        "canonical_service",
+        "canonical_revision",
+    ] {
+        push_label(labels, &format!("destination_{name}"), "unknown");
+    }
+    let (service, name, namespace) = match cluster {
+        Some(cluster) => (
+            &*cluster.host,
+            &*cluster.service_name,
+            &*cluster.service_namespace,
+        ),
+        // Not the Host or server name: a client would choose the label.
+        None => ("unknown", "unknown", "unknown"),
+    };
+    push_label(labels, "destination_service", service);
+    push_label(labels, "destination_service_name", name);
+    push_label(labels, "destination_service_namespace", namespace);
 }
 
 /// Appends `,name="value"`, escaped as the text format asks.

@@ -5,6 +5,8 @@
 //! Files and lines do not: an object that only moved in its file has the same meaning. `compile`
 //! seals what it built. Digests are compared within one process, never between versions.
 
+mod stream;
+
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
@@ -15,9 +17,10 @@ use super::endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 use super::predicate::{Predicate, StringMatch, UriMatch};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{Listener, Plan, VirtualHost};
-use super::tls::{TlsServer, TlsService, TlsSocket};
 use super::{Cluster, Clusters, HealthCheck, Mirror, PlacedLimit, Policies};
 use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
+
+use stream::{tcp_socket, tls_socket};
 
 /// A 128-bit fingerprint of meaning. Origins (files, lines) do not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +58,7 @@ impl Digest {
             let Plan {
                 listeners,
                 tls,
+                tcp,
                 clusters,
                 limits,
                 checks,
@@ -65,7 +69,8 @@ impl Digest {
             for (item, hosts) in listeners.iter().zip(hosts) {
                 listener(item, hosts, to);
             }
-            each(tls, to, tls_socket);
+            each(tls, to, |socket, to| tls_socket(socket, clusters, to));
+            each(tcp, to, |socket, to| tcp_socket(socket, clusters, to));
             // A sum: ids are free to differ, so the order of clusters means nothing.
             let sum = clusters.iter().fold(0_u128, |sum, cluster| {
                 sum.wrapping_add(Self::of_cluster(cluster).0)
@@ -228,29 +233,6 @@ fn listener(item: &Listener, digests: &[Digest], to: &mut Lanes) {
     (addr, declared_port, is_tls, grpc_web, guarding).hash(to);
     digests.hash(to);
     maybe(fence.as_deref(), to, fenced);
-}
-
-fn tls_socket(item: &TlsSocket, to: &mut Lanes) {
-    // `names` is built from the hosts of the servers, which their listeners do not hold all.
-    let TlsSocket {
-        addr,
-        names,
-        servers,
-        has_client_rules: _,
-    } = item;
-    (addr, names).hash(to);
-    each(servers, to, |server, to| {
-        let TlsServer {
-            origin: _,
-            name,
-            service,
-        } = server;
-        name.hash(to);
-        match service {
-            TlsService::Http { listener, terms } => (0_u8, listener, terms).hash(to),
-            TlsService::Unsupported => 1_u8.hash(to),
-        }
-    });
 }
 
 fn virtual_host(item: &VirtualHost, clusters: &Clusters, to: &mut Lanes) {

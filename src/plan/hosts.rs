@@ -53,6 +53,16 @@ impl HostIndex {
         }
     }
 
+    /// All patterns with what they lead to, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (HostPattern, u32)> {
+        let exact = self.exact.iter();
+        let suffix = self.suffix.iter();
+        exact
+            .map(|(name, to)| (HostPattern::Exact(name.clone()), *to))
+            .chain(suffix.map(|(name, to)| (HostPattern::Suffix(name.clone()), *to)))
+            .chain(self.any.map(|to| (HostPattern::Any, to)))
+    }
+
     /// The virtual host of a lower-case host without port.
     #[inline]
     pub fn find(&self, host: &str) -> Option<u32> {

@@ -13,12 +13,15 @@ pub struct Pool {
     pub connect_timeout: Duration,
     /// `http.idleTimeout`, or `tcp.idleTimeout` without it; `None` never closes an idle one.
     pub idle_timeout: Option<Duration>,
-    /// `tcp.maxConnectionDuration`: an older connection takes no new request.
+    /// `tcp.idleTimeout`: silence both ways after which a connection that is not HTTP is closed;
+    /// `None` never closes one.
+    pub stream_idle_timeout: Option<Duration>,
+    /// `tcp.maxConnectionDuration`: an older connection takes no new request, and one that is not HTTP is closed.
     pub max_duration: Option<Duration>,
     /// `tcp.tcpKeepalive`.
     pub keepalive: Option<Keepalive>,
-    /// `tcp.maxConnections`: HTTP/1.1 connections to all endpoints together. An endpoint without
-    /// any may always have one, as in Envoy.
+    /// `tcp.maxConnections`: HTTP/1.1 connections, and those that are not HTTP, to all endpoints
+    /// together. An endpoint without any may always have one for HTTP, as in Envoy.
     pub max_connections: Option<NonZeroU32>,
     /// `http.http1MaxPendingRequests`: requests that wait for a connection.
     pub max_pending: Option<NonZeroU32>,
@@ -87,6 +90,7 @@ impl Default for Pool {
         Self {
             connect_timeout: Duration::from_secs(10),
             idle_timeout: Some(Duration::from_secs(3600)),
+            stream_idle_timeout: Some(Duration::from_secs(3600)),
             max_duration: None,
             keepalive: None,
             max_connections: None,

@@ -15,6 +15,7 @@ use super::{
     RetrySource,
 };
 
+mod stream;
 mod tls;
 
 impl Plan {
@@ -33,7 +34,11 @@ impl Plan {
             writeln!(out)?;
         }
         for socket in &self.tls {
-            tls::text(out, socket)?;
+            tls::text(out, self, socket)?;
+            writeln!(out)?;
+        }
+        for socket in &self.tcp {
+            stream::text(out, self, socket)?;
             writeln!(out)?;
         }
         writeln!(out, "clusters")?;

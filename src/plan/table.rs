@@ -9,6 +9,7 @@ pub use crate::policy::path::PathNormalization;
 use super::hosts::HostIndex;
 use super::paths::PathIndex;
 use super::route::{Fence, Route};
+use super::stream::TcpSocket;
 use super::tls::TlsSocket;
 use super::{Checks, Cluster, ClusterId, Clusters, Digest, Guarding, PlacedLimit};
 
@@ -19,6 +20,8 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
     /// Sorted by address.
     pub tls: Vec<TlsSocket>,
+    /// Sorted by address.
+    pub tcp: Vec<TcpSocket>,
     /// Names are unique.
     pub clusters: Clusters,
     /// By [`LimitId`](super::LimitId); their ids are unique.
@@ -50,7 +53,10 @@ impl Plan {
     /// All sockets to listen on.
     pub fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let plain = self.listeners.iter().map(|listener| listener.addr);
-        plain.chain(self.tls.iter().map(|socket| socket.addr))
+        let tcp = self.tcp.iter().map(|socket| socket.addr);
+        plain
+            .chain(self.tls.iter().map(|socket| socket.addr))
+            .chain(tcp)
     }
 
     pub fn cluster(&self, id: ClusterId) -> Option<&Arc<Cluster>> {

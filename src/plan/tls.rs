@@ -1,4 +1,4 @@
-//! TLS that a Gateway's servers terminate: which server a name belongs to, and on which terms.
+//! TLS sockets: which server a name belongs to, and whether TLS ends there, on which terms.
 //!
 //! Each terminated server has a [`Listener`](super::Listener) of its own, that is a route table of
 //! its own (istio.md section 2, Binding and merging): a Host of another server is unknown on its
@@ -11,11 +11,14 @@ use crate::base::Origin;
 use crate::base::tls_material::{Authorities, Fingerprint, KeyPair, Revocations};
 
 use super::hosts::HostIndex;
+use super::stream::StreamRoute;
 
 /// The TLS servers that share a socket.
 #[derive(Debug)]
 pub struct TlsSocket {
     pub addr: SocketAddr,
+    /// The port that the first server declares; all that share a socket declare the same.
+    pub declared_port: u16,
     /// Server names (SNI) to indexes of `servers`: exact, longest wildcard, `*`. A client that
     /// sends none is looked up as the empty name.
     pub names: HostIndex,
@@ -29,7 +32,7 @@ pub struct TlsSocket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Misdirected;
 
-/// One server of a TLS socket.
+/// One server of a TLS socket; of a passthrough server, one of its routes.
 #[derive(Debug)]
 pub struct TlsServer {
     /// The server in its Gateway.
@@ -47,6 +50,17 @@ pub enum TlsService {
         /// Index of the plan's listener that holds its routes.
         listener: usize,
         terms: Arc<TlsTerms>,
+    },
+    /// TLS ends here, and bytes are inside (protocol TLS).
+    Tcp {
+        route: Arc<StreamRoute>,
+        terms: Arc<TlsTerms>,
+    },
+    /// TLS goes on to the origin as it is.
+    Passthrough {
+        route: Arc<StreamRoute>,
+        /// Only for clients that offer a protocol of Istio's mutual TLS (AUTO_PASSTHROUGH).
+        mesh_only: bool,
     },
     /// Nothing yet: they are closed, and its names go to no other server.
     Unsupported,
@@ -97,6 +111,24 @@ pub struct ClientRules {
     pub certificates: Vec<Fingerprint>,
     /// Accept certificates that cannot be verified.
     pub skip_verification: bool,
+}
+
+impl TlsService {
+    /// What a handshake agrees on, if TLS ends here.
+    pub fn terms(&self) -> Option<&Arc<TlsTerms>> {
+        match self {
+            Self::Http { terms, .. } | Self::Tcp { terms, .. } => Some(terms),
+            Self::Passthrough { .. } | Self::Unsupported => None,
+        }
+    }
+
+    /// Where the bytes go, if they are not HTTP.
+    pub fn route(&self) -> Option<&Arc<StreamRoute>> {
+        match self {
+            Self::Tcp { route, .. } | Self::Passthrough { route, .. } => Some(route),
+            Self::Http { .. } | Self::Unsupported => None,
+        }
+    }
 }
 
 impl ClientCertificates {

@@ -49,7 +49,7 @@ mod tests {
         let ranges = |texts: &[&str]| {
             texts
                 .iter()
-                .map(|text| Cidr::parse(text).unwrap())
+                .map(|text| text.parse::<Cidr>().unwrap())
                 .collect()
         };
         let access = |allow: &[&str], deny: &[&str]| Access {

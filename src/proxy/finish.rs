@@ -9,10 +9,10 @@ use pingora::proxy::Session;
 use super::admit::{FORWARDED_FOR, REQUEST_ID, authority};
 use super::attempt;
 use super::context::Context;
-use super::known::{addresses, downstream_remote, protocol};
+use super::known::{addresses, downstream_remote, protocol, tls_record};
 use super::retry::RetryRefused;
 use crate::base::clock;
-use crate::observe::record::{Record, TlsRecord};
+use crate::observe::record::Record;
 
 /// Takes the records of finished requests: the access log and the metrics.
 pub trait Sink: Send + Sync + 'static {
@@ -96,12 +96,11 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         upstream_local_address: ctx.upstream_local,
         downstream_local_address: addresses.local,
         downstream_remote_address: downstream_remote(ctx, addresses.remote),
-        downstream_direct_remote_address: addresses.remote,
-        tls: tls.map(|tls| TlsRecord {
-            version: tls.version,
-            cipher: tls.cipher,
-            subject: tls.peer.as_ref().map(|peer| &*peer.subject),
-        }),
+        downstream_direct_remote_address: match &ctx.connection {
+            Some(connection) => connection.direct_peer(),
+            None => addresses.remote,
+        },
+        tls: tls.map(tls_record),
         requested_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
         route_name: ctx.route().map(|route| &*route.name),
         attempts: ctx.attempts,

@@ -57,7 +57,7 @@ fn of_header(request: &RequestHeader, name: &HeaderName) -> Option<u64> {
     (!values.is_empty()).then(|| values.iter().fold(0, hash))
 }
 
-fn of_address(address: IpAddr) -> u64 {
+pub(super) fn of_address(address: IpAddr) -> u64 {
     let mut buffer = [0_u8; 48];
     let mut cursor = Cursor::new(buffer.as_mut_slice());
     // The longest address has 45 bytes.

@@ -7,6 +7,8 @@ use http::Version;
 use pingora::proxy::Session;
 
 use super::context::Context;
+use crate::listener::TlsDetails;
+use crate::observe::record::TlsRecord;
 use crate::policy::headers::Substitutions;
 use crate::policy::headers::spec::TemplatePart;
 
@@ -91,6 +93,15 @@ pub(super) fn addresses(session: &Session, ctx: &Context) -> Addresses {
         listener: local,
         local,
         remote,
+    }
+}
+
+/// What the access log tells of a connection's TLS.
+pub(super) fn tls_record(tls: &TlsDetails) -> TlsRecord<'_> {
+    TlsRecord {
+        version: tls.version,
+        cipher: tls.cipher,
+        subject: tls.peer.as_ref().map(|peer| &*peer.subject),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::admin::Page;
 use crate::observe::Observe;
-use crate::proxy::{Gateway, h2_options, server_options};
+use crate::proxy::{Gateway, Streams, h2_options, server_options};
 use crate::source::{LoadOptions, Loader, WatchError, Watcher};
 use crate::upstream::Serving;
 
@@ -123,8 +123,10 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
     );
     app.server_options = Some(options.0);
     app.h2_options = Some(options.1);
+    let streams = Streams::new(serving.clone(), Arc::new(Recorder(observe.clone())));
     server.add_service(GatewayService {
         app: Arc::new(app),
+        streams: Arc::new(streams),
         operator: pages,
         hosts: gateway.admin.hosts.clone(),
         inherited,

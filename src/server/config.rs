@@ -149,7 +149,7 @@ impl Config {
         let plan = Arc::new(plan);
         // Before its ports open and its routes hold: a new server's handshakes succeed at once.
         if let Some(listeners) = self.life.listeners.get() {
-            self.state.unterminated = listeners.terminate(&plan.tls);
+            self.state.unterminated = listeners.terminate(&plan);
         }
         let live = self.upstreams.serve(plan.clone());
         self.state.retired.push(self.serving.swap(live));

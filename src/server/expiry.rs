@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::base::tls_material::Validity;
 use crate::base::{Code, Finding, Findings, Severity};
-use crate::plan::{Plan, TlsService};
+use crate::plan::Plan;
 
 /// How long before its end a certificate is worth a warning.
 const NOTICE: i64 = 30 * 86_400;
@@ -16,7 +16,7 @@ pub(super) fn findings(plan: &Plan, now: Duration) -> Findings {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let mut findings = Findings::new();
     for server in plan.tls.iter().flat_map(|socket| &socket.servers) {
-        let TlsService::Http { terms, .. } = &server.service else {
+        let Some(terms) = server.service.terms() else {
             continue;
         };
         for pair in &terms.pairs {

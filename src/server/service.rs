@@ -20,7 +20,7 @@ use crate::admin::{self, Page};
 use crate::compile::Options;
 use crate::listener::{ListenerLimits, Listeners};
 use crate::observe::Observe;
-use crate::proxy::Gateway;
+use crate::proxy::{Gateway, Streams};
 use crate::source::{Loader, Watcher};
 use crate::upstream::{DnsOptions, Serving, Upstreams};
 
@@ -35,6 +35,8 @@ pub type App = HttpProxy<Gateway>;
 /// Everything of the gateway that needs a runtime.
 pub struct GatewayService {
     pub app: Arc<App>,
+    /// Serves what is not HTTP.
+    pub streams: Arc<Streams>,
     pub operator: Vec<(Page, TcpListener)>,
     /// Host names the admin endpoint answers beside loopback ones.
     pub hosts: Vec<String>,
@@ -72,6 +74,7 @@ impl Service for GatewayService {
             std::mem::take(&mut self.inherited),
             self.limits.clone(),
             witness,
+            self.streams.clone(),
         ));
         // The service starts once: nothing is set yet.
         let _ = self.life.listeners.set(listeners);

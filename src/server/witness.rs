@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::base::clock;
 use crate::listener::{Connection, ConnectionObserver, EarlyRefusal, HandshakeError, TlsDetails};
-use crate::observe::{self, Observe, Record};
-use crate::proxy::Sink;
+use crate::observe::{self, Observe, Record, Transfer};
+use crate::plan::Cluster;
+use crate::proxy::{Sink, StreamSink};
 
 /// Failed handshakes that are logged in one second; the metrics count all of them.
 const LOGGED_FAILURES: u32 = 5;
@@ -72,6 +73,10 @@ impl ConnectionObserver for Witness {
         }
     }
 
+    fn passed(&self, _connection: &Connection) {
+        self.observe.handshake("passed");
+    }
+
     fn refused(&self, refusal: EarlyRefusal) {
         self.observe.early_refusal(&observe::EarlyRefusal {
             start: clock::since_epoch().saturating_sub(refusal.elapsed),
@@ -97,5 +102,19 @@ impl Sink for Recorder {
 
     fn panicked(&self) {
         self.0.panicked();
+    }
+}
+
+impl StreamSink for Recorder {
+    fn opened(&self, cluster: Option<&Cluster>) {
+        self.0.stream_opened(cluster);
+    }
+
+    fn moved(&self, cluster: Option<&Cluster>, transfer: Transfer) {
+        self.0.stream_moved(cluster, transfer);
+    }
+
+    fn closed(&self, record: &Record<'_>, was_opened: bool, rest: Transfer) {
+        self.0.stream_closed(record, was_opened, rest);
     }
 }

@@ -9,8 +9,6 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use pingora_core::Error;
-use pingora_core::protocols::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -27,7 +25,7 @@ use super::outlier::{Detector, EjectionCounts};
 use super::peer::{Caller, PeerTemplate, Wants, Way};
 use super::pick::{Ask, Lease, Pick, Refused};
 use super::proxied;
-use super::queue::{Full, Queue};
+use super::queue::{Counted, Full, Queue};
 use super::retries::Retries;
 use super::shared::Shared;
 use super::snapshot::{Snapshot, Terms};
@@ -43,7 +41,7 @@ pub struct ClusterState {
     template: ArcSwap<PeerTemplate>,
     /// For what tells callers apart on connections.
     keys: RandomState,
-    dialer: Arc<Dialer>,
+    pub(super) dialer: Arc<Dialer>,
     breaker: Arc<Breaker>,
     queue: Arc<Queue>,
     /// Held by whoever replaces the snapshot; no pick waits for it.
@@ -121,6 +119,28 @@ impl ClusterState {
         Ok(Pick::new(endpoint.clone(), permit))
     }
 
+    /// The endpoint for a connection that is not HTTP; limits of requests do not count for it.
+    pub(super) fn pick_for_stream(&self, ask: &Ask<'_>) -> Result<Pick, Refused> {
+        let snapshot = self.endpoints.load();
+        let endpoint = snapshot.next(ask, || fastrand::u64(..));
+        let endpoint = endpoint.ok_or(Refused::NoEndpoint)?;
+        Ok(Pick::new(endpoint.clone(), None))
+    }
+
+    /// Counts a connection that is not HTTP, if the cluster counts connections.
+    pub(super) fn count_stream(&self) -> Result<Option<Counted>, Refused> {
+        if self.definition.load().pool.max_connections.is_none() {
+            return Ok(None);
+        }
+        match self.queue.count() {
+            Some(counted) => Ok(Some(counted)),
+            None => {
+                self.breaker.overflow();
+                Err(Refused::Overflow)
+            }
+        }
+    }
+
     /// Waits until there is a connection for the request, or room to make one, where the
     /// cluster counts its connections or shares them. Before every attempt.
     ///
@@ -143,7 +163,7 @@ impl ClusterState {
                 pick.lease = Lease::Shared(seat);
             }
             Way::Counted(terms) => {
-                let fresh = matches!(caller.wants, Wants::Upgrade | Wants::Stream);
+                let fresh = caller.wants == Wants::Upgrade;
                 let hold = self.queue.hold(pick.addr(), terms, fresh).await;
                 let hold = hold.map_err(|Full| {
                     self.breaker.overflow();
@@ -191,17 +211,6 @@ impl ClusterState {
             proxied::dial(&mut peer, header);
         }
         peer
-    }
-
-    /// Connects to the endpoint of a pick, admitted as one that [`Wants::Stream`], for bytes of any
-    /// protocol; TLS and the PROXY protocol as the cluster has them.
-    ///
-    /// # Errors
-    /// The endpoint could not be reached within the cluster's `connectTimeout`, or its certificate
-    /// is not accepted ([`handshake_failure`](super::handshake_failure) tells both apart).
-    pub async fn dial(&self, pick: &Pick, caller: &Caller<'_>) -> Result<Stream, Box<Error>> {
-        let peer = self.peer(pick, caller);
-        self.dialer.dial(peer, None, None).await
     }
 
     /// What a connection for the caller begins with, where it is not Pingora that dials.

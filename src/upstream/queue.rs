@@ -33,6 +33,10 @@ pub(super) struct Hold {
     line: Arc<Line>,
 }
 
+/// A connection that is not HTTP: it takes a place and is never shared.
+#[derive(Debug)]
+pub(super) struct Counted(Arc<Queue>);
+
 /// The cluster will not have one more waiting request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
@@ -153,6 +157,16 @@ impl Queue {
         drop(ticket);
         // The sender lives as long as the ticket.
         hold.map_err(|_| Full)
+    }
+
+    /// A place for a connection that is not HTTP; `None` if there is none.
+    pub(super) fn count(self: &Arc<Self>) -> Option<Counted> {
+        let mut book = self.book();
+        if book.connections >= book.max_connections {
+            return None;
+        }
+        book.connections += 1;
+        Some(Counted(self.clone()))
     }
 
     /// A line's socket was closed.
@@ -360,6 +374,16 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         self.queue.release(&self.line);
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut book = self.0.book();
+        book.connections -= 1;
+        let granted = book.grant_any(&self.0);
+        drop(book);
+        send(granted);
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! The gateway is the real binary with real sockets; origins count what they get.
 
+mod bytes;
 mod client;
 mod origin;
 mod process;
 
+pub use bytes::{ByteOrigin, Manner, Wire};
 pub use client::{Client, Response, exchange};
 pub use origin::{Behaviour, Origin};
 pub use process::{Gateway, Start, install};

@@ -17,4 +17,5 @@ mod operator;
 mod origin_tls;
 mod policies;
 mod routing;
+mod streams;
 mod tls;

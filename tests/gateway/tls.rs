@@ -1,6 +1,6 @@
 //! TLS that ends at the gateway, with real handshakes: BoringSSL's client, curl and openssl.
 
-mod client;
+pub mod client;
 mod hosts;
 mod interop;
 mod log;

@@ -246,12 +246,12 @@ fn a_written_retry_policy_that_may_repeat_a_post_is_warned_about_and_no_other() 
 }
 
 #[test]
-fn tls_and_tcp_rules_are_reported() {
+fn tls_and_tcp_rules_that_no_server_takes_are_reported() {
     let vs = routes("vs", "a.com", "  - {directResponse: {status: 200}}")
         + "  tls: [{match: [{sniHosts: [a.com]}], route: [{destination: {host: a.internal}}]}]
   tcp: [{route: [{destination: {host: a.internal}}]}]\n";
     let world = world(&[EDGE, &service("a.internal"), &vs]);
-    let found = world.found(Code::UNSUPPORTED);
-    assert_eq!(found.len(), 2, "{found:?}");
+    let paths = world.paths(Code::NOT_FOR_THIS_GATEWAY);
+    assert_eq!(paths, ["spec.tls[0].match[0]", "spec.tcp[0]"]);
     assert_eq!(world.get("a.com", "/"), "");
 }

@@ -31,7 +31,8 @@ fn gotcha_1_an_omitted_tls_mode_means_passthrough_and_is_not_served_in_plaintext
         gateway("  - {port: {number: 443, name: https, protocol: HTTPS}, hosts: ['*'], tls: {}}\n");
     let world = world(&[&edge, &routes("vs", "a.com", &answers("", "a"))]);
     assert!(!world.listens(443));
-    assert_eq!(world.found(Code::UNSUPPORTED).len(), 1);
+    assert_eq!(world.paths(Code::UNROUTED_HOST), ["spec.servers[0]"]);
+    assert_eq!(world.paths(Code::NOT_FOR_THIS_GATEWAY), ["spec.http"]);
     assert!(world.found(Code::SCHEMA_VALIDATION).is_empty());
 }
 
@@ -79,13 +80,16 @@ fn gotcha_5_one_duplicate_tls_host_discards_the_entire_later_server() {
 }
 
 #[test]
-fn gotcha_6_a_tls_server_opens_no_port_before_tls_is_supported() {
+fn gotcha_6_no_server_takes_a_name_that_no_rule_names() {
     let edge = gateway(
         "  - {port: {number: 443, name: tls, protocol: TLS}, hosts: [b.com], tls: {mode: PASSTHROUGH}}\n",
     );
-    let world = world(&[&edge]);
-    assert!(world.compiled.plan.listeners.is_empty());
-    assert_eq!(world.found(Code::UNSUPPORTED).len(), 1);
+    let rule = "tls: [{match: [{sniHosts: [b.com]}], route: [{destination: {host: a.internal}}]}]";
+    let vs = routes("vs", "b.com", "").replace("http:", rule);
+    let world = world(&[&edge, &vs, &service("a.internal")]);
+    let socket = &world.compiled.plan.tls[0];
+    assert!(socket.server("b.com").is_some());
+    assert!(socket.server("c.com").is_none());
 }
 
 #[test]

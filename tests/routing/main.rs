@@ -18,4 +18,5 @@ mod policies;
 mod protections;
 mod rate_limits;
 mod samples;
+mod streams;
 mod support;

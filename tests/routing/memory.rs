@@ -27,7 +27,7 @@ enum Edit {
     Remove(usize),
 }
 
-/// Files other than VirtualServices: the first text is there from the beginning.
+/// Files other than VirtualServices of requests: the first text is there from the beginning.
 fn fixed() -> Vec<Vec<String>> {
     let entry = |ports: &str| {
         service("a.internal").replace("{number: 80, name: http, protocol: HTTP}", ports)
@@ -48,6 +48,8 @@ fn fixed() -> Vec<Vec<String>> {
             ),
             EDGE.replace("'*']", "'*']\n    tls: {httpsRedirect: true}"),
             EDGE.replace("'*'", "'x.*'"),
+            format!("{EDGE}{STREAMS}"),
+            format!("{EDGE}{STREAMS}").replace("number: 90", "number: 91"),
             String::new(),
         ],
         vec![
@@ -87,12 +89,39 @@ fn fixed() -> Vec<Vec<String>> {
         vec![String::new(), slices("10.2.0.1"), slices("10.2.0.2")],
         GUARDS.map(str::to_owned).to_vec(),
         vec![
+            connections("a.internal"),
+            connections("b.internal"),
+            connections("reviews").replace("port: 90", "port: 91"),
+            connections("a.internal, subset: v1"),
+            connections("a.internal}, oops: {"),
+            String::new(),
+        ],
+        vec![
             String::new(),
             authority("one"),
             authority("two"),
             SECRET.to_owned() + "  ca.crt: AAAA\n",
         ],
     ]
+}
+
+/// Servers of the Gateway `edge` that carry connections.
+const STREAMS: &str = "  - port: {number: 90, name: tcp, protocol: TCP}
+    hosts: ['*']
+  - port: {number: 93, name: tls, protocol: TLS}
+    hosts: ['*']
+    tls: {mode: PASSTHROUGH}
+  - port: {number: 94, name: auto, protocol: TLS}
+    hosts: ['*']
+    tls: {mode: AUTO_PASSTHROUGH}
+";
+
+/// Rules for connections to a destination.
+fn connections(destination: &str) -> String {
+    let route = format!("route: [{{destination: {{host: {destination}}}}}]");
+    format!(
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: connections}}\nspec:\n  hosts: ['*.a.com']\n  gateways: [edge]\n  tcp: [{{match: [{{port: 90}}], {route}}}]\n  tls: [{{match: [{{sniHosts: [x.a.com]}}], {route}}}]\n"
+    )
 }
 
 const SECRET: &str =

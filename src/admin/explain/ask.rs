@@ -1,6 +1,6 @@
 //! The question: a URL, a method and headers, read as `curl` would send them.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::header::HOST;
 use http::uri::Authority;
@@ -29,13 +29,28 @@ pub enum AskError {
     Header(String),
     #[error("no listener has port {port}; there are: {listeners}")]
     Listener { port: u16, listeners: String },
+    #[error("no connection that is not HTTP is taken on port {0}; ask with http:// or https://")]
+    Socket(u16),
+    #[error("TLS for `{0}` ends at the gateway and requests are inside; ask with https://")]
+    Requests(String),
+}
+
+/// What a URL's scheme asks about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asking {
+    Http,
+    Https,
+    /// A connection of bytes.
+    Tcp,
+    /// A connection by its server name.
+    Tls,
 }
 
 /// A question that can be asked.
 #[derive(Clone, Debug)]
 pub struct Ask {
     url: String,
-    https: bool,
+    asking: Asking,
     authority: Authority,
     /// Path and query as received.
     target: String,
@@ -55,7 +70,7 @@ pub(super) struct Seen {
 }
 
 impl Ask {
-    /// Reads a URL (`http://` may be left out), a method and headers as `name: value`. A `Host`
+    /// Reads a URL (`http://` may be left out; `tcp://` and `tls://` ask about connections), a method and headers as `name: value`. A `Host`
     /// header replaces the URL's host, but not its port's choice of listener. `all` lists every
     /// losing rule.
     ///
@@ -63,11 +78,13 @@ impl Ask {
     /// What cannot be read.
     pub fn new(url: &str, method: &str, headers: &[String], all: bool) -> Result<Self, AskError> {
         let bad = || AskError::Url(url.to_owned());
-        let (https, rest) = match url.split_once("://") {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (false, rest),
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (true, rest),
+        let (asking, rest) = match url.split_once("://") {
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => (Asking::Http, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Asking::Https, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tcp") => (Asking::Tcp, rest),
+            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("tls") => (Asking::Tls, rest),
             Some((scheme, _)) if !scheme.contains(['/', '?', '#']) => return Err(bad()),
-            _ => (false, url),
+            _ => (Asking::Http, url),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at_checked(end).ok_or_else(bad)?;
@@ -89,7 +106,7 @@ impl Ask {
         }
         Ok(Self {
             url: url.to_owned(),
-            https,
+            asking,
             authority,
             target,
             method: Method::from_bytes(method.as_bytes())
@@ -101,6 +118,24 @@ impl Ask {
 
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(super) fn asking(&self) -> Asking {
+        self.asking
+    }
+
+    /// Of the URL; without one, its scheme's.
+    pub(super) fn port(&self) -> u16 {
+        let own = match self.asking {
+            Asking::Http | Asking::Tcp => 80,
+            Asking::Https | Asking::Tls => 443,
+        };
+        self.authority.port_u16().unwrap_or(own)
+    }
+
+    /// The URL's host in lower case.
+    pub(super) fn host(&self) -> String {
+        self.authority.host().to_ascii_lowercase()
     }
 
     pub(super) fn target(&self) -> &str {
@@ -118,17 +153,14 @@ impl Ask {
     /// The listener a client of this URL reaches: the one bound to its port, else one whose
     /// Gateways declare the port. Among several, the one with the URL's own address.
     pub(super) fn listener<'p>(&self, plan: &'p Plan) -> Result<&'p Listener, AskError> {
-        let port = self
-            .authority
-            .port_u16()
-            .unwrap_or(if self.https { 443 } else { 80 });
+        let port = self.port();
         let ip = self
             .authority
             .host()
             .trim_matches(['[', ']'])
             .parse::<IpAddr>()
             .ok();
-        let host = self.authority.host().to_ascii_lowercase();
+        let host = self.host();
         let choose = |has_port: &dyn Fn(&Listener) -> bool| {
             let all = || {
                 let with_port = plan.listeners.iter().filter(|listener| has_port(listener));
@@ -179,7 +211,7 @@ impl Ask {
         let scheme = match received {
             Some(b"https") => "https",
             Some(b"http") => "http",
-            _ if self.https => "https",
+            _ if self.asking == Asking::Https => "https",
             _ => "http",
         };
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
@@ -210,7 +242,7 @@ impl Ask {
             authority,
             host,
             scheme,
-            forwarded_https: scheme == "https" && !self.https,
+            forwarded_https: scheme == "https" && self.asking != Asking::Https,
             headers,
         }
     }
@@ -232,6 +264,20 @@ fn client(hops: &[&str], trusted: u32) -> IpAddr {
     from_right
         .and_then(|index| received.get(index)?.parse().ok())
         .unwrap_or(peer)
+}
+
+/// The socket bound to a port, else one whose Gateway declares it.
+pub(super) fn socket_of<'s, S: 's>(
+    port: u16,
+    sockets: impl Iterator<Item = &'s S> + Clone,
+    place: impl Fn(&S) -> (SocketAddr, u16),
+) -> Option<&'s S> {
+    let bound = |socket: &&S| place(*socket).0.port() == port;
+    let declared = |socket: &&S| place(*socket).1 == port;
+    sockets
+        .clone()
+        .find(bound)
+        .or(sockets.clone().find(declared))
 }
 
 /// Whether a client that names the host in its TLS handshake reaches this listener.

@@ -17,7 +17,7 @@ use crate::policy::headers::spec::{HeaderEdit, HeaderEdits, TemplatePart};
 use crate::policy::headers::{Substitutions, edit_request, edit_response};
 use crate::policy::redirect::apply::{RedirectRequest, https_location, location};
 
-use super::{EndpointSource, Members, PoliciesShown};
+use super::{Carried, EndpointSource, Members, PoliciesShown};
 
 /// The end of the walk.
 #[derive(Debug, Serialize)]
@@ -60,6 +60,14 @@ pub enum Outcome {
     NotFound {
         status: u16,
         flags: &'static str,
+        reason: String,
+    },
+    /// A connection that is not HTTP, sent to one of the destinations.
+    Connection { destinations: Vec<Carried> },
+    /// A connection that is not HTTP, closed at once.
+    Closed {
+        flags: &'static str,
+        cause: &'static str,
         reason: String,
     },
     /// Refused before routing.
@@ -285,7 +293,7 @@ impl Retries {
 }
 
 impl Problem {
-    fn of(kind: CauseKind, reason: String) -> Self {
+    pub(super) fn of(kind: CauseKind, reason: String) -> Self {
         Self {
             status: kind.status(),
             flags: kind.flag(),
@@ -296,7 +304,7 @@ impl Problem {
 }
 
 /// UH, if it is certain that nobody takes the traffic.
-fn no_endpoint(members: &Members) -> Option<Problem> {
+pub(super) fn no_endpoint(members: &Members) -> Option<Problem> {
     let usable = members.endpoints.iter().any(|member| member.weight > 0);
     let unasked = members.names.iter().any(|name| name.addresses.is_none());
     (!usable && !unasked).then(|| {

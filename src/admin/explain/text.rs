@@ -2,21 +2,27 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Edits, Explained, Outcome, Retries, Rule, Sent};
+use super::{Carried, Edits, Explained, Members, Outcome, Problem, Retries, Rule, Sent};
 
 impl Display for Explained {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let request = &self.request;
-        writeln!(f, "{} {}", request.method, request.url)?;
+        let is_connection = request.method.is_empty();
+        match is_connection {
+            true => writeln!(f, "connection {}", request.url)?,
+            false => writeln!(f, "{} {}", request.method, request.url)?,
+        }
         writeln!(
             f,
             "  comes in at {} (port {})",
             self.listener.address, self.listener.port
         )?;
-        write!(f, "  as host {}, path {}", request.host, request.path)?;
-        match &request.received_path {
-            Some(received) => writeln!(f, ", normalised from {received:?}")?,
-            None => writeln!(f)?,
+        if !is_connection {
+            write!(f, "  as host {}, path {}", request.host, request.path)?;
+            match &request.received_path {
+                Some(received) => writeln!(f, ", normalised from {received:?}")?,
+                None => writeln!(f)?,
+            }
         }
         writeln!(f)?;
         if let Some(rule) = &self.rule {
@@ -79,6 +85,12 @@ fn outcome(f: &mut Formatter<'_>, outcome: &Outcome) -> fmt::Result {
                 writeln!(f, "within {timeout} ms")?;
             }
             repeats(f, retries.as_ref())
+        }
+        Outcome::Connection { destinations } => {
+            destinations.iter().try_for_each(|sent| carried(f, sent))
+        }
+        Outcome::Closed { flags, reason, .. } => {
+            writeln!(f, "closes the connection ({flags}): {reason}")
         }
         Outcome::Redirect {
             status,
@@ -145,12 +157,46 @@ fn repeats(f: &mut Formatter<'_>, retries: Option<&Retries>) -> fmt::Result {
     writeln!(f, ", as {} says", retries.by)
 }
 
-fn destination(f: &mut Formatter<'_>, sent: &Sent) -> fmt::Result {
-    write!(f, "sends ")?;
-    if sent.weight != sent.total_weight {
-        write!(f, "{} of {} ", sent.weight, sent.total_weight)?;
+fn carried(f: &mut Formatter<'_>, sent: &Carried) -> fmt::Result {
+    sends(f, sent.weight, sent.total_weight, &sent.cluster)?;
+    writeln!(f, ", at {}", sent.origin)?;
+    if let Some(Problem { flags, reason, .. }) = &sent.problem {
+        writeln!(f, "  closes the connection ({flags}): {reason}")?;
     }
-    write!(f, "to {}", sent.cluster)?;
+    places(f, sent.service_origin.as_ref(), sent.policy_origin.as_ref())?;
+    match sent.service.is_some() {
+        true => endpoints(f, &sent.members),
+        false => Ok(()),
+    }
+}
+
+fn sends(f: &mut Formatter<'_>, weight: u64, total: u64, cluster: &str) -> fmt::Result {
+    write!(f, "sends ")?;
+    if weight != total {
+        write!(f, "{weight} of {total} ")?;
+    }
+    write!(f, "to {cluster}")
+}
+
+fn places(f: &mut Formatter<'_>, service: Option<&String>, policy: Option<&String>) -> fmt::Result {
+    if let Some(origin) = service {
+        writeln!(f, "  service at {origin}")?;
+    }
+    match policy {
+        Some(origin) => writeln!(f, "  policy at {origin}"),
+        None => Ok(()),
+    }
+}
+
+fn endpoints(f: &mut Formatter<'_>, members: &Members) -> fmt::Result {
+    writeln!(f, "  endpoints")?;
+    let mut text = String::new();
+    members.write(&mut text, "    ");
+    f.write_str(&text)
+}
+
+fn destination(f: &mut Formatter<'_>, sent: &Sent) -> fmt::Result {
+    sends(f, sent.weight, sent.total_weight, &sent.cluster)?;
     if let Some(subset) = &sent.subset {
         write!(f, ", subset {subset}")?;
     }
@@ -159,12 +205,7 @@ fn destination(f: &mut Formatter<'_>, sent: &Sent) -> fmt::Result {
     writeln!(f, "  host {}", sent.host)?;
     edits(f, "request", &sent.request_headers)?;
     edits(f, "response", &sent.response_headers)?;
-    if let Some(origin) = &sent.service_origin {
-        writeln!(f, "  service at {origin}")?;
-    }
-    if let Some(origin) = &sent.policy_origin {
-        writeln!(f, "  policy at {origin}")?;
-    }
+    places(f, sent.service_origin.as_ref(), sent.policy_origin.as_ref())?;
     if let Some(problem) = &sent.problem {
         writeln!(
             f,
@@ -172,13 +213,10 @@ fn destination(f: &mut Formatter<'_>, sent: &Sent) -> fmt::Result {
             problem.status, problem.flags, problem.reason
         )?;
     }
-    if sent.service.is_some() {
-        writeln!(f, "  endpoints")?;
-        let mut members = String::new();
-        sent.members.write(&mut members, "    ");
-        f.write_str(&members)?;
+    match sent.service.is_some() {
+        true => endpoints(f, &sent.members),
+        false => Ok(()),
     }
-    Ok(())
 }
 
 fn edits(f: &mut Formatter<'_>, side: &str, edits: &Edits) -> fmt::Result {

@@ -8,8 +8,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 
 use crate::base::{Code, Finding, Findings};
+use crate::compile::stream::Streams;
+use crate::plan::TcpSocket;
 
-use super::{Gateways, Server, ServerProtocol};
+use super::{Gateways, Role, Server, ServerProtocol};
 
 /// A socket to open, with the servers that share it in the order they were merged.
 #[derive(Debug)]
@@ -57,6 +59,8 @@ pub(crate) struct Sockets {
     pub http: Vec<Socket>,
     /// The servers of TLS sockets, the unsupported ones too.
     pub tls: BTreeMap<SocketAddr, Vec<usize>>,
+    /// The one server of each plain TCP socket.
+    pub tcp: BTreeMap<SocketAddr, usize>,
 }
 
 /// Merges the servers of all our Gateways into sockets.
@@ -64,6 +68,7 @@ pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> S
     let mut claims = Claims::default();
     let mut open: BTreeMap<SocketAddr, Vec<usize>> = BTreeMap::new();
     let mut tls: BTreeMap<SocketAddr, Vec<usize>> = BTreeMap::new();
+    let mut tcp: BTreeMap<SocketAddr, usize> = BTreeMap::new();
     for gateway in 0..gateways.gateways.len() {
         let Some(range) = gateways
             .gateways
@@ -90,10 +95,13 @@ pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> S
                         serves = true;
                     }
                     Ok(()) if server.protocol.is_tls() => {
-                        serves |= server.terminates();
+                        serves |= server.role() != Role::Unsupported;
                         tls.entry(addr).or_default().push(index);
                     }
-                    Ok(()) => {}
+                    Ok(()) => {
+                        serves = true;
+                        tcp.insert(addr, index);
+                    }
                     Err(refusal) if !refused => {
                         refused = true;
                         findings.push(refusal.finding(addr, server, &gateways.servers));
@@ -127,8 +135,25 @@ pub(crate) fn sockets(gateways: &mut Gateways<'_>, findings: &mut Findings) -> S
     }
     http.sort_by_key(|socket| socket.addr);
     // A port of which nothing can be served is not opened.
-    tls.retain(|addr, _| http.iter().any(|socket| socket.addr == *addr));
-    Sockets { http, tls }
+    tls.retain(|_, servers| {
+        let mut servers = servers.iter().filter_map(|it| gateways.servers.get(*it));
+        servers.any(|server| server.role() != Role::Unsupported)
+    });
+    Sockets { http, tls, tcp }
+}
+
+/// The plain TCP sockets that have a route; a port without one is not opened.
+pub(crate) fn tcp(sockets: &Sockets, gateways: &Gateways<'_>, streams: &Streams) -> Vec<TcpSocket> {
+    let sockets = sockets.tcp.iter().filter_map(|(addr, index)| {
+        let server = gateways.servers.get(*index)?;
+        Some(TcpSocket {
+            addr: *addr,
+            declared_port: server.declared_port,
+            server: server.origin.clone(),
+            route: streams.tcp.get(index)?.clone(),
+        })
+    });
+    sockets.collect()
 }
 
 impl Claims {

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use foldhash::{HashMap, HashMapExt};
 
 use crate::base::tls_material::{Fingerprint, KeyPair};
-use crate::base::{Code, Finding, Findings};
+use crate::base::{Code, Finding, Findings, HostPattern};
 use crate::model::istio::gateway::ServerTls;
 use crate::model::{FieldPath, Object};
 use crate::plan::hosts::HostIndex;
@@ -25,7 +25,8 @@ use crate::plan::{
 use credentials::{Credentials, Missing, Trust};
 
 use super::listen::Sockets;
-use super::{Gateways, Options, Server, Versions};
+use super::{Gateways, Options, Role, Server, Versions};
+use crate::compile::stream::Streams;
 
 /// What BoringSSL knows for TLS up to 1.2, with Istio's spelling.
 const CIPHERS: [&str; 17] = [
@@ -48,59 +49,101 @@ const CIPHERS: [&str; 17] = [
     "AES256-SHA",
 ];
 
-/// The TLS sockets of a plan. Listeners are numbered as `sockets.http` is.
-pub(crate) fn sockets(
-    sockets: &Sockets,
-    gateways: &Gateways<'_>,
-    versions: &Versions,
-    options: &Options,
-    findings: &mut Findings,
-) -> Vec<TlsSocket> {
-    if sockets.tls.is_empty() {
-        return Vec::new();
+/// What the TLS sockets of a plan are made of. Listeners are numbered as `sockets.http` is.
+pub(crate) struct Terminating<'t, 'a> {
+    pub sockets: &'t Sockets,
+    pub gateways: &'t Gateways<'a>,
+    pub streams: &'t Streams,
+}
+
+impl Terminating<'_, '_> {
+    pub(crate) fn sockets(
+        &self,
+        versions: &Versions,
+        options: &Options,
+        findings: &mut Findings,
+    ) -> Vec<TlsSocket> {
+        if self.sockets.tls.is_empty() {
+            return Vec::new();
+        }
+        let mut reader = Reader {
+            credentials: Credentials::index(versions, options),
+            findings,
+            terms: HashMap::new(),
+        };
+        let all = self.sockets.tls.iter();
+        let all = all.map(|(addr, servers)| self.socket(*addr, servers, &mut reader));
+        // A port of which nothing can be served is not opened.
+        all.filter(|socket| {
+            let mut servers = socket.servers.iter();
+            servers.any(|server| !matches!(server.service, TlsService::Unsupported))
+        })
+        .collect()
     }
-    let mut reader = Reader {
-        credentials: Credentials::index(versions, options),
-        findings,
-        terms: HashMap::new(),
-    };
-    let mut all = Vec::with_capacity(sockets.tls.len());
-    for (addr, servers) in &sockets.tls {
+
+    fn declared_port(&self, servers: &[usize]) -> Option<u16> {
+        let first = self.gateways.servers.get(*servers.first()?)?;
+        Some(first.declared_port)
+    }
+
+    fn socket(&self, addr: SocketAddr, servers: &[usize], reader: &mut Reader<'_>) -> TlsSocket {
         let mut socket = TlsSocket {
-            addr: *addr,
+            addr,
+            declared_port: self.declared_port(servers).unwrap_or(addr.port()),
             names: HostIndex::default(),
             servers: Vec::with_capacity(servers.len()),
             has_client_rules: false,
         };
         for index in servers {
-            let Some(server) = gateways.servers.get(*index) else {
+            let Some(server) = self.gateways.servers.get(*index) else {
                 continue;
             };
-            let number = u32::try_from(socket.servers.len()).unwrap_or(u32::MAX);
-            for host in &server.hosts {
-                socket.names.insert(&host.pattern, number);
-            }
-            let service = match listener_of(sockets, *addr, *index) {
-                Some(listener) => {
-                    let terms = reader.terms(*index, server);
-                    socket.has_client_rules |= terms.client.rules().is_some();
-                    TlsService::Http { listener, terms }
-                }
-                None => TlsService::Unsupported,
+            let mut add = |names: &mut dyn Iterator<Item = &HostPattern>, service: TlsService| {
+                let number = u32::try_from(socket.servers.len()).unwrap_or(u32::MAX);
+                names.for_each(|name| socket.names.insert(name, number));
+                let key = &server.object.key;
+                socket.servers.push(TlsServer {
+                    origin: server.origin.clone(),
+                    name: format!("{}/{}/{}", key.namespace, key.name, server.port_name).into(),
+                    service,
+                });
             };
-            socket.servers.push(TlsServer {
-                origin: server.origin.clone(),
-                name: format!(
-                    "{}/{}/{}",
-                    server.object.key.namespace, server.object.key.name, server.port_name
-                )
-                .into(),
-                service,
-            });
+            let mut hosts = server.hosts.iter().map(|host| &host.pattern);
+            match server.role() {
+                Role::Https => {
+                    let terms = reader.terms(*index, server);
+                    if let Some(listener) = listener_of(self.sockets, addr, *index) {
+                        add(&mut hosts, TlsService::Http { listener, terms });
+                    }
+                }
+                Role::TlsTcp => {
+                    let terms = reader.terms(*index, server);
+                    // Without a route there is no filter chain, as in Istio.
+                    if let Some(route) = self.streams.tcp.get(index).cloned() {
+                        add(&mut hosts, TlsService::Tcp { route, terms });
+                    }
+                }
+                Role::Passthrough | Role::AutoPassthrough => {
+                    let chains = self.streams.passthrough.get(&(addr, *index));
+                    for chain in chains.into_iter().flatten() {
+                        let service = TlsService::Passthrough {
+                            route: chain.route.clone(),
+                            mesh_only: chain.mesh_only,
+                        };
+                        add(&mut chain.names.iter(), service);
+                    }
+                }
+                Role::Http | Role::Tcp | Role::Unsupported => {
+                    add(&mut hosts, TlsService::Unsupported);
+                }
+            }
         }
-        all.push(socket);
+        socket.has_client_rules = socket.servers.iter().any(|server| {
+            let terms = server.service.terms();
+            terms.is_some_and(|terms| terms.client.rules().is_some())
+        });
+        socket
     }
-    all
 }
 
 fn listener_of(sockets: &Sockets, addr: SocketAddr, server: usize) -> Option<usize> {

@@ -349,7 +349,7 @@ fn report(guard: &mut Guard<'_, '_>, patch: &ConfigPatch, path: &str, wrong: &st
 }
 
 /// Whether a key, a filter's name or a type anywhere in a value is protective.
-fn mentions(node: &Node) -> bool {
+pub(super) fn mentions(node: &Node) -> bool {
     let is_protective = |text: &str| {
         let text = text.to_ascii_lowercase();
         PROTECTIVE.iter().any(|word| text.contains(word))

@@ -9,7 +9,7 @@ use super::Guard;
 
 pub(super) fn read_access(guard: &mut Guard<'_, '_>, spec: &AccessList) {
     let ranges = |texts: &[String]| {
-        let read = texts.iter().map(|text| Cidr::parse(text).ok());
+        let read = texts.iter().map(|text| text.parse::<Cidr>().ok());
         read.flatten().collect()
     };
     let access = Access {

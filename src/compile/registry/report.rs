@@ -96,6 +96,11 @@ impl Registry<'_> {
             let subsets = outcomes.iter().map(|(subset, _)| subset.as_deref());
             asked.entry(*rule).or_default().extend(subsets);
         }
+        for (service, subset) in self.passed.values() {
+            if let Some(Some(rule)) = self.rule_of.get(*service) {
+                asked.entry(*rule).or_default().insert(subset.as_deref());
+            }
+        }
         let governing: HashSet<usize> = self.rule_of.iter().flatten().copied().collect();
         for (index, rule) in self.rules.visible() {
             let Some(subsets) = asked.get(&index) else {

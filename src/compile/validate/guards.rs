@@ -17,7 +17,7 @@ pub(super) fn check_access(object: &Object, spec: &AccessList, findings: &mut Fi
     }
     for (field, list) in [("allow", &spec.allow), ("deny", &spec.deny)] {
         for (index, text) in list.iter().enumerate() {
-            if let Err(message) = Cidr::parse(text) {
+            if let Err(message) = text.parse::<Cidr>() {
                 let path = path.field(field).index(index);
                 findings.push(fault(
                     object,

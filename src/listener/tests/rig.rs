@@ -164,7 +164,7 @@ impl Rig {
             Answering(door.clone()),
         ));
         Self {
-            listeners: Listeners::new(app, inherited, limits, ear.clone()),
+            listeners: Listeners::new(app, inherited, limits, ear.clone(), Arc::new(())),
             door,
             ear,
         }

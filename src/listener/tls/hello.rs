@@ -2,6 +2,8 @@
 //!
 //! Nothing is decided about validity here: BoringSSL reads the same bytes again.
 
+use crate::plan::stream::is_mesh_protocol;
+
 /// What a ClientHello says about whom it is for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Hello {
@@ -9,6 +11,8 @@ pub(super) struct Hello {
     pub server_name: Option<Box<str>>,
     /// Whether an ECDSA certificate can be used.
     pub takes_ecdsa: bool,
+    /// Whether a protocol of Istio's mutual TLS is offered.
+    pub offers_mesh: bool,
 }
 
 /// What the bytes so far amount to.
@@ -23,6 +27,7 @@ const HANDSHAKE: u8 = 22;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_NAME: u16 = 0;
 const SIGNATURE_ALGORITHMS: u16 = 13;
+const PROTOCOLS: u16 = 16;
 
 /// Suites that need an ECDSA certificate, up to TLS 1.2 (RFC 8422, 5289, 7905).
 const ECDSA_SUITES: [u16; 7] = [0xC009, 0xC00A, 0xC023, 0xC024, 0xC02B, 0xC02C, 0xCCA9];
@@ -84,6 +89,7 @@ fn hello(body: &[u8]) -> Option<Hello> {
             SIGNATURE_ALGORITHMS => {
                 signs_ecdsa = content.vector16()?.any_u16(&ECDSA_SIGNATURES);
             }
+            PROTOCOLS => hello.offers_mesh = offers_mesh(content),
             _ => {}
         }
     }
@@ -100,6 +106,12 @@ fn server_name(mut content: Bytes<'_>) -> Option<Box<str>> {
     let text = std::str::from_utf8(name).ok()?;
     let text = text.strip_suffix('.').unwrap_or(text);
     (kind == [0] && !text.is_empty()).then(|| text.to_ascii_lowercase().into())
+}
+
+/// Whether a list of protocols (RFC 7301) has one of the mesh.
+fn offers_mesh(mut content: Bytes<'_>) -> bool {
+    let mut names = content.vector16().unwrap_or_default();
+    std::iter::from_fn(|| names.vector8()).any(|name| is_mesh_protocol(name.0))
 }
 
 /// A cursor that never reads past its end.

@@ -2,14 +2,26 @@
 
 use std::fmt::{self, Write};
 
-use crate::plan::{ClientCertificates, ClientRules, TlsService, TlsSocket, TlsTerms};
+use crate::plan::{ClientCertificates, ClientRules, Plan, TlsService, TlsSocket, TlsTerms};
 
-pub(super) fn text(out: &mut String, socket: &TlsSocket) -> fmt::Result {
+use super::stream::route_text;
+
+pub(super) fn text(out: &mut String, plan: &Plan, socket: &TlsSocket) -> fmt::Result {
     writeln!(out, "tls {}", socket.addr)?;
-    for server in &socket.servers {
+    for (number, server) in (0..).zip(&socket.servers) {
         writeln!(out, "  server {}", server.origin)?;
         match &server.service {
             TlsService::Http { terms, .. } => terms_text(out, terms)?,
+            TlsService::Tcp { route, terms } => {
+                terms_text(out, terms)?;
+                route_text(out, plan, route)?;
+            }
+            TlsService::Passthrough { route, mesh_only } => {
+                let names = socket.names_of(number);
+                let whose = if *mesh_only { " of the mesh" } else { "" };
+                writeln!(out, "    passed through{whose}: {}", names.join(" "))?;
+                route_text(out, plan, route)?;
+            }
             TlsService::Unsupported => writeln!(out, "    closed: not supported yet")?,
         }
     }

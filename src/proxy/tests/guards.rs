@@ -23,7 +23,7 @@ async fn site(change: impl FnOnce(&mut Site)) -> Rig {
 fn only(site: &mut Site, allow: &str) {
     site.guards.access.push(AccessId(0));
     site.checks.access.push(placed(Access {
-        allow: Box::new([Cidr::parse(allow).unwrap()]),
+        allow: Box::new([allow.parse::<Cidr>().unwrap()]),
         deny: Box::new([]),
     }));
 }

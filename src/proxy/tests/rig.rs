@@ -163,7 +163,13 @@ impl Site {
             keepalive_idle: self.limits.keepalive_idle,
             ..Default::default()
         };
-        let listeners = Listeners::new(Arc::new(proxy), HashMap::new(), limits, observer);
+        let listeners = Listeners::new(
+            Arc::new(proxy),
+            HashMap::new(),
+            limits,
+            observer,
+            Arc::new(()),
+        );
         let outcomes = listeners.apply(&[key]).await;
         assert!(
             matches!(outcomes[..], [ListenerOutcome::Opened(_)]),

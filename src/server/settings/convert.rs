@@ -1,14 +1,15 @@
 //! What each room gets from the settings.
 
 use std::collections::BTreeSet;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use pingora_core::server::configuration::ServerConf;
 
-use crate::base::Share;
+use crate::base::{Cidr, Share};
 use crate::compile::{Options, retry_policy};
-use crate::listener::ListenerLimits;
+use crate::listener::{ListenerLimits, ProxyProtocol};
 use crate::model::istio::virtual_service::Retry;
 use crate::model::tls_files::WorkloadFiles;
 use crate::observe::{
@@ -22,6 +23,9 @@ use crate::server::handover::Folder;
 
 use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
 use super::{Profile, Settings};
+
+/// Of one source in a second, under the edge profile (edge-hardening section 5).
+const EDGE_HANDSHAKES: u32 = 100;
 
 impl Settings {
     /// Checks what types cannot: addresses, ports that collide.
@@ -67,6 +71,7 @@ impl Settings {
                 gateway.limits.retry_body
             ));
         }
+        self.proxy_protocol()?;
         self.default_retry()
             .map_err(|message| format!("gateway.mesh.defaultHttpRetryPolicy: {message}"))?;
         Ok(())
@@ -225,10 +230,47 @@ impl Settings {
             accept_tasks: self.listener_tasks_per_fd,
             ..ListenerLimits::default()
         };
+        let per_source = match limits.handshakes_per_source {
+            None if self.gateway.profile == Profile::Edge => EDGE_HANDSHAKES,
+            other => other.unwrap_or(0),
+        };
+        converted.handshakes_per_source = NonZeroU32::new(per_source);
+        // `verify` has refused ranges that cannot be read.
+        converted.proxy_protocol = self.proxy_protocol().unwrap_or_default();
         if limits.max_connections > 0 {
             converted.max_connections = limits.max_connections;
         }
         converted
+    }
+
+    /// Which connections begin with a PROXY header.
+    fn proxy_protocol(&self) -> Result<Option<ProxyProtocol>, String> {
+        let own = &self.gateway.proxy_protocol;
+        let topology = &self.gateway.mesh.default_config.gateway_topology;
+        let is_everywhere = topology.proxy_protocol.is_some();
+        if own.ports.is_empty() && !is_everywhere {
+            return match own.sources.is_empty() {
+                true => Ok(None),
+                false => Err("gateway.proxyProtocol.sources has no effect without `ports`; name the ports that they connect to".into()),
+            };
+        }
+        if own.sources.is_empty() && !is_everywhere {
+            return Err("gateway.proxyProtocol.ports needs `sources`: whoever may send a PROXY header may claim any address; name the load balancers, for example 10.0.0.0/8".into());
+        }
+        let read = |text: &String| text.parse::<Cidr>();
+        let mut sources = own.sources.iter().map(read).collect::<Result<Vec<_>, _>>();
+        if own.sources.is_empty() {
+            let everyone = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+            sources = everyone
+                .iter()
+                .map(|ip: &IpAddr| format!("{ip}/0").parse())
+                .collect();
+        }
+        let bound = |port: &u16| self.gateway.ports.get(port).copied().unwrap_or(*port);
+        Ok(Some(ProxyProtocol {
+            ports: (!own.ports.is_empty()).then(|| own.ports.iter().map(bound).collect()),
+            sources: sources.map_err(|error| format!("gateway.proxyProtocol.sources: {error}"))?,
+        }))
     }
 
     /// Limits of the proxy.

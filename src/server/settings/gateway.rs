@@ -47,6 +47,8 @@ section! { "camelCase",
         pub status: Status = Status::default(),
         /// Prometheus metrics.
         pub metrics: Metrics = Metrics::default(),
+        /// Load balancers in front that speak the PROXY protocol.
+        pub proxy_protocol: ProxyProtocol = ProxyProtocol::default(),
         /// How the process ends.
         pub drain: Drain = Drain::default(),
         /// How a running process is replaced by another binary.
@@ -113,8 +115,10 @@ section! { "camelCase",
         pub max_connections: usize = 0,
         /// Time for a whole request head, from its first byte; answered with 408 after that.
         pub header_deadline: Span = Span::seconds(60),
-        /// Time for a TLS handshake, from the first moment of a connection; it is closed after that.
+        /// Time for a TLS handshake, and as much for a PROXY header before it; the connection is closed after that.
         pub tls_handshake: Span = Span::seconds(15),
+        /// TLS handshakes that one client address (one /64 of IPv6) may begin in a second; unset means 100 under the edge profile and no limit otherwise, 0 means no limit.
+        pub handshakes_per_source: Option<u32> = None,
         /// Time a connection may stay open without a request.
         pub keepalive_idle: Span = Span::seconds(3600),
         /// Bytes of all header fields of a request; more is answered with 431.
@@ -165,6 +169,16 @@ section! { "camelCase",
     pub struct Metrics {
         /// Address of `/stats/prometheus`.
         pub bind: String = "0.0.0.0:15020".to_owned(),
+    }
+}
+
+section! { "camelCase",
+    /// Load balancers in front that speak the PROXY protocol.
+    pub struct ProxyProtocol {
+        /// Ports, as Gateways declare them, whose connections begin with a PROXY header (version 1 or 2) if they come from `sources`.
+        pub ports: Vec<u16> = Vec::new(),
+        /// Addresses and ranges of the load balancers, as `10.0.0.0/8`; connections from others are served as they come.
+        pub sources: Vec<String> = Vec::new(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `gateway.mesh:` section: MeshConfig under its own names, as far as a gateway honours it.
 
 use super::describe::section;
-use super::value::{ClientCertDetails, Encoding, Normalization, UpgradePolicy};
+use super::value::{ClientCertDetails, Encoding, Normalization, Presence, UpgradePolicy};
 
 fn everyone() -> Vec<String> {
     vec!["*".to_owned()]
@@ -88,6 +88,8 @@ section! { "camelCase",
         pub num_trusted_proxies: u32 = 0,
         /// SANITIZE, FORWARD_ONLY, APPEND_FORWARD, SANITIZE_SET or ALWAYS_FORWARD_ONLY: what becomes of `x-forwarded-client-cert`.
         pub forward_client_cert_details: ClientCertDetails = ClientCertDetails::SanitizeSet,
+        /// `{}`: every connection to every port begins with a PROXY header, whoever it comes from; `gateway.proxyProtocol` narrows both.
+        pub proxy_protocol: Option<Presence> = None,
     }
 }
 

@@ -53,6 +53,11 @@ pub enum Profile {
 
 impl Leaf for Profile {}
 
+/// A message of no fields: that it is there is what it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Presence {}
+
 /// MeshConfig's `accessLogEncoding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]

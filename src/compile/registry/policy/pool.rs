@@ -32,6 +32,7 @@ fn read_tcp(tcp: &TcpPool, pool: &mut Pool) {
         && let Ok(timeout) = parse_duration(text, true)
     {
         pool.idle_timeout = (!timeout.is_zero()).then_some(timeout);
+        pool.stream_idle_timeout = pool.idle_timeout;
     }
     pool.max_duration = time(tcp.max_connection_duration.as_ref());
     pool.max_connections = limit(tcp.max_connections);

@@ -151,6 +151,7 @@ fn every_field_of_a_connection_pool_reaches_the_cluster_and_zero_is_no_limit() {
     let expected = Pool {
         connect_timeout: secs(2),
         idle_timeout: Some(secs(4)),
+        stream_idle_timeout: Some(secs(4)),
         max_duration: Some(secs(3)),
         keepalive: Some(Keepalive {
             probes: Some(5),
@@ -183,6 +184,7 @@ fn every_field_of_a_connection_pool_reaches_the_cluster_and_zero_is_no_limit() {
     let answers = answer(&yaml, &[ask("reviews")]);
     let expected = Pool {
         idle_timeout: None,
+        stream_idle_timeout: None,
         retry_budget: Some(RetryBudget::default()),
         ..Pool::default()
     };
