@@ -96,7 +96,7 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
     };
     let mut tls = tls.sockets(&versions, options, &mut findings);
     let mut tcp = gateway::listen::tcp(&sockets, &gateways, &streams);
-    let limits = protect::protect(
+    let (limits, checks) = protect::protect(
         &versions,
         options,
         &gateways,
@@ -120,6 +120,7 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
         tcp,
         clusters,
         limits,
+        checks,
         http: options.http.clone(),
         ..Plan::default()
     };

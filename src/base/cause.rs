@@ -74,6 +74,8 @@ pub enum CauseKind {
     HttpsRedirect,
     /// A rule's `fault.abort` (FI). It carries its own status.
     FaultAbort,
+    /// An AccessList does not let the client in.
+    AccessDenied,
     /// A limit on the rate of requests is reached (RL). Its policy may set another status.
     RateLimited,
     /// A rule's `corsPolicy` answers a browser's preflight.
@@ -121,6 +123,7 @@ impl CauseKind {
             FaultAbort => "fault_abort",
             CorsPreflight => "cors_preflight",
             RateLimited => "rate_limited",
+            AccessDenied => "access_denied",
         }
     }
 
@@ -129,6 +132,7 @@ impl CauseKind {
         use CauseKind::*;
         match self {
             BadRequest | EarlyRefusal | BadPath | ProxyHeader => 400,
+            AccessDenied => 403,
             RouteNotFound => 404,
             MethodNotAllowed => 405,
             HeaderTimeout | RequestTimeout | StreamIdle | StreamDuration => 408,
@@ -224,6 +228,7 @@ impl CauseKind {
             FaultAbort => "fault_filter_abort",
             CorsPreflight => "cors_response",
             RateLimited => "local_rate_limited",
+            AccessDenied => "rbac_access_denied_matched_policy[none]",
         }
     }
 
@@ -234,6 +239,8 @@ impl CauseKind {
             NoHealthyUpstream => "no healthy upstream",
             FaultAbort => "fault filter abort",
             RateLimited => "local_rate_limited",
+            AccessDenied => "RBAC: access denied",
+            BodyTooLarge => "Payload Too Large",
             UpstreamConnectFailure => {
                 "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
             }

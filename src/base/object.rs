@@ -23,6 +23,8 @@ pub enum Kind {
     EnvoyFilter,
     HealthCheckPolicy,
     RateLimit,
+    AccessList,
+    BodyLimit,
     Other(Arc<str>),
 }
 
@@ -45,6 +47,8 @@ impl Kind {
             Kind::EnvoyFilter => "EnvoyFilter",
             Kind::HealthCheckPolicy => "HealthCheckPolicy",
             Kind::RateLimit => "RateLimit",
+            Kind::AccessList => "AccessList",
+            Kind::BodyLimit => "BodyLimit",
             Kind::Other(name) => name,
         }
     }

@@ -95,6 +95,12 @@ pub fn account(inventory: &Inventory, compiled: &Compiled) -> Vec<Entry> {
             .policies
             .insert((&limit.origin.file, limit.origin.document));
     }
+    let checks = &compiled.plan.checks;
+    let access = checks.access.iter().map(|policy| &policy.origin);
+    let bodies = checks.bodies.iter().map(|policy| &policy.origin);
+    for origin in access.chain(bodies) {
+        books.policies.insert((&origin.file, origin.document));
+    }
     for cluster in compiled.plan.clusters.iter() {
         if let (Some(subset), Some(origin)) = (&cluster.subset, &cluster.policy_origin) {
             books
@@ -161,7 +167,10 @@ impl Books<'_> {
                     fate => fate,
                 }
             }
-            Spec::RateLimit(_) | Spec::EnvoyFilter(_)
+            Spec::RateLimit(_)
+            | Spec::AccessList(_)
+            | Spec::BodyLimit(_)
+            | Spec::EnvoyFilter(_)
                 if self
                     .policies
                     .contains(&(&*object.origin.file, object.origin.document)) =>

@@ -7,6 +7,7 @@
 //! meant for a gateway. Called by `compile` after the listeners are built.
 
 mod envoy_filter;
+mod own;
 mod rate_limit;
 mod scope;
 mod sheet;
@@ -19,7 +20,7 @@ use crate::base::{Code, Finding, Findings, ObjectKey, Origin, Severity};
 use crate::model::istio::{Items, TargetRef};
 use crate::model::own::PolicyTarget;
 use crate::model::{FieldPath, Object, Spec};
-use crate::plan::{Fence, LimitId, Listener, PlacedLimit};
+use crate::plan::{Checks, Fence, LimitId, Listener, PlacedLimit};
 
 use super::Options;
 use super::gateway::{Gateways, selects, show_labels};
@@ -31,7 +32,7 @@ use sheet::{Sheets, Spot};
 pub(crate) use streams::fence_streams;
 use target::{Found, Targets};
 
-/// Gives the listeners their guards and fences. Gives the limits among the guards.
+/// Gives the listeners their guards and fences. Gives the policies among the guards.
 pub(crate) fn protect(
     versions: &Versions,
     options: &Options,
@@ -39,10 +40,11 @@ pub(crate) fn protect(
     patterns: &Patterns,
     listeners: &mut [Listener],
     findings: &mut Findings,
-) -> Vec<PlacedLimit> {
+) -> (Vec<PlacedLimit>, Checks) {
     let mut targets = Targets::new(versions, gateways);
     let mut sheets = Sheets::default();
     let mut limits = Vec::new();
+    let mut checks = Checks::default();
     let mut patches = Vec::new();
     for object in versions.others() {
         let mut guard = Guard {
@@ -52,6 +54,7 @@ pub(crate) fn protect(
             targets: &mut targets,
             sheets: &mut sheets,
             limits: &mut limits,
+            checks: &mut checks,
             listeners,
             findings,
             object,
@@ -85,6 +88,8 @@ pub(crate) fn protect(
                 }
             }
             Spec::RateLimit(spec) => rate_limit::read(&mut guard, spec),
+            Spec::AccessList(spec) => own::read_access(&mut guard, spec),
+            Spec::BodyLimit(spec) => own::read_body(&mut guard, spec),
             Spec::Unsupported => guard.unsupported(),
             _ => {}
         }
@@ -97,6 +102,7 @@ pub(crate) fn protect(
             targets: &mut targets,
             sheets: &mut sheets,
             limits: &mut limits,
+            checks: &mut checks,
             listeners,
             findings,
             object: first.object(),
@@ -104,7 +110,7 @@ pub(crate) fn protect(
         envoy_filter::put_in_force(&mut guard, patches);
     }
     sheets.hand_out(listeners);
-    limits
+    (limits, checks)
 }
 
 /// One object that may protect, and what it may fence.
@@ -115,6 +121,7 @@ struct Guard<'g, 'a> {
     targets: &'g mut Targets<'a>,
     sheets: &'g mut Sheets,
     limits: &'g mut Vec<PlacedLimit>,
+    checks: &'g mut Checks,
     listeners: &'g mut [Listener],
     findings: &'g mut Findings,
     object: &'a Object,

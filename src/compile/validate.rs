@@ -9,6 +9,7 @@ mod destination_rule;
 mod edits;
 mod extras;
 mod gateway;
+mod guards;
 pub(crate) mod health_check;
 mod kubernetes;
 pub(crate) mod name;
@@ -37,6 +38,8 @@ pub(crate) fn check(object: &Object, patterns: &Patterns, findings: &mut Finding
         Spec::Endpoints(record) => kubernetes::check_endpoints(object, record, findings),
         Spec::HealthCheckPolicy(spec) => health_check::check(object, spec, findings),
         Spec::RateLimit(spec) => rate_limit::check(object, spec, findings),
+        Spec::AccessList(spec) => guards::check_access(object, spec, findings),
+        Spec::BodyLimit(spec) => guards::check_body(object, spec, findings),
         _ => {}
     }
 }

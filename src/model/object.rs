@@ -50,6 +50,8 @@ pub enum Spec {
     EnvoyFilter(istio::EnvoyFilter),
     HealthCheckPolicy(own::HealthCheckPolicy),
     RateLimit(own::RateLimit),
+    AccessList(own::AccessList),
+    BodyLimit(own::BodyLimit),
     /// An Istio kind that Pingress knows by name only; `compile` reports it as unsupported.
     Unsupported,
 }

@@ -2,10 +2,14 @@
 //!
 //! As strict as Istio's: an unknown field is a mistake.
 
+pub mod access_list;
+pub mod body_limit;
 pub mod health_check;
 pub mod rate_limit;
 pub mod target;
 
+pub use access_list::AccessList;
+pub use body_limit::BodyLimit;
 pub use health_check::HealthCheckPolicy;
 pub use rate_limit::RateLimit;
 pub use target::PolicyTarget;

@@ -61,6 +61,7 @@ impl Digest {
                 tcp,
                 clusters,
                 limits,
+                checks,
                 http,
                 digest: _,
             } = plan;
@@ -83,6 +84,7 @@ impl Digest {
                 } = limit;
                 policy.hash(to);
             });
+            checks.hash(to);
             http.hash(to);
         })
     }

@@ -1,15 +1,18 @@
-//! What requests must pass before they are served: limits on their rate.
+//! What requests must pass before they are served: lists of addresses, limits on the size of their
+//! bodies and on their rate.
 //!
 //! `compile` finds out for each rule which policies concern it; a request looks them up by the
 //! indexes of its host and rule. Rules with the same guards share one set, and a listener without
 //! policies has nothing to look up.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use crate::base::Origin;
+use crate::policy::access::Access;
 use crate::policy::rate_limit::spec::RateLimit;
 
 /// The place of a policy in [`Plan::limits`](super::Plan::limits).
@@ -25,9 +28,49 @@ pub struct PlacedLimit {
     pub origins: Box<[Origin]>,
 }
 
+/// The place of a policy in [`Checks::access`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AccessId(pub usize);
+
+/// The place of a policy in [`Checks::bodies`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BodyLimitId(pub usize);
+
+/// The policies among guards that keep nothing between requests.
+#[derive(Debug, Default, Hash)]
+pub struct Checks {
+    pub access: Vec<Policy<Access>>,
+    /// Bytes of a request's body.
+    pub bodies: Vec<Policy<u64>>,
+}
+
+/// A policy with its name and place.
+#[derive(Clone, Debug)]
+pub struct Policy<T> {
+    /// As metrics and explanations name it.
+    pub id: Arc<str>,
+    pub policy: T,
+    pub origin: Origin,
+}
+
+/// Without its place, which has no meaning.
+impl<T: Hash> Hash for Policy<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Self {
+            id,
+            policy,
+            origin: _,
+        } = self;
+        (id, policy).hash(state);
+    }
+}
+
 /// What one request passes, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Guards {
+    /// Before all else.
+    pub access: SmallVec<[AccessId; 1]>,
+    pub bodies: SmallVec<[BodyLimitId; 1]>,
     /// In front of every other filter.
     pub front: SmallVec<[LimitId; 1]>,
     /// After faults and CORS, so that a preflight passes none.
@@ -45,8 +88,13 @@ pub struct Guarding {
 
 impl Guards {
     pub fn is_empty(&self) -> bool {
-        let Self { front, back } = self;
-        front.is_empty() && back.is_empty()
+        let Self {
+            access,
+            bodies,
+            front,
+            back,
+        } = self;
+        access.is_empty() && bodies.is_empty() && front.is_empty() && back.is_empty()
     }
 }
 

@@ -11,7 +11,8 @@ use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
 use super::{
-    Cluster, Guarding, Guards, HealthCheck, Mirror, PlacedLimit, Policies, Protocol, RetrySource,
+    Cluster, Guarding, Guards, HealthCheck, Mirror, PlacedLimit, Policies, Policy, Protocol,
+    RetrySource,
 };
 
 mod stream;
@@ -70,9 +71,27 @@ impl Plan {
 
     /// What requests of a listener or rule pass.
     fn guards_text(&self, out: &mut String, indent: &str, guards: Option<&Guards>) -> fmt::Result {
-        let Some(Guards { front, back }) = guards else {
+        let Some(Guards {
+            access,
+            bodies,
+            front,
+            back,
+        }) = guards
+        else {
             return Ok(());
         };
+        let checks = &self.checks;
+        for policy in access.iter().filter_map(|id| checks.access.get(id.0)) {
+            let Policy { id, policy, origin } = policy;
+            writeln!(out, "{indent}passes {id} ({policy}) at {origin}")?;
+        }
+        for policy in bodies.iter().filter_map(|id| checks.bodies.get(id.0)) {
+            let Policy { id, policy, origin } = policy;
+            writeln!(
+                out,
+                "{indent}passes {id} ({policy} bytes of a body) at {origin}"
+            )?;
+        }
         for (word, ids) in [("first ", front), ("", back)] {
             for id in ids {
                 let limit = self.limits.get(id.0 as usize);

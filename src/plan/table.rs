@@ -11,7 +11,7 @@ use super::paths::PathIndex;
 use super::route::{Fence, Route};
 use super::stream::TcpSocket;
 use super::tls::TlsSocket;
-use super::{Cluster, ClusterId, Clusters, Digest, Guarding, PlacedLimit};
+use super::{Checks, Cluster, ClusterId, Clusters, Digest, Guarding, PlacedLimit};
 
 /// Everything needed to serve a request, compiled from one inventory.
 #[derive(Debug, Default)]
@@ -26,6 +26,7 @@ pub struct Plan {
     pub clusters: Clusters,
     /// By [`LimitId`](super::LimitId); their ids are unique.
     pub limits: Vec<PlacedLimit>,
+    pub checks: Checks,
     pub http: HttpOptions,
     /// Same meaning, same digest.
     pub digest: Digest,

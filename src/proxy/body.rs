@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::context::Context;
 use super::grpc_web;
+use super::guard;
 use crate::base::CauseKind;
 use crate::upstream::Pick;
 
@@ -18,7 +19,7 @@ const HOLD: Duration = Duration::from_millis(10);
 /// A part of the request body arrived, or the one that was kept for this attempt.
 ///
 /// # Errors
-/// It is not what the head says it is.
+/// It is not what the head says it is, or larger than it may be.
 pub(super) async fn from_client(
     ctx: &mut Context,
     data: &mut Option<Bytes>,
@@ -26,6 +27,8 @@ pub(super) async fn from_client(
 ) -> Result<()> {
     // Pingora asks for the body only once the head is written.
     let is_first = !std::mem::replace(&mut ctx.head_sent, true);
+    let length = data.as_ref().map_or(0, Bytes::len);
+    guard::count_body(ctx, length, is_first)?;
     grpc_web::from_client(ctx, data, end, is_first)?;
     for copy in ctx.copies.iter_mut().flatten() {
         copy.pass(data.as_ref(), end);

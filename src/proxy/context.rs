@@ -20,7 +20,8 @@ use super::timed::Alarm;
 use crate::base::{Cause, CauseKind, clock};
 use crate::listener::Connection;
 use crate::plan::{
-    Action, Cluster, ClusterId, Destination, Forward, LimitId, Listener, Plan, RetryPolicy, Route,
+    Action, BodyLimitId, Cluster, ClusterId, Destination, Forward, LimitId, Listener, Plan,
+    RetryPolicy, Route,
 };
 use crate::policy::cors::apply::Asker;
 use crate::policy::path::split_target;
@@ -65,6 +66,10 @@ pub struct Context {
 
     /// The rule's CORS policy looked at the request: who asks from another origin.
     pub(super) asker: Option<Asker>,
+    /// How much of a body the request may have.
+    pub(super) body_limit: Option<BodyLimitId>,
+    /// Bytes of the body that the current attempt was given.
+    pub(super) body_seen: u64,
     /// How the limit stands that is nearest to its end, of those that say so.
     pub(super) reading: Option<(LimitId, Reading)>,
     /// The rule's fault delayed the request.
@@ -134,6 +139,8 @@ impl Context {
             hash: None,
             set_cookie: None,
             asker: None,
+            body_limit: None,
+            body_seen: 0,
             reading: None,
             delayed: false,
             copies: None,

@@ -1,10 +1,12 @@
-//! What may be served at all, once it is known what it is: limits on the rate of requests.
+//! What may be served at all, once it is known what it is: whose requests, with how large bodies,
+//! and how many.
 //!
 //! Called by `answer` at the two places that Envoy's filters may have: in front of all others, and
 //! right before the router. A listener without policies costs one look.
 
 use http::HeaderValue;
-use http::header::RETRY_AFTER;
+use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
@@ -12,13 +14,86 @@ use super::admit::authority;
 use super::context::Context;
 use super::reply::Reply;
 use crate::base::{CauseKind, clock};
-use crate::plan::{Guarding, Guards, LimitId, PlacedLimit};
+use crate::plan::{BodyLimitId, Guarding, Guards, LimitId, PlacedLimit};
 use crate::policy::rate_limit::apply::{Reading, Verdict};
 use crate::policy::rate_limit::key::Asked;
 
-/// The answer of a limit that comes before everything else.
+/// The answer of a guard that comes before everything else.
 pub(super) fn front(session: &Session, ctx: &mut Context) -> Option<Reply> {
-    limits(session, ctx, |guards| &guards.front)
+    access(ctx)
+        .or_else(|| body(session, ctx))
+        .or_else(|| limits(session, ctx, |guards| &guards.front))
+}
+
+/// The answer to a client that is not let in.
+fn access(ctx: &mut Context) -> Option<Reply> {
+    let checks = &ctx.plan().checks;
+    let ids = guards(ctx)?.access.iter();
+    let mut policies = ids.filter_map(|id| checks.access.get(id.0));
+    let refusing = policies.find(|policy| !policy.policy.admits(ctx.client))?;
+    let (id, origin) = (refusing.id.clone(), refusing.origin.clone());
+    ctx.note(
+        CauseKind::AccessDenied,
+        format!("{id} does not let the client in"),
+    );
+    if let Some(cause) = &mut ctx.cause {
+        cause.owner = Some(origin);
+    }
+    Some(Reply::of(CauseKind::AccessDenied))
+}
+
+/// The answer to a request that says that its body is too large. Notes the least limit for one that
+/// does not say.
+fn body(session: &Session, ctx: &mut Context) -> Option<Reply> {
+    let checks = &ctx.plan().checks;
+    let ids = guards(ctx)?.bodies.iter().copied();
+    let bytes = |id: &BodyLimitId| checks.bodies.get(id.0).map(|policy| policy.policy);
+    // An upgraded stream is no body.
+    ctx.body_limit = ids.filter(|_| !ctx.upgrade).min_by_key(bytes);
+    let length = session.req_header().headers.get(CONTENT_LENGTH)?;
+    let length: u64 = length.to_str().ok()?.parse().ok()?;
+    if length <= body_limit(ctx)? {
+        return None;
+    }
+    too_large(ctx);
+    Some(Reply::of(CauseKind::BodyTooLarge))
+}
+
+/// Bytes that the request's body may have.
+fn body_limit(ctx: &Context) -> Option<u64> {
+    let policy = ctx.plan().checks.bodies.get(ctx.body_limit?.0)?;
+    Some(policy.policy)
+}
+
+/// Counts a part of the body that an attempt is given; `is_first` begins it.
+///
+/// # Errors
+/// It is too much.
+pub(super) fn count_body(ctx: &mut Context, length: usize, is_first: bool) -> Result<()> {
+    let Some(limit) = body_limit(ctx) else {
+        return Ok(());
+    };
+    let before = if is_first { 0 } else { ctx.body_seen };
+    ctx.body_seen = before.saturating_add(length as u64);
+    if ctx.body_seen <= limit {
+        return Ok(());
+    }
+    too_large(ctx);
+    Err(ctx.fail(CauseKind::BodyTooLarge, "").into_down())
+}
+
+fn too_large(ctx: &mut Context) {
+    let checks = &ctx.plan().checks;
+    let policy = ctx.body_limit.and_then(|id| checks.bodies.get(id.0));
+    let known = policy.map(|policy| (policy.id.clone(), policy.policy, policy.origin.clone()));
+    let Some((id, limit, origin)) = known else {
+        return;
+    };
+    let message = format!("the body is larger than the {limit} bytes of {id}");
+    ctx.note(CauseKind::BodyTooLarge, message);
+    if let Some(cause) = &mut ctx.cause {
+        cause.owner = Some(origin);
+    }
 }
 
 /// The answer of a limit that comes after faults and CORS.

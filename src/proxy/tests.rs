@@ -6,6 +6,7 @@ mod flags;
 mod forwarding;
 mod gauge;
 mod grpc_web;
+mod guards;
 mod heads;
 mod identity;
 mod keeping;

@@ -37,7 +37,7 @@ pub(super) fn meaning(api_version: &str, kind: &str) -> Meaning {
             Some(read) if version == "v1alpha1" => Meaning::Read(read),
             Some(_) => Meaning::UnknownVersion { known: "v1alpha1" },
             None => Meaning::UnknownKind {
-                known: "HealthCheckPolicy, RateLimit",
+                known: "HealthCheckPolicy, RateLimit, AccessList, BodyLimit",
             },
         },
         "" => match core(kind) {
@@ -90,6 +90,8 @@ fn own(kind: &str) -> Option<Kind> {
     match kind {
         "HealthCheckPolicy" => Some(Kind::HealthCheckPolicy),
         "RateLimit" => Some(Kind::RateLimit),
+        "AccessList" => Some(Kind::AccessList),
+        "BodyLimit" => Some(Kind::BodyLimit),
         _ => None,
     }
 }

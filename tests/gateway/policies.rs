@@ -275,3 +275,40 @@ spec:
     assert!(explained.contains(expected), "{explained}");
     assert!(explained.contains("filter.yaml:8"), "{explained}");
 }
+
+#[test]
+fn a_list_of_addresses_and_a_limit_of_bodies_written_in_yaml_hold_and_are_explained() {
+    let origin = Origin::echo("shop");
+    let mut start = start(&origin, "timeout: 30s")
+        .settings("  mesh: {defaultConfig: {gatewayTopology: {numTrustedProxies: 1}}}\n");
+    let policy = |kind: &str, rest: &str| {
+        format!(
+            "apiVersion: gateway.pingress.io/v1alpha1\nkind: {kind}\nmetadata: {{name: edge}}\nspec:\n  targetRef: {{kind: Gateway, name: gw}}\n  {rest}\n"
+        )
+    };
+    let list = policy("AccessList", "deny: [10.0.0.0/8]");
+    start.files.push(("list.yaml".into(), list));
+    start
+        .files
+        .push(("body.yaml".into(), policy("BodyLimit", "maxBytes: 10")));
+    let gateway = start.ready();
+    let mut client = gateway.client();
+    let denied = client.get(HOST, "/", &["X-Forwarded-For: 10.1.2.3"]);
+    assert_eq!((denied.status, &*denied.body), (403, "RBAC: access denied"));
+    let admitted = client.get(HOST, "/", &["X-Forwarded-For: 11.1.2.3"]);
+    assert_eq!(admitted.status, 200);
+    let mut client = gateway.client();
+    client
+        .write(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 11\r\n\r\n").as_bytes());
+    assert_eq!(client.read().unwrap().status, 413);
+    assert_eq!(origin.count(), 1);
+    let text = gateway
+        .admin(&format!("/explain?url=http%3A%2F%2F{HOST}%2F"))
+        .body;
+    for expected in [
+        "passes AccessList default/edge (first; every client but none from 10.0.0.0/8) at ",
+        "passes BodyLimit default/edge (first; at most 10 bytes of a body) at ",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+}

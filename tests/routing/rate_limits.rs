@@ -327,3 +327,58 @@ fn a_limit_that_becomes_wrong_goes_on_as_it_was() {
     assert_eq!(world.passes(&get("a.com", "/")), ["RateLimit default/l"]);
     assert_eq!(world.found(Code::SERVES_PREVIOUS_VERSION).len(), 1);
 }
+
+fn policy(kind: &str, target: &str, rest: &str) -> String {
+    limit("l", target, rest).replace("kind: RateLimit", &format!("kind: {kind}"))
+}
+
+/// What a request to a rule meets, as it prints.
+fn printed(world: &World) -> Vec<String> {
+    let text = world.compiled.plan.render();
+    let lines = text.lines().filter(|line| line.contains(" passes "));
+    let lines = lines.map(|line| line.trim().split(" at ").next().unwrap_or_default());
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn lists_of_addresses_and_limits_of_bodies_are_in_front_of_their_targets() {
+    let rule = "kind: VirtualService, name: shop, sectionName: cart";
+    for (kind, rest, expected) in [
+        (
+            "AccessList",
+            "allow: [10.0.0.0/8, '::1'], deny: [10.1.0.0/16]",
+            "passes AccessList default/l (only clients from 10.0.0.0/8, ::1/128 but none from 10.1.0.0/16)",
+        ),
+        (
+            "BodyLimit",
+            "maxBytes: 1048576",
+            "passes BodyLimit default/l (1048576 bytes of a body)",
+        ),
+    ] {
+        let world = site(&[&policy(kind, rule, rest)]);
+        assert_eq!(world.troubles(), [""; 0], "{kind}");
+        assert_eq!(printed(&world), [expected]);
+        let world = site(&[&policy(kind, "kind: Gateway, name: edge", rest)]);
+        assert_eq!(printed(&world), [expected]);
+    }
+}
+
+#[test]
+fn a_wrong_list_or_limit_of_bodies_fences_its_target() {
+    for (kind, rest, path) in [
+        ("AccessList", "allow: []", "spec"),
+        (
+            "AccessList",
+            "allow: [10.0.0.0/8, 10.0.0.0/33]",
+            "spec.allow[1]",
+        ),
+        ("AccessList", "deny: [here]", "spec.deny[0]"),
+        ("BodyLimit", "maxBytes: null", "spec.maxBytes"),
+    ] {
+        let target = "kind: VirtualService, name: shop";
+        let world = site(&[&policy(kind, target, rest)]);
+        assert_eq!(world.paths(Code::SCHEMA_VALIDATION), [path], "{rest}");
+        assert!(world.get("a.com", "/").starts_with("fenced"), "{rest}");
+        assert_eq!(world.get("b.com", "/"), "other", "{rest}");
+    }
+}

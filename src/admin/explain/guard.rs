@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::plan::{Decision, Guards, LimitId, Listener, PlacedLimit, Plan};
+use crate::plan::{Decision, Guards, LimitId, Listener, PlacedLimit, Plan, Policy};
 
 /// A policy in front of the request.
 #[derive(Debug, Serialize)]
@@ -13,7 +13,7 @@ pub struct GuardShown {
     pub policy: String,
     /// Before which of Istio's filters it stands.
     pub position: &'static str,
-    /// What happens to requests that are too many.
+    /// What it lets through, or what happens to requests that are too many.
     pub effect: String,
     pub limits: Vec<LimitShown>,
     pub origin: String,
@@ -46,19 +46,44 @@ pub(super) fn of(
             guarding.unrouted()
         }
     };
-    let Some(Guards { front, back }) = guards else {
+    let Some(Guards {
+        access,
+        bodies,
+        front,
+        back,
+    }) = guards
+    else {
         return Vec::new();
     };
+    let access = access.iter().filter_map(|id| plan.checks.access.get(id.0));
+    let access = access.map(|policy| GuardShown::of_check(policy, policy.policy.to_string()));
+    let bodies = bodies.iter().filter_map(|id| plan.checks.bodies.get(id.0));
+    let bodies = bodies.map(|policy| {
+        let effect = format!("at most {} bytes of a body", policy.policy);
+        GuardShown::of_check(policy, effect)
+    });
     let shown = |position: &'static str| {
         move |id: &LimitId| Some(GuardShown::of(plan.limits.get(id.0 as usize)?, position))
     };
     let front = front.iter().filter_map(shown("first"));
-    front
+    access
+        .chain(bodies)
+        .chain(front)
         .chain(back.iter().filter_map(shown("before the router")))
         .collect()
 }
 
 impl GuardShown {
+    fn of_check<T>(policy: &Policy<T>, effect: String) -> Self {
+        Self {
+            policy: policy.id.to_string(),
+            position: "first",
+            effect,
+            limits: Vec::new(),
+            origin: policy.origin.to_string(),
+        }
+    }
+
     fn of(limit: &PlacedLimit, position: &'static str) -> Self {
         let PlacedLimit {
             policy,

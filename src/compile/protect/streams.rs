@@ -11,7 +11,7 @@ use crate::compile::version::Versions;
 use crate::model::istio::EnvoyFilter;
 use crate::model::istio::envoy_filter::ConfigPatch;
 use crate::model::{Object, Spec};
-use crate::plan::{Fence, StreamAction, StreamRoute, TcpSocket, TlsService, TlsSocket};
+use crate::plan::{Checks, Fence, StreamAction, StreamRoute, TcpSocket, TlsService, TlsSocket};
 
 use super::{Guard, Sheets, Targets, envoy_filter, is_accepted};
 
@@ -35,6 +35,7 @@ pub(crate) fn fence_streams(
             patterns,
             targets: &mut targets,
             sheets: &mut Sheets::default(),
+            checks: &mut Checks::default(),
             limits: &mut Vec::new(),
             listeners: &mut [],
             findings,

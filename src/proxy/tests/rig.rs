@@ -41,6 +41,7 @@ pub struct Site {
     /// What all requests must pass.
     pub guards: Guards,
     pub limited: Vec<PlacedLimit>,
+    pub checks: Checks,
     clusters: Vec<Arc<Cluster>>,
     endpoints: Vec<Vec<SocketAddr>>,
 }
@@ -61,6 +62,7 @@ impl Site {
             hosts: vec![host("a.com", routes)],
             guards: Guards::default(),
             limited: Vec::new(),
+            checks: Checks::default(),
             clusters: Vec::new(),
             endpoints: Vec::new(),
         }
@@ -139,6 +141,7 @@ impl Site {
             listeners: vec![listener],
             clusters: self.clusters.into_iter().collect(),
             limits: self.limited,
+            checks: self.checks,
             http: self.http,
             ..Plan::default()
         };

@@ -23,6 +23,8 @@ pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
         Kind::EnvoyFilter => Spec::EnvoyFilter(strict_spec(node, issues)),
         Kind::HealthCheckPolicy => Spec::HealthCheckPolicy(strict_spec(node, issues)),
         Kind::RateLimit => Spec::RateLimit(strict_spec(node, issues)),
+        Kind::AccessList => Spec::AccessList(strict_spec(node, issues)),
+        Kind::BodyLimit => Spec::BodyLimit(strict_spec(node, issues)),
         Kind::Service => {
             let document: WithSpec<kube::Service> = kube_document(node, issues);
             Spec::Service(document.spec)

@@ -198,3 +198,26 @@ fn responses_say_how_the_nearest_limit_stands_in_both_forms() {
     assert_eq!(said("x-ratelimit-remaining"), "6");
     assert_eq!(said("x-ratelimit-reset"), "0");
 }
+
+#[test]
+fn a_request_that_is_let_through_allocates_nothing() {
+    let limits = vec![limit(1_000_000, by_header("x-a")), limit(1_000_000, vec![])];
+    let (limiter, _) = alone(policy(limits));
+    let values = ["a", "b", "c", "d"];
+    // What a part of the table needs is taken when it is first used.
+    assert!(values.iter().all(|value| !is_limited(ask(&limiter, value))));
+    let headers = values.map(|value| {
+        let value = HeaderValue::from_static(value);
+        HeaderMap::from_iter([(HeaderName::from_static("x-a"), value)])
+    });
+    let now = clock::now();
+    let counted = allocation_counter::measure(|| {
+        for headers in headers.iter().cycle().take(1000) {
+            assert!(matches!(
+                ask_at(&limiter, headers, now, 0),
+                Verdict::Allowed(_)
+            ));
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+}
