@@ -1,7 +1,7 @@
 //! Clusters at run time: their endpoints, how these are found, and which one is chosen.
 //!
 //! State is keyed by cluster name and outlives plans: a swap keeps connections, counters and
-//! discovered addresses (design 4.5, 4.7). `server` feeds [`Upstreams`] with plans and endpoint
+//! discovered addresses. `server` feeds [`Upstreams`] with plans and endpoint
 //! tables; a request holds a [`Serving`], picks with [`ClusterState::pick`] and dials the
 //! [`ClusterState::peer`]; `admin` reads [`Upstreams::clusters`].
 //!

@@ -99,7 +99,7 @@ fn every_example_is_clean_and_has_a_readme_of_five_lines() {
         let readme = std::fs::read_to_string(path.join("README.md")).unwrap();
         assert_eq!(readme.lines().count(), 5, "{name}/README.md");
     }
-    assert!(seen >= 12, "{seen} examples");
+    assert!(seen >= 13, "{seen} examples");
 }
 
 #[test]
@@ -116,6 +116,13 @@ fn every_example_decides_as_its_readme_says() {
         ("canary-split", shop, "/", &[], format!("{v1} 90, {v2} 10")),
         ("canary-split", "other.example.com", "/", &[], "404".into()),
         ("header-routing", shop, "/", &jason, format!("{v2} 1")),
+        (
+            "rate-limit",
+            shop,
+            "/login",
+            &[],
+            "outbound|80||shop.internal 1".into(),
+        ),
         (
             "header-routing",
             shop,

@@ -2,7 +2,7 @@
 //!
 //! Every answer that did not come from an origin has exactly one cause. It decides
 //! status, body, Envoy's response flag and response code details, so that existing
-//! dashboards keep working (istio.md section 6).
+//! dashboards keep working.
 
 use super::Origin;
 

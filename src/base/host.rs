@@ -1,7 +1,6 @@
 //! Host names and wildcard patterns, as Gateways and VirtualServices write them.
 //!
-//! A pattern is `*`, `*.suffix` or a literal name, always lower case
-//! (istio.md sections 2 and 3: exact, then longest `*.suffix`, then `*`).
+//! A pattern is `*`, `*.suffix` or a literal name, always lower case.
 
 use std::fmt;
 use std::sync::Arc;

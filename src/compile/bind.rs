@@ -1,7 +1,7 @@
 //! Which VirtualServices reach this gateway, through which Gateways, with which hosts.
 //!
 //! A VirtualService binds where one of its `gateways` is ours and one of the Gateway's servers
-//! carries one of its hosts (istio.md section 3, Binding). The rest is reported here. Called by
+//! carries one of its hosts. The rest is reported here. Called by
 //! `compile` before any rule is looked at.
 
 use std::collections::{HashMap, HashSet};

@@ -1,7 +1,7 @@
 //! What is wrong with an object that has no error-free version to stand in for it.
 //!
 //! Made by `version`; asked by everything that gives an object meaning, because a field that
-//! could not be read is missing from the model and must not be taken for unset (design 4.3).
+//! could not be read is missing from the model and must not be taken for unset.
 
 use std::sync::Arc;
 

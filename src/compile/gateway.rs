@@ -1,7 +1,7 @@
 //! Our Gateways: which ones select this gateway, and what each of their servers asks for.
 //!
 //! [`Gateways::read`] gives every server of every selected Gateway in the stable order, with its
-//! hosts parsed; [`listen`] then decides which of them share a socket (istio.md section 2).
+//! hosts parsed; [`listen`] then decides which of them share a socket.
 //! Called by `compile`.
 
 pub(crate) mod listen;
@@ -402,7 +402,7 @@ fn read_host(text: &str, own: &Arc<str>) -> Option<ServerHost> {
     })
 }
 
-/// Splits a Gateway's name into namespace and name (istio.md section 3, Binding).
+/// Splits a Gateway's name into namespace and name.
 pub(crate) fn split_name<'n>(name: &'n str, own: &'n str) -> (&'n str, &'n str) {
     match name.split_once('/') {
         Some((".", name)) => (own, name),

@@ -1,7 +1,7 @@
 //! Merges the rules of all VirtualServices into virtual hosts, per socket and host.
 //!
 //! A host's routes are those of each VirtualService bound to it, in order, each cut after its
-//! first catch-all; then all catch-alls move to the end, keeping their order (istio.md section 3).
+//! first catch-all; then all catch-alls move to the end, keeping their order.
 //! What is cut, never applies, or stands behind an equal condition is reported.
 
 mod merge;

@@ -2,7 +2,7 @@
 //!
 //! Given an inventory and what it compiled to, [`account`] names every object, server, rule,
 //! match and subset with its fate, taken from the plan where it serves and from the findings where
-//! it does not. Something without a fate disappeared without a record, which is a bug (design 4.2).
+//! it does not. Something without a fate disappeared without a record, which is a bug.
 //! Tests call it on examples, generated input and public samples.
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,5 +1,5 @@
 //! Puts policies that protect in front of what they protect; one that cannot be enforced fences it,
-//! so that nothing fails open (design 4.3).
+//! so that nothing fails open.
 //!
 //! Rate limits become guards of listeners, hosts and rules. What authorizes or authenticates, and
 //! a limit that cannot be read, has what it covers answer 503 until the operator names it in

@@ -2,7 +2,7 @@
 //!
 //! [`Translator::branches`] gives one [`Branch`] per match of each `http` rule, delegates
 //! resolved. Who may use a branch (port, Gateway) is kept beside its route; `hosts` decides and
-//! merges. A rule that cannot be read answers 503 on what it may have matched (design 4.3).
+//! merges. A rule that cannot be read answers 503 on what it may have matched.
 
 mod action;
 pub(crate) mod answer;
@@ -415,8 +415,7 @@ impl<'a, 'c> Translator<'a, 'c> {
         ours.collect()
     }
 
-    /// Source conditions compare to the gateway's own pod, and only where no `gateways` are named
-    /// (istio.md section 3, Binding).
+    /// Source conditions compare to the gateway's own pod, and only where no `gateways` are named.
     fn foreign(&self, spec: &HttpMatch) -> Option<&'static str> {
         if !spec.gateways.is_empty() {
             return None;

@@ -1,7 +1,7 @@
 //! Which routes take the connections of TCP, TLS and passthrough servers.
 //!
 //! At a gateway the first `tcp` rule that holds for a server takes all its connections, and a
-//! passthrough server gets the names of all `tls` rules that hold for it (istio.md section 3). Of
+//! passthrough server gets the names of all `tls` rules that hold for it. Of
 //! their matches only `port`, `gateways` and `sniHosts` count. Called by `compile` when requests
 //! are routed; every rule that serves nothing is reported here.
 

@@ -1,4 +1,4 @@
-//! What Istio refuses when an object is applied (istio.md section 11), and what is wrong with our own.
+//! What Istio refuses when an object is applied, and what is wrong with our own.
 //!
 //! One file per kind, each with `check(object, spec, findings)`: it adds one finding of severity
 //! error per fault, made with [`fault`], with the field's path. `version` calls [`check`] on every

@@ -1,4 +1,4 @@
-//! Chooses which version of each object is compiled (design 4.3).
+//! Chooses which version of each object is compiled.
 //!
 //! An object without errors is taken as it is. One with errors is replaced by its last error-free
 //! version, which the server held since the load before. With none it is compiled all the same,

@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::socket::Socket;
 
 /// Puts `connection` where every request finds it: the digest of a forward proxy, of which a
-/// client connection has none (pingora.md section 8).
+/// client connection has none.
 pub(super) fn attach(stream: &mut Stream, connection: Arc<Connection>) {
     if let Ok(response) = ResponseHeader::build(200, Some(0)) {
         stream.set_proxy_digest(ProxyDigest::new(

@@ -43,7 +43,7 @@ impl Default for ListenerLimits {
             keepalive_idle: Duration::from_secs(3600),
             drain_idle: Duration::from_secs(5),
             max_connections: connections_for(open_files_limit()),
-            // An idle connection keeps it; bodies are read past it (pingora.md section 9).
+            // An idle connection keeps it; bodies are read past it.
             read_buffer: 4096,
             accept_tasks: 1,
             handshakes_per_source: None,

@@ -4,7 +4,7 @@
 //! shutdown channel, on a socket that is bound here: so a failure is known at once and touches no
 //! other port. A second handle of each socket is kept beside the one Pingora adopts, for a
 //! successor of this process: Pingora's own descriptor table only ever grows, and adopting a dead
-//! number out of it aborts the process (pingora.md section 6).
+//! number out of it aborts the process.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{SocketAddr, TcpListener};

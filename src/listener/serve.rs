@@ -2,7 +2,7 @@
 //!
 //! Pingora's own loop over HTTP/1 requests is replaced by one that waits *between* requests, where
 //! only the socket exists: Pingora's session and the future of a whole request are ten times
-//! larger, and its wait has no end (pingora.md section 8).
+//! larger, and its wait has no end.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! Access log formats: a format string is compiled once into segments, then written per request.
 //!
 //! `server` makes one from `gateway.mesh.accessLogEncoding` and `accessLogFormat`; without a
-//! format it is Istio's default, byte for byte (istio.md section 8).
+//! format it is Istio's default, byte for byte.
 
 use serde_json::Value as Json;
 use thiserror::Error;

@@ -1,4 +1,4 @@
-//! Istio's standard request metrics (istio.md section 8): one series per cluster, status, flags
+//! Istio's standard request metrics: one series per cluster, status, flags
 //! and protocol.
 //!
 //! The series are our own rather than four `prometheus` vectors: the four metrics of a request

@@ -1,4 +1,4 @@
-//! Istio's metrics of connections that are not HTTP (istio.md section 8): one series per cluster
+//! Istio's metrics of connections that are not HTTP: one series per cluster
 //! and flags.
 //!
 //! Every label comes from configuration, from the gateway or from a closed set, so no client can

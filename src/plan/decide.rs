@@ -66,7 +66,7 @@ impl Listener {
     }
 
     /// The virtual host of a lower-case host without port. The choice is final: a request that
-    /// matches none of its rules does not fall through to a wildcard (istio.md section 3).
+    /// matches none of its rules does not fall through to a wildcard.
     #[inline]
     pub fn virtual_host(&self, host: &str) -> Option<&Arc<VirtualHost>> {
         self.virtual_hosts.get(self.hosts.find(host)? as usize)

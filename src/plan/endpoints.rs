@@ -1,7 +1,7 @@
 //! The second table: which endpoints each cluster has, or how to find them.
 //!
 //! It has its own digest and is published per cluster, so that a pod that comes or goes
-//! swaps no plan (design 4.5).
+//! swaps no plan.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

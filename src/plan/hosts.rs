@@ -1,6 +1,6 @@
 //! Finds the virtual host of a request: exact, then longest wildcard suffix, then `*`.
 //!
-//! A trailing dot is part of the name: `a.com.` is not `a.com` (istio.md section 3).
+//! A trailing dot is part of the name: `a.com.` is not `a.com`.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};

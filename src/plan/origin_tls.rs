@@ -1,5 +1,5 @@
-//! TLS to origins: what the gateway shows them and what it demands of theirs (DestinationRule `tls`,
-//! istio.md section 4).
+//! TLS to origins: what the gateway shows them and what it demands of theirs (DestinationRule
+//! `tls`).
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
 //! When an endpoint that answers badly is kept from traffic: DestinationRule's
-//! `outlierDetection`, with Istio's defaults filled in (istio.md section 4).
+//! `outlierDetection`, with Istio's defaults filled in.
 
 use std::fmt;
 use std::num::NonZeroU32;

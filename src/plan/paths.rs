@@ -3,7 +3,7 @@
 //! Exact paths and textual prefixes are spelled out in a radix tree; one walk along the request's
 //! path meets every route whose text fits. What it meets are lists of route numbers, and
 //! [`PathIndex::find`] tries these in ascending order over all lists, so that the answer is the
-//! one a scan of the routes in order would give (design 4.4). A regex stands in the tree at the
+//! one a scan of the routes in order would give. A regex stands in the tree at the
 //! literal text every match of it begins with; one that has none is a candidate of every path.
 
 mod literal;

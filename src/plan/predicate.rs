@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::decide::Request;
 
-/// Condition on the normalised path without query (istio.md section 3).
+/// Condition on the normalised path without query.
 #[derive(Clone, Debug, Default)]
 pub enum UriMatch {
     #[default]
@@ -61,7 +61,7 @@ pub enum Predicate {
         matcher: StringMatch,
     },
     /// Always holds: stands for a condition that could not be compiled, so that traffic does not
-    /// fall through to a broader rule (design 4.3). Its route is fenced.
+    /// fall through to a broader rule. Its route is fenced.
     Unreadable {
         text: Box<str>,
     },

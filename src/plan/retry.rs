@@ -265,7 +265,7 @@ impl RetryPolicy {
     }
 
     /// The conditions that repeat a request that an origin may have worked on, but for the gRPC
-    /// ones that Istio takes for granted (design promise 6).
+    /// ones that Istio takes for granted.
     pub fn unsafe_conditions(&self) -> impl Iterator<Item = Condition> {
         let no_statuses = self.statuses.is_empty();
         self.conditions

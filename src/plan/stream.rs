@@ -1,4 +1,4 @@
-//! Connections that are not HTTP: which route of `tcp[]` or `tls[]` takes them (istio.md section 3).
+//! Connections that are not HTTP: which route of `tcp[]` or `tls[]` takes them.
 //!
 //! A plain TCP socket has one route. On a TLS socket the ClientHello decides, first about the
 //! server or route ([`TlsSocket::choose`]), which may be one that ends TLS and forwards what is

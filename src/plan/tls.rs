@@ -1,7 +1,7 @@
 //! TLS sockets: which server a name belongs to, and whether TLS ends there, on which terms.
 //!
 //! Each terminated server has a [`Listener`](super::Listener) of its own, that is a route table of
-//! its own (istio.md section 2, Binding and merging): a Host of another server is unknown on its
+//! its own: a Host of another server is unknown on its
 //! connections.
 
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
 //! Path normalisation: once, before routing, so that what is matched, authorised, logged and
-//! forwarded is one text (istio.md section 6, edge-hardening.md section 2).
+//! forwarded is one text.
 //!
 //! `proxy::admit` and `explain` call [`split_target`], then [`normalize`] (or, in the edge
 //! profile, [`normalize_edge`]). Like Envoy, which canonicalises as Chromium does: a backslash is

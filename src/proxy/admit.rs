@@ -123,7 +123,7 @@ fn check(
 /// Pingora's timers, for this request and the wait after it.
 fn set_timers(session: &mut Session, limits: &Limits) {
     // `None` means that this connection must close: the client said so, framing was ambiguous or
-    // the listener drains. Setting a value would re-open it (pingora.md section 8).
+    // the listener drains. Setting a value would re-open it.
     if session.get_keepalive().is_some() {
         session.set_keepalive(Some(limits.keepalive_idle.as_secs().max(1)));
     }

@@ -8,7 +8,7 @@ use pingora_core::protocols::http::v2::server::{H2Options, default_h2_options};
 use super::mirror::MirrorLimits;
 
 /// How large a head may be and how long a client may take. `server` fills it from its settings;
-/// the default is Istio's, with the bounds that are always on (design 4.10).
+/// the default is Istio's, with the bounds that are always on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How long an HTTP/1 connection may wait for its next request.
@@ -53,7 +53,7 @@ impl Default for Limits {
 }
 
 /// What `server` sets as `HttpProxy::server_options`. Prior-knowledge HTTP/2 is recognised in
-/// `listener`; Pingora's own way hangs on short requests (pingora.md section 4).
+/// `listener`; Pingora's own way hangs on short requests.
 pub fn server_options(limits: &Limits) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2c = false;
@@ -79,7 +79,7 @@ pub fn h2_options(limits: &Limits) -> H2Options {
 }
 
 /// What `server` sets at least as `ServerConf::max_retries`, which counts every attempt: above
-/// anything a request does by itself, because 0 sends nothing at all (pingora.md section 1).
+/// anything a request does by itself, because 0 sends nothing at all.
 pub const MAX_ATTEMPTS: usize = 16;
 
 /// How much of a request body Pingora keeps for sending it again. Its buffer is fixed.

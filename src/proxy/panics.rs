@@ -1,4 +1,4 @@
-//! A panic costs its own request and nothing else (design 4.11).
+//! A panic costs its own request and nothing else.
 //!
 //! Uncaught, it would end the connection's task without an answer, a log line or a count.
 

@@ -219,7 +219,7 @@ fn is_http2(session: &Session) -> bool {
     session.req_header().version == Version::HTTP_2
 }
 
-/// Envoy's mapping of statuses it makes itself (istio.md section 6).
+/// Envoy's mapping of statuses it makes itself.
 pub(super) fn grpc_status(status: u16) -> u16 {
     match status {
         400 => 13,

@@ -1,5 +1,5 @@
 //! Connections that are not HTTP: bytes both ways between a client and an endpoint of the cluster
-//! that the plan's route chooses (istio.md section 3, `tls[]` and `tcp[]`).
+//! that the plan's route chooses.
 //!
 //! `server` gives [`Streams`] to the listeners, which hand over what is left after PROXY protocol
 //! and TLS. A connection keeps its origin whatever plans come; it holds two buffers and one timer,

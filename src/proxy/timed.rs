@@ -4,7 +4,7 @@
 //! of the request. On HTTP/1 that is the socket ([`Connection::answer_by`]); an HTTP/2 request has
 //! none of its own, so it is wrapped: the wait that follows the request's last byte ends in an
 //! error when the time is over. Pingora's own timer is one per read of the origin and would
-//! count the upload in (istio.md gotcha 25).
+//! count the upload in.
 //!
 //! [`Connection::answer_by`]: crate::listener::Connection::answer_by
 

@@ -3,7 +3,7 @@
 //! It runs on a thread of its own, never on a proxy worker; that one thread allocates and frees
 //! every plan, so that memory freed with one plan serves the next. A swap is one atomic
 //! store; an equal digest is no swap; endpoints are published beside the plan. Whatever goes
-//! wrong, what was serving goes on serving (design 4.2 to 4.5).
+//! wrong, what was serving goes on serving.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -80,7 +80,7 @@ impl Config {
     pub async fn follow(mut self, mut changes: Receiver<Vec<PathBuf>>) {
         let mut changed: Option<Vec<PathBuf>> = None;
         loop {
-            // A bug that a manifest provokes must not end the following of changes (design 4.11).
+            // A bug that a manifest provokes must not end the following of changes.
             let started = clock::now();
             let compiled = catch_unwind(AssertUnwindSafe(|| self.compile(changed.as_deref())));
             let plan = compiled.unwrap_or_else(|_| {

@@ -1,4 +1,4 @@
-//! How a process ends without losing a request (design promise 8).
+//! How a process ends without losing a request.
 //!
 //! Requests under way finish; HTTP/1 is told `Connection: close` with its next answer, HTTP/2 gets
 //! GOAWAY. WebSockets and streams would never end by themselves: they are released evenly over a

@@ -3,7 +3,7 @@
 //!
 //! Pingora asks once for a shutdown signal and then sleeps its whole grace period; that period is
 //! 0 here and the draining happens inside the question, so that the process ends as soon as
-//! nothing is in flight (pingora.md section 6).
+//! nothing is in flight.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -35,7 +35,7 @@ use check::Check;
 /// intervals stretch.
 const AT_ONCE: usize = 512;
 
-/// What is probed: results belong to the address and the check (design 4.5).
+/// What is probed: results belong to the address and the check.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Target {
     pub addr: SocketAddr,

@@ -1,4 +1,4 @@
-//! Which servers share a socket, and which are turned away (istio.md section 2, Binding and merging).
+//! Which servers share a socket, and which are turned away.
 //!
 //! The first server claims a socket for its kind of traffic. Plaintext HTTP servers merge; TLS
 //! servers coexist by SNI; everything else that comes later is skipped with a finding. Servers

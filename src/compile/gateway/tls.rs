@@ -1,5 +1,5 @@
 //! What a Gateway's terminated servers agree on with their clients: certificates, who may come,
-//! versions and ciphers (istio.md section 2, `tls`).
+//! versions and ciphers.
 //!
 //! Certificates come parsed, with Secrets. What cannot be had fails the handshakes of its own
 //! server and nothing else.

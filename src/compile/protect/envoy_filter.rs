@@ -1,5 +1,5 @@
 //! EnvoyFilters: Envoy's local rate limit is put in force, whatever else protects fences what it
-//! covers, and the rest is reported (istio.md section 9).
+//! covers, and the rest is reported.
 //!
 //! A patch is honoured as a whole or not at all. Filters are told by their type, never by their
 //! name. What belongs together may stand in several objects, so patches are collected first and

@@ -1,7 +1,7 @@
 //! Fences around what a broken object without an earlier version would have defined.
 //!
 //! Called when services and rules are indexed: traffic that a broken part concerns answers 503
-//! rather than being served by half of what the user wrote (design 4.3).
+//! rather than being served by half of what the user wrote.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Endpoints of a ServiceEntry's host, by its `resolution` (istio.md section 5).
+//! Endpoints of a ServiceEntry's host, by its `resolution`.
 //!
 //! [`Query::answer`] is called once per cluster when the registry is finished, [`report`] once
 //! per ServiceEntry when services are indexed.

@@ -1,5 +1,5 @@
-//! `localityLbSetting`: which endpoints are near, and what each locality gets (istio.md
-//! section 4). As istiod's `ApplyLocalityLoadBalancer`.
+//! `localityLbSetting`: which endpoints are near, and what each locality gets. As
+//! istiod's `ApplyLocalityLoadBalancer`.
 //!
 //! Endpoints are placed while they are looked for, because labels count; what depends on all
 //! endpoints of a cluster is settled when they are found.

@@ -1,5 +1,5 @@
 //! The clusters that an AUTO_PASSTHROUGH server leads to: every service of the mesh whose host the
-//! server carries, by port and subset (istio.md section 2, `tls`).
+//! server carries, by port and subset.
 //!
 //! Clients name them in their handshake. The connection is TLS already, so these clusters
 //! originate none, whatever a DestinationRule says, and are apart from those of rules.

@@ -1,7 +1,7 @@
 //! Host names as a user's destination writes them, made into the registry's full names.
 //!
 //! A name without a dot is short: it belongs to the namespace of the config that writes it.
-//! Everything else is literal (istio.md section 1). Called by the registry and its rule index.
+//! Everything else is literal. Called by the registry and its rule index.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //! Pingress does not do.
 //!
 //! Blocks replace each other whole: a subset's block takes the place of the rule's, and a
-//! `portLevelSettings` entry of the port takes the place of all of them, set or not
-//! (istio.md section 4). Called for every cluster, and once per policy for its findings.
+//! `portLevelSettings` entry of the port takes the place of all of them, set or not.
+//! Called for every cluster, and once per policy for its findings.
 
 use std::sync::Arc;
 

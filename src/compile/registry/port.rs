@@ -1,5 +1,5 @@
 //! A service's ports and the protocol they speak, as Istio reads it from `appProtocol` or the
-//! port's name (istio.md section 5). Called when services are indexed.
+//! port's name. Called when services are indexed.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! DestinationRules by the host they speak about: merging, visibility and lookup.
 //!
-//! Lookup goes through three levels that never merge (istio.md section 4): the gateway's
+//! Lookup goes through three levels that never merge: the gateway's
 //! namespace, the service's, the root. Within a level an exact host beats the longest wildcard.
 //! Istio looks into a gateway namespace that is the root last, not first, except for rules private
 //! to it: a mesh-wide rule must not hide the service's own from the gateway.

@@ -1,6 +1,6 @@
 //! Rules that hand over to another VirtualService: one level, matches combined root by leaf.
 //!
-//! Istio decides what happens where the two do not fit (istio.md section 3, Delegate): a missing
+//! Istio decides what happens where the two do not fit: a missing
 //! or unexported delegate removes its rule alone; a leaf's match that is wider than every match
 //! of the root, or cannot be compared, removes the leaf's rule.
 

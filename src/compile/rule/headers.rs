@@ -2,7 +2,7 @@
 //!
 //! With one destination both levels are one list, and the destination's edits come last within
 //! removals, sets and adds. With several, the destination's own list runs first and the rule's
-//! after it (istio.md section 3, Headers).
+//! after it.
 
 use http::{HeaderName, HeaderValue};
 

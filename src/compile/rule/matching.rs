@@ -1,6 +1,6 @@
 //! The conditions of one match: `uri` for the path index, everything else as predicates.
 //!
-//! Semantics: istio.md section 3, the table of `http[].match[]`. A condition that cannot be
+//! Semantics: Istio's `HTTPMatchRequest`. A condition that cannot be
 //! compiled is taken to hold and fences its rule.
 
 use std::sync::Arc;

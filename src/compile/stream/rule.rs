@@ -41,7 +41,7 @@ pub(super) struct Match<'m> {
 }
 
 impl<'m> Match<'m> {
-    /// The matches of a rule. What cannot be read counts as matching (design 4.3).
+    /// The matches of a rule. What cannot be read counts as matching.
     pub(super) fn of_tcp(object: &Object, rule: &'m At<Slot<TcpRoute>>) -> Vec<Self> {
         let Some(spec) = rule.good().filter(|spec| !spec.matches.is_empty()) else {
             return vec![Self::everything(object, rule.position, 0)];

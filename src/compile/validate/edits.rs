@@ -1,4 +1,4 @@
-//! What Istio refuses in a rule's header edits and rewrites (istio.md sections 3 and 11).
+//! What Istio refuses in a rule's header edits and rewrites.
 
 use crate::base::{Code, Finding, Severity};
 use crate::compile::pattern;

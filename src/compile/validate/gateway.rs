@@ -1,4 +1,4 @@
-//! What Istio refuses in a Gateway (istio.md section 11).
+//! What Istio refuses in a Gateway.
 
 use std::collections::HashSet;
 use std::net::IpAddr;

@@ -85,7 +85,7 @@ pub(crate) fn server_host(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks `exportTo` (istio.md section 1).
+/// Checks `exportTo`.
 pub(crate) fn check_export_to(object: &Object, export_to: &[String], findings: &mut Findings) {
     for (index, entry) in export_to.iter().enumerate() {
         if !matches!(entry.as_str(), "." | "*" | "~") && !is_label(entry) {

@@ -1,4 +1,4 @@
-//! What Istio refuses in one `http` rule of a VirtualService (istio.md section 11).
+//! What Istio refuses in one `http` rule of a VirtualService.
 
 use crate::base::Findings;
 use crate::base::quantity::parse_duration;

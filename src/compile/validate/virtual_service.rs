@@ -1,4 +1,4 @@
-//! What Istio refuses in a VirtualService (istio.md section 11).
+//! What Istio refuses in a VirtualService.
 
 use std::collections::HashSet;
 

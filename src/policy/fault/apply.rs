@@ -1,4 +1,4 @@
-//! Throws the dice of a fault: one for the delay, another for the abort (istio.md section 3).
+//! Throws the dice of a fault: one for the delay, another for the abort.
 
 use std::time::Duration;
 

@@ -2,8 +2,8 @@
 
 use http::{HeaderName, HeaderValue};
 
-/// Edits in the order they run: all levels' removals first within a level, then sets, then adds
-/// (istio.md section 3, Headers). `compile` has already put the levels in Istio's order.
+/// Edits in the order they run: all levels' removals first within a level, then sets, then adds.
+/// `compile` has already put the levels in Istio's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HeaderEdits(pub Vec<HeaderEdit>);
 

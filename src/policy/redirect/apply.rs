@@ -15,7 +15,7 @@ pub struct RedirectRequest<'a> {
     pub declared_port: u16,
 }
 
-/// The `location` of a rule's redirect (istio.md section 3).
+/// The `location` of a rule's redirect.
 ///
 /// Where Istio's own text and its code differ, this follows the text: a `port` that is the
 /// resulting scheme's default removes the received Host's port, which Istio's Envoy

@@ -7,7 +7,7 @@ use regex::Regex;
 #[derive(Clone, Debug, Default)]
 pub struct Rewrite {
     pub path: Option<PathRewrite>,
-    /// Replaces Host. `rewrite.authority` wins over `host` in header edits (istio.md section 3).
+    /// Replaces Host. `rewrite.authority` wins over `host` in header edits.
     pub authority: Option<HeaderValue>,
 }
 

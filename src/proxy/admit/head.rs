@@ -2,7 +2,7 @@
 //!
 //! Pingora's parser accepts bare LF, Content-Length beside Transfer-Encoding, repeated equal
 //! lengths and unknown transfer codings. Its buffer keeps the head byte for byte, so one look at
-//! it finds them (pingora.md section 8). The parser has already refused bad names and values,
+//! it finds them. The parser has already refused bad names and values,
 //! folded lines, two Hosts and lengths that differ (RFC 9112).
 
 use super::{Refusal, bad, host, too_large};

@@ -1,6 +1,6 @@
 //! Who asks, and under which id: client address, forwarding headers, request id.
 //!
-//! Every client is external (istio.md section 6): its `x-envoy-*` headers and request id are
+//! Every client is external: its `x-envoy-*` headers and request id are
 //! not believed, and forwarding headers only as far as trusted proxies wrote them.
 
 use std::io::Write;

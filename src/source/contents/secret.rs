@@ -1,4 +1,4 @@
-//! What a Secret holds for TLS, under the keys Istio looks for (istio.md section 2, `tls`).
+//! What a Secret holds for TLS, under the keys Istio looks for.
 //!
 //! Certificates are parsed here, once for each version of a Secret; neither its other data nor
 //! its text is kept.

@@ -1,5 +1,5 @@
-//! Where certificates and authorities come from: Secrets in the gateway's own namespace, or files
-//! (istio.md section 2, `tls`). The registry asks here for those of connections to origins.
+//! Where certificates and authorities come from: Secrets in the gateway's own namespace, or files.
+//! The registry asks here for those of connections to origins.
 
 use std::sync::Arc;
 

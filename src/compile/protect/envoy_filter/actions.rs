@@ -1,5 +1,5 @@
-//! `rate_limits`: how a virtual host or route makes descriptors of its requests (istio.md section
-//! 9), and which of its requests a configured descriptor therefore concerns.
+//! `rate_limits`: how a virtual host or route makes descriptors of its requests, and
+//! which of its requests a configured descriptor therefore concerns.
 
 use http::HeaderName;
 

@@ -1,4 +1,4 @@
-//! Envoy's local rate limit, as a patch configures it (istio.md section 9).
+//! Envoy's local rate limit, as a patch configures it.
 
 use http::{HeaderName, HeaderValue, StatusCode};
 

@@ -1,5 +1,4 @@
-//! The `tls` block: TLS to the endpoints, with the certificates and authorities it names
-//! (istio.md section 4).
+//! The `tls` block: TLS to the endpoints, with the certificates and authorities it names.
 //!
 //! What it names and cannot be had fences the traffic it protects: nothing goes out in plain text,
 //! or to an origin that was not verified, because a file is missing.

@@ -1,4 +1,4 @@
-//! Each rule of istio.md section 11 about DestinationRules.
+//! What Istio's validation refuses of DestinationRules, rule by rule.
 
 use crate::base::Findings;
 use crate::compile::pattern::Patterns;

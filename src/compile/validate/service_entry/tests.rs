@@ -1,4 +1,4 @@
-//! Each rule of istio.md section 11 about ServiceEntries.
+//! What Istio's validation refuses of ServiceEntries, rule by rule.
 
 use crate::base::Findings;
 use crate::compile::pattern::Patterns;
