@@ -1,6 +1,6 @@
 //! What choosing an endpoint costs: every balance, even and uneven weights, one locality and ten.
 //!
-//! The promise is 60 ns at any number of endpoints, counting and uncounting the request included,
+//! The target is 60 ns at any number of endpoints, counting and uncounting the request included,
 //! and no allocation (which the tests of `upstream` hold to).
 
 use std::net::SocketAddr;
