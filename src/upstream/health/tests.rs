@@ -180,9 +180,12 @@ fn an_ejection_ends_at_the_first_sweep_after_its_time_and_the_next_lasts_longer(
     let host = &rig.hosts[0];
     let start = clock::now();
     let mut now = start;
-    for seconds in [30, 60, 90] {
+    for (streak, seconds) in [(1, 30), (2, 60), (3, 90)] {
         host.eject(Reason::ServerErrors, &rules, now);
         let at = |millis| now + Duration::from_millis(millis);
+        // What the operator is told, up to the next sweep.
+        let told = host.detector.return_of(now, streak, &rules);
+        assert!((at(seconds * 1000)..=at(seconds * 1000) + rules.interval).contains(&told));
         assert!(!host.sweep(&rules, at(seconds * 1000 - 1_000)));
         assert!(!host.is_usable());
         assert!(host.sweep(&rules, at(seconds * 1000)), "{seconds} s");
