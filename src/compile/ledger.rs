@@ -177,6 +177,11 @@ impl Books<'_> {
             {
                 Fate::Serving
             }
+            // A patch for a filter that nothing inserts does nothing in Envoy either.
+            Spec::EnvoyFilter(_) => match self.told(object, "") {
+                Fate::Lost if self.is_inert(object) => Fate::NotForThisGateway,
+                fate => fate,
+            },
             _ => self.told(object, ""),
         };
         let best = parts.iter().map(|(_, fate)| *fate).min();
@@ -189,6 +194,13 @@ impl Books<'_> {
         let mut entries = vec![entry(String::new(), fate)];
         entries.extend(parts.into_iter().map(|(path, fate)| entry(path, fate)));
         entries
+    }
+
+    fn is_inert(&self, object: &Object) -> bool {
+        let findings = self.findings.get(&object.key).into_iter().flatten();
+        findings
+            .into_iter()
+            .any(|finding| finding.code == Code::INERT_FIELD)
     }
 
     fn gateway(&self, object: &Object, spec: &istio::Gateway, parts: &mut Vec<(String, Fate)>) {
