@@ -6,6 +6,7 @@ pub mod access;
 pub mod cors;
 pub mod direct_response;
 pub mod fault;
+pub mod global;
 pub mod headers;
 pub mod mirror;
 pub mod outcall;

@@ -81,6 +81,8 @@ impl Digest {
                     policy,
                     origin: _,
                     origins: _,
+                    // By name in the policy.
+                    service: _,
                 } = limit;
                 policy.hash(to);
             });

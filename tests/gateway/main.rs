@@ -7,6 +7,7 @@ mod change;
 mod corpus;
 mod failures;
 mod forwarding;
+mod global_limits;
 mod harness;
 mod hashing;
 mod health;

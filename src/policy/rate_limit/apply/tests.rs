@@ -37,6 +37,7 @@ fn policy(limits: Vec<Limit>) -> RateLimit {
         enforced: Share::ALL,
         refusal: Refusal::default(),
         announce: Announce::default(),
+        counted: Counted::Here,
     }
 }
 
