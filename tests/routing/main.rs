@@ -8,6 +8,7 @@ mod binding;
 mod delegates;
 mod envoy_filters;
 mod fences;
+mod global_limits;
 mod gotchas;
 mod headers;
 mod matches;

@@ -38,8 +38,8 @@ pub(super) fn counted(
     limit: PlacedLimit,
 ) -> Result<PlacedLimit, String> {
     let (host, port) = address(written)?;
-    let (id, authority) = reach(guard, registry, host, port)?;
-    let cluster = format!("outbound|{port}||{}", authority.0);
+    let (id, (full, authority)) = reach(guard, registry, host, port)?;
+    let cluster = format!("outbound|{port}||{full}");
     let timeout = written.timeout.as_deref();
     let timeout = timeout.and_then(|text| parse_duration(text, false).ok());
     let object = guard.object;
@@ -51,7 +51,7 @@ pub(super) fn counted(
     let (descriptors, origins): (Vec<_>, Vec<_>) = descriptors.unzip();
     let service = Service {
         cluster: cluster.into(),
-        authority: authority.1,
+        authority,
         domain: written.domain.as_str().into(),
         timeout: timeout.unwrap_or(TIMEOUT),
         deny: (written.on_error.as_deref() == Some("deny")).then_some(ON_ERROR),
@@ -78,24 +78,25 @@ fn reach(
     let path = FieldPath::spec().field("global").field("service");
     let object = guard.object;
     let origin = object.origin_of(&path);
-    let full = registry.full_name(host, &object.key.namespace);
-    let is_named = full.contains('.') && full == host.to_ascii_lowercase();
+    // A bare name is a service's, but for this one; any other that is no service's is DNS's.
+    let is_local = host == "localhost";
+    let full = match is_local {
+        true => host.to_owned(),
+        false => registry.full_name(host, &object.key.namespace),
+    };
     let authority = match host.parse::<IpAddr>() {
         Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
         _ => format!("{full}:{port}"),
     };
-    // A bare name is a service's; whatever else is none may be a name of DNS, or an address.
-    let is_elsewhere = is_named || host.parse::<IpAddr>().is_ok() || host == "localhost";
-    if is_elsewhere && !registry.knows(&full) {
-        let host = if host == "localhost" { host } else { &full };
+    if (is_local || host.contains(['.', ':'])) && !registry.knows(&full) {
         let id = registry.add(&Apart {
-            name: format!("outbound|{port}||{host}").into(),
-            addresses: &[(host.to_owned(), port)],
+            name: format!("outbound|{port}||{full}").into(),
+            addresses: &[(full.clone(), port)],
             is_logical: false,
             connect_timeout: CONNECT_TIMEOUT,
             origin: &object.origin,
         });
-        return Ok((id, (host.to_owned(), authority.into())));
+        return Ok((id, (full, authority.into())));
     }
     let resolved = registry.resolve(
         &DestinationRef {
