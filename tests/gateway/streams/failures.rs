@@ -158,3 +158,21 @@ fn an_authorization_policy_that_is_not_enforced_closes_connections() {
     assert!(line.contains("pingress_fenced"), "{line}");
     assert_eq!(origin.count(), 0);
 }
+
+#[test]
+fn an_origin_that_breaks_off_while_the_client_still_speaks_is_heard_to_its_last_byte() {
+    let said = "no more of this, please\n".repeat(2_000);
+    let breaking = ByteOrigin::start(&said, Manner::Break);
+    let gateway = start(&[breaking.port], "").ready();
+    for _ in 0..10 {
+        let mut wire = Wire::open(gateway.addr_of(9000));
+        let mut writing = wire.0.try_clone().unwrap();
+        let talk = std::thread::spawn(move || {
+            while std::io::Write::write_all(&mut writing, &[0; 64 * 1024]).is_ok() {}
+        });
+        assert_eq!(wire.rest().trim_end(), said.trim_end());
+        drop(wire);
+        talk.join().unwrap();
+    }
+    gateway.await_log("\"- - -\" 0 UC ");
+}
