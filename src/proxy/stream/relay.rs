@@ -179,8 +179,11 @@ impl Relay<'_> {
     async fn take_leave(&mut self, end: End) {
         let reading = match end {
             End::Idle | End::TooOld => Reading::Nothing,
-            End::Released | End::ClientFailed | End::OriginFailed => Reading::WhatCame,
+            End::Released => Reading::WhatCame,
+            End::ClientFailed | End::OriginFailed => Reading::ToTheEnd,
         };
+        // What came is known to Tokio only when it has looked again.
+        tokio::task::yield_now().await;
         let mut said = timeout(FAREWELL, poll_fn(|cx| self.poll_rest(cx, end, reading))).await;
         if said.is_err() && reading != Reading::Nothing {
             let rest = poll_fn(|cx| self.poll_rest(cx, end, Reading::Nothing));

@@ -28,8 +28,10 @@ pub(super) struct Direction {
 /// What is still read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reading {
-    /// Everything, to the side's end.
+    /// Everything, to the side's end. A failure is the caller's to judge.
     Everything,
+    /// Everything of a side that has failed or is about to: whatever ends it.
+    ToTheEnd,
     /// What has come already: the first wait for more is the end.
     WhatCame,
     Nothing,
