@@ -12,7 +12,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::ClusterId;
-use crate::base::Origin;
+use crate::base::{Cause, CauseKind, Origin};
 use crate::policy::access::Access;
 use crate::policy::rate_limit::spec::RateLimit;
 
@@ -45,6 +45,15 @@ pub struct Checks {
     pub access: Vec<Policy<Access>>,
     /// Bytes of a request's body.
     pub bodies: Vec<Policy<u64>>,
+}
+
+impl Policy<Access> {
+    /// Why a client is not let in.
+    #[must_use]
+    pub fn refusal(&self) -> Cause {
+        let message = format!("{} does not let the client in", self.id);
+        Cause::new(CauseKind::AccessDenied, message).owner(&self.origin)
+    }
 }
 
 /// A policy with its name and place.
