@@ -321,7 +321,9 @@ async fn keep(line: Arc<Line>, pause: Duration) {
     let host = Some(&*line.host);
     let stream = line.dialer.dial(line.peer.clone(), Some(ALPN::H2), host);
     let made = match stream.await {
-        Ok(stream) => h2::client::handshake(stream).await.map_err(|error| error.to_string()),
+        Ok(stream) => h2::client::handshake(stream)
+            .await
+            .map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
     let (client, connection) = match made {

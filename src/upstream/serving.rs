@@ -244,7 +244,8 @@ impl Live {
                 GrpcCaller::new(state.clone(), self.dialer.clone(), self.runtime.clone())
             });
             caller.prepare(&service.authority);
-            self.services.insert(service.cluster.clone(), caller.clone());
+            self.services
+                .insert(service.cluster.clone(), caller.clone());
             Some(caller)
         };
         plan.limits.iter().map(&mut of_limit).collect()

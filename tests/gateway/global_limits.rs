@@ -91,9 +91,13 @@ fn statuses(gateway: &Gateway, paths: &[&str]) -> Vec<u16> {
     paths.iter().map(status).collect()
 }
 
-/// What requests do not get through with, at last.
-fn await_status(gateway: &Gateway, path: &str, status: u16) {
-    gateway.await_status(HOST, path, status);
+/// How many requests had a result.
+fn counted(gateway: &Gateway, result: &str) -> u64 {
+    let metrics = gateway.metrics();
+    let label = format!("result=\"{result}\"");
+    let line = metrics.lines().find(|line| line.contains(&label));
+    let count = line.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    count.unwrap_or_else(|| panic!("{metrics}"))
 }
 
 fn explained(gateway: &Gateway) -> String {
@@ -139,7 +143,12 @@ fn the_global_limit_of_an_envoy_filter_is_asked_and_obeyed_in_envoys_words() {
     assert!(line.contains(" 429 RL request_rate_limited "), "{line}");
     let metrics = gateway.metrics();
     let policy = "policy=\"EnvoyFilter istio-system/filter-ratelimit spec.configPatches[0]\"";
-    for (result, count) in [("allowed", 3), ("limited", 1), ("unchecked", 0), ("denied", 0)] {
+    for (result, count) in [
+        ("allowed", 3),
+        ("limited", 1),
+        ("unchecked", 0),
+        ("denied", 0),
+    ] {
         let sample = format!("{policy},limit=\"0\",result=\"{result}\"}} {count}\n");
         assert!(metrics.contains(&sample), "{metrics}");
     }
@@ -179,11 +188,14 @@ fn what_an_action_makes_nothing_of_is_not_asked_about() {
     // Nothing is asked where there is nothing to tell.
     let user = r#"- actions: [{request_headers: {header_name: x-user, descriptor_key: user}}]"#;
     gateway.write("limit.yaml", &filter(&service, "timeout: 10s", user));
-    await_until("nothing is asked about a request without the header", || {
-        let before = service.asked().len();
-        assert_eq!(gateway.get(HOST, "/").status, 200);
-        (service.asked().len() == before).then_some(())
-    });
+    await_until(
+        "nothing is asked about a request without the header",
+        || {
+            let before = service.asked().len();
+            assert_eq!(gateway.get(HOST, "/").status, 200);
+            (service.asked().len() == before).then_some(())
+        },
+    );
 }
 
 #[test]
@@ -193,7 +205,9 @@ fn a_service_that_stalls_or_fails_lets_requests_through_or_refuses_them_as_decla
         let mut service = RateLimitService::start(&[(None, 1000)]);
         let fields = format!("timeout: 0.05s\n          failure_mode_deny: {denies}");
         let gateway = start(&origin, filter(&service, &fields, PATHS)).ready();
-        await_status(&gateway, "/", 200);
+        gateway.await_status(HOST, "/", 200);
+        let result = if denies { "denied" } else { "unchecked" };
+        let before = counted(&gateway, result);
         for mood in [Mood::Stalls, Mood::Fails] {
             service.be(mood);
             // More than a connection is given before it is taken for dead.
@@ -201,23 +215,17 @@ fn a_service_that_stalls_or_fails_lets_requests_through_or_refuses_them_as_decla
         }
         service.kill();
         assert_eq!(statuses(&gateway, &["/"; 20]), [status; 20], "gone");
-        let result = if denies { "denied" } else { "unchecked" };
-        assert!(gateway.metrics().contains(&format!("result=\"{result}\"}} 60\n")));
+        assert_eq!(counted(&gateway, result), before + 60);
         if denies {
             let line = gateway.await_log(" 500 ");
             assert!(line.contains(" 500 RLSE rate_limiter_error "), "{line}");
         }
         service.be(Mood::Counts);
         service.start_again();
-        let allowed = || {
-            let metrics = gateway.metrics();
-            let line = metrics.lines().find(|line| line.contains("result=\"allowed\""));
-            line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
-        };
-        let before = allowed();
+        let before = counted(&gateway, "allowed");
         await_until("the service is asked again", || {
-            await_status(&gateway, "/", 200);
-            (allowed() > before).then_some(())
+            gateway.await_status(HOST, "/", 200);
+            (counted(&gateway, "allowed") > before).then_some(())
         });
     }
 }
@@ -228,7 +236,7 @@ fn a_service_that_is_killed_and_comes_back_under_load_leaves_no_request_without_
     let mut service = RateLimitService::start(&[(None, 1_000_000)]);
     let fields = "timeout: 0.25s\n          failure_mode_deny: true";
     let gateway = Arc::new(start(&origin, filter(&service, fields, PATHS)).ready());
-    await_status(&gateway, "/", 200);
+    gateway.await_status(HOST, "/", 200);
     let ended = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..8)
         .map(|_| {
@@ -245,9 +253,9 @@ fn a_service_that_is_killed_and_comes_back_under_load_leaves_no_request_without_
         .collect();
     for _ in 0..3 {
         service.kill();
-        await_status(&gateway, "/", 500);
+        gateway.await_status(HOST, "/", 500);
         service.start_again();
-        await_status(&gateway, "/", 200);
+        gateway.await_status(HOST, "/", 200);
     }
     ended.store(true, Ordering::SeqCst);
     for client in clients {
@@ -274,7 +282,10 @@ fn a_rate_limit_of_our_own_is_counted_by_a_service_under_documented_names() {
     let gateway = start(&origin, own_limit(&global, limits)).ready();
     // Its name is not known at once.
     let first = gateway.await_status(HOST, "/", 200);
-    assert_eq!(first.header("ratelimit-policy"), Some("\"limit\";q=2;w=86400"));
+    assert_eq!(
+        first.header("ratelimit-policy"),
+        Some("\"limit\";q=2;w=86400")
+    );
     assert_eq!(first.header("ratelimit"), Some("\"limit\";r=1;t=1234"));
     let mut client = gateway.client();
     let headers = ["X-Key: k", "Cookie: a=b; id=7"];
@@ -299,14 +310,19 @@ fn a_rate_limit_of_our_own_is_counted_by_a_service_under_documented_names() {
     );
     assert!(text.contains(&expected), "{text}");
     // Who only observes refuses nothing and tells nobody.
-    gateway.write("limit.yaml", &own_limit(&global, &format!("{limits}  mode: observe\n")));
+    gateway.write(
+        "limit.yaml",
+        &own_limit(&global, &format!("{limits}  mode: observe\n")),
+    );
     await_until("the limit only observes", || {
         let answer = gateway.get(HOST, "/");
         (answer.status == 200 && answer.header("ratelimit").is_none()).then_some(())
     });
     await_until("what is over the limit is counted", || {
         let metrics = gateway.metrics();
-        let counted = metrics.lines().find(|line| line.contains("result=\"observed\""))?;
+        let counted = metrics
+            .lines()
+            .find(|line| line.contains("result=\"observed\""))?;
         (!counted.ends_with(" 0")).then_some(())
     });
 }

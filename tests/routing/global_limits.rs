@@ -65,13 +65,17 @@ fn site(objects: &[String]) -> World {
 /// What the service is told of requests to `cart`, to the unnamed rule, to the one that answers and
 /// to no rule.
 fn told(world: &World) -> [Vec<String>; 4] {
-    [("a.com", "/cart"), ("a.com", "/"), ("a.com", "/own"), ("c.com", "/")].map(|(host, path)| {
+    [
+        ("a.com", "/cart"),
+        ("a.com", "/"),
+        ("a.com", "/own"),
+        ("c.com", "/"),
+    ]
+    .map(|(host, path)| {
         let limits = world.limits(&get(host, path)).into_iter();
         let limits = limits.map(|id| &world.compiled.plan.limits[id.0 as usize]);
         let lines = limits.flat_map(|limit| limit.policy.lines());
-        lines
-            .map(|line| line.replace("descriptor ", ""))
-            .collect()
+        lines.map(|line| line.replace("descriptor ", "")).collect()
     })
 }
 
@@ -107,58 +111,98 @@ fn a_service_is_asked_about_what_is_sent_on_and_has_something_to_tell() {
     assert_eq!(endpoints(&world, "limiter"), ["10.9.9.9:8081"]);
     // All rules share one policy.
     assert_eq!(world.compiled.plan.limits.len(), 1);
-    let origins = &world.compiled.plan.limits[0];
-    assert!(origins.origins[0].to_string().contains(":7"));
+    let limit = &world.compiled.plan.limits[0];
+    assert_eq!(limit.origins.len(), 1);
+    assert_ne!(limit.origins[0].to_string(), limit.origin.to_string());
 }
 
 #[test]
 fn a_routes_actions_take_the_place_of_its_hosts_unless_it_includes_or_ignores_them() {
-    let typed = "'@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute";
-    let own = "route: {rate_limits: [{actions: [{generic_key: {descriptor_value: x}}]}, {stage: 1, actions: [{generic_key: {descriptor_value: y}}]}]}";
+    let typed =
+        "'@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute";
+    let own = "route: {rate_limits: [{actions: [{generic_key: {descriptor_value: x}}]}, {stage: 1, actions: [{generic_key: {descriptor_value: z}}]}]}";
     let key = "generic_key=\"x\"".to_owned();
     let client = CLIENT.to_owned();
     for (fields, expected) in [
         (own.to_owned(), vec![key.clone()]),
         (
-            format!("{own}, typed_per_filter_config: {{limit: {{{typed}, vh_rate_limits: INCLUDE}}}}"),
+            format!(
+                "{own}, typed_per_filter_config: {{limit: {{{typed}, vh_rate_limits: INCLUDE}}}}"
+            ),
             vec![key.clone(), client.clone()],
         ),
         (
             format!("typed_per_filter_config: {{limit: {{{typed}, vh_rate_limits: IGNORE}}}}"),
             vec![],
         ),
-        (
-            format!("typed_per_filter_config: {{other: {{{typed}, vh_rate_limits: IGNORE}}}}"),
-            vec![client.clone()],
-        ),
     ] {
         let value = format!("{{{fields}}}");
-        let patches = [inserted(SERVICE), added(STATIC), hosts(CLIENTS), route("cart", &value)];
+        let patches = [
+            inserted(SERVICE),
+            added(STATIC),
+            hosts(CLIENTS),
+            route("cart", &value),
+        ];
         let world = site(&[object("l", &patches)]);
         assert_eq!(world.troubles(), [""; 0], "{fields}");
-        assert_eq!(told(&world)[..2], [expected, vec![client.clone()]], "{fields}");
+        assert_eq!(
+            told(&world)[..2],
+            [expected, vec![client.clone()]],
+            "{fields}"
+        );
     }
+    let other =
+        format!("{{typed_per_filter_config: {{other: {{{typed}, vh_rate_limits: IGNORE}}}}}}");
+    let patches = [
+        inserted(SERVICE),
+        added(STATIC),
+        hosts(CLIENTS),
+        route("cart", &other),
+    ];
+    let world = site(&[object("l", &patches)]);
+    assert_eq!(world.paths(Code::INERT_FIELD), ["spec.configPatches[3]"]);
+    assert_eq!(told(&world)[0], [client]);
     let domain = format!("{{typed_per_filter_config: {{limit: {{{typed}, domain: other}}}}}}");
-    let patches = [inserted(SERVICE), added(STATIC), hosts(CLIENTS), route("cart", &domain)];
+    let patches = [
+        inserted(SERVICE),
+        added(STATIC),
+        hosts(CLIENTS),
+        route("cart", &domain),
+    ];
     let world = site(&[object("l", &patches)]);
-    assert!(policy(&world).contains("for domain other,"), "{}", policy(&world));
+    assert!(
+        policy(&world).contains("for domain other,"),
+        "{}",
+        policy(&world)
+    );
     let staged = inserted(&format!("stage: 1, {SERVICE}"));
-    let patches = [staged, added(STATIC), hosts(CLIENTS), route("cart", &format!("{{{own}}}"))];
+    let patches = [staged, added(STATIC), route("cart", &format!("{{{own}}}"))];
     let world = site(&[object("l", &patches)]);
-    assert_eq!(told(&world)[..2], [vec!["generic_key=\"y\"".to_owned()], vec![]]);
+    assert_eq!(
+        told(&world)[..2],
+        [vec!["generic_key=\"z\"".to_owned()], vec![]]
+    );
+    // No filter is of the other item's stage.
+    assert_eq!(world.paths(Code::INERT_FIELD), ["spec.configPatches[2]"]);
 }
 
 #[test]
 fn every_field_of_the_filter_has_its_meaning() {
     for (fields, expected) in [
-        ("timeout: 0.5s", "limiter asked within 500ms for domain d, served"),
+        (
+            "timeout: 0.5s",
+            "limiter asked within 500ms for domain d, served",
+        ),
         ("failure_mode_deny: true", ", 500 if it cannot be asked,"),
         (
             "failure_mode_deny: true, status_on_error: {code: 503}",
             ", 503 if it cannot be asked,",
         ),
         ("rate_limited_status: {code: 503}", "refused with 503"),
-        ("enable_x_ratelimit_headers: DRAFT_VERSION_03", ", x-ratelimit-* said"),
+        (
+            "enable_x_ratelimit_headers: DRAFT_VERSION_03",
+            ", x-ratelimit-* said",
+        ),
         (
             "response_headers_to_add: [{header: {key: x-a, value: b}}]",
             "refused with 429, x-a: b",
@@ -174,11 +218,16 @@ fn every_field_of_the_filter_has_its_meaning() {
         assert_eq!(world.troubles(), [""; 0], "{fields}");
         assert!(policy(&world).contains(expected), "{}", policy(&world));
     }
-    let quiet = inserted(&format!("disable_x_envoy_ratelimited_header: true, {SERVICE}"));
+    let quiet = inserted(&format!(
+        "disable_x_envoy_ratelimited_header: true, {SERVICE}"
+    ));
     let world = site(&[object("l", &[quiet, added(STATIC), hosts(CLIENTS)])]);
     assert!(!policy(&world).contains("x-envoy-ratelimited"));
     let slow = SERVICE.replace("}}}", "}, timeout: 2s}}");
-    let world = site(&[object("l", &[inserted(&slow), added(STATIC), hosts(CLIENTS)])]);
+    let world = site(&[object(
+        "l",
+        &[inserted(&slow), added(STATIC), hosts(CLIENTS)],
+    )]);
     assert!(policy(&world).contains("within 2s"), "{}", policy(&world));
 }
 
@@ -191,10 +240,7 @@ fn a_service_is_reached_by_a_cluster_of_any_supported_form() {
     };
     let h2 = "http2_protocol_options: {}";
     let options = "typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {'@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}}";
-    for cluster in [
-        of_names("STRICT_DNS", h2),
-        of_names("LOGICAL_DNS", options),
-    ] {
+    for cluster in [of_names("STRICT_DNS", h2), of_names("LOGICAL_DNS", options)] {
         let patches = [inserted(SERVICE), added(&cluster), hosts(CLIENTS)];
         let world = site(&[object("l", &patches)]);
         assert_eq!(world.troubles(), [""; 0], "{cluster}");
@@ -221,7 +267,10 @@ fn what_is_not_honoured_fences_what_it_limits_and_is_quoted() {
     for (fields, said) in [
         ("unknown: 1", "`unknown` is not supported"),
         ("stage: 11", "`stage: 11` is more than 10"),
-        ("request_type: internal", "`request_type: internal` is not supported"),
+        (
+            "request_type: internal",
+            "`request_type: internal` is not supported",
+        ),
         ("rate_limits: []", "`rate_limits` is not supported"),
         ("timeout: soon", "`timeout`"),
         ("rate_limited_status: {code: Perhaps}", "is no status"),
@@ -240,42 +289,76 @@ fn what_is_not_honoured_fences_what_it_limits_and_is_quoted() {
         "rate_limit_service: {grpc_service: {envoy_grpc: {cluster_name: limiter}}, transport_api_version: V2}",
         "failure_mode_deny: true",
     ] {
-        let world = site(&[object("l", &[inserted(service), added(STATIC), hosts(CLIENTS)])]);
+        let world = site(&[object(
+            "l",
+            &[inserted(service), added(STATIC), hosts(CLIENTS)],
+        )]);
         assert!(world.get("a.com", "/").starts_with("fenced"), "{service}");
     }
     let own = "{typed_per_filter_config: {limit: {'@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute, override_option: INCLUDE_POLICY}}}";
-    let patches = [inserted(SERVICE), added(STATIC), hosts(CLIENTS), route("cart", own)];
-    assert!(site(&[object("l", &patches)]).get("a.com", "/cart").starts_with("fenced"));
+    let patches = [
+        inserted(SERVICE),
+        added(STATIC),
+        hosts(CLIENTS),
+        route("cart", own),
+    ];
+    assert!(
+        site(&[object("l", &patches)])
+            .get("a.com", "/cart")
+            .starts_with("fenced")
+    );
 }
 
 #[test]
 fn a_service_that_cannot_be_reached_fences_what_it_would_count() {
     for (cluster, said) in [
-        (STATIC.replace("STATIC", "EDS"), "`type: EDS` is not supported"),
+        (
+            STATIC.replace("STATIC", "EDS"),
+            "`type: EDS` is not supported",
+        ),
         (
             STATIC.replace("http2_protocol_options: {}, ", ""),
             "does not speak HTTP/2",
         ),
         (STATIC.replace("10.9.9.9", "a.example.com"), "is no address"),
-        (STATIC.replace("port_value: 8081", "port_value: 0"), "no port"),
+        (
+            STATIC.replace("port_value: 8081", "port_value: 0"),
+            "no port",
+        ),
         (
             STATIC.replace("type", "transport_socket: {name: tls}, type"),
             "`value.transport_socket` is not supported",
         ),
-        ("type: STATIC, http2_protocol_options: {}".into(), "no endpoints"),
+        (
+            "type: STATIC, http2_protocol_options: {}".into(),
+            "no endpoints",
+        ),
     ] {
         let patches = [inserted(SERVICE), added(&cluster), hosts(CLIENTS)];
         let world = site(&[object("l", &patches)]);
         let found = world.found(Code::UNSUPPORTED);
-        assert!(found[0].contains(said) && found[0].contains("it says `{name: limiter"), "{found:?}");
+        assert!(
+            found[0].contains(said) && found[0].contains("it says `{name: limiter"),
+            "{found:?}"
+        );
         let fence = world.get("a.com", "/");
         let missing = "the cluster `limiter` is neither added";
-        assert!(fence.starts_with("fenced") && fence.contains(missing), "{fence}");
+        assert!(
+            fence.starts_with("fenced") && fence.contains(missing),
+            "{fence}"
+        );
     }
     let own = SERVICE.replace("limiter", "'outbound|81||shop.internal'");
     let world = site(&[object("l", &[inserted(&own), hosts(CLIENTS)])]);
-    assert!(world.get("a.com", "/").contains("`shop.internal` has no port 81"));
-    assert_eq!(world.paths(Code::REFERENCED_RESOURCE_NOT_FOUND), ["spec.configPatches[0]"]);
+    assert!(
+        world
+            .get("a.com", "/")
+            .contains("`shop.internal` has no port 81")
+    );
+    assert_eq!(
+        world.paths(Code::REFERENCED_RESOURCE_NOT_FOUND),
+        ["spec.configPatches[0]"]
+    );
 }
 
 #[test]
@@ -285,7 +368,14 @@ fn what_takes_no_part_is_said() {
     assert_eq!(told(&world), [(); 4].map(|()| Vec::<String>::new()));
     let world = site(&[object("l", &[added(STATIC)])]);
     assert_eq!(world.paths(Code::UNSUPPORTED), ["spec.configPatches[0]"]);
-    assert!(world.compiled.plan.clusters.iter().all(|cluster| &*cluster.name != "limiter"));
+    assert!(
+        world
+            .compiled
+            .plan
+            .clusters
+            .iter()
+            .all(|cluster| &*cluster.name != "limiter")
+    );
 }
 
 fn own(global: &str, limits: &str) -> String {
@@ -345,12 +435,28 @@ fn a_wrong_global_limit_of_our_own_fences_what_it_is_for() {
     let good = "service: 'shop.internal:80', domain: d";
     for (global, limits, path) in [
         ("domain: d", "{}", "spec.global.service"),
-        ("service: shop.internal, domain: d", "{}", "spec.global.service"),
-        ("service: 'shop.internal:0', domain: d", "{}", "spec.global.service"),
+        (
+            "service: shop.internal, domain: d",
+            "{}",
+            "spec.global.service",
+        ),
+        (
+            "service: 'shop.internal:0', domain: d",
+            "{}",
+            "spec.global.service",
+        ),
         ("service: 'a b:80', domain: d", "{}", "spec.global.service"),
         ("service: 'shop.internal:80'", "{}", "spec.global.domain"),
-        ("service: 'shop.internal:80', domain: d, timeout: 0s", "{}", "spec.global.timeout"),
-        ("service: 'shop.internal:80', domain: d, onError: local", "{}", "spec.global.onError"),
+        (
+            "service: 'shop.internal:80', domain: d, timeout: 0s",
+            "{}",
+            "spec.global.timeout",
+        ),
+        (
+            "service: 'shop.internal:80', domain: d, onError: local",
+            "{}",
+            "spec.global.onError",
+        ),
         (good, "", "spec.limits"),
         (good, "{requests: 5}", "spec.limits[0].unit"),
         (good, "{unit: day}", "spec.limits[0].requests"),
@@ -361,12 +467,25 @@ fn a_wrong_global_limit_of_our_own_fences_what_it_is_for() {
         (good, "{key: [{}]}", "spec.limits[0].key[0]"),
     ] {
         let world = site(&[own(global, limits)]);
-        assert_eq!(world.paths(Code::SCHEMA_VALIDATION), [path], "{global} {limits}");
-        assert!(world.get("a.com", "/").starts_with("fenced"), "{global} {limits}");
+        assert_eq!(
+            world.paths(Code::SCHEMA_VALIDATION),
+            [path],
+            "{global} {limits}"
+        );
+        assert!(
+            world.get("a.com", "/").starts_with("fenced"),
+            "{global} {limits}"
+        );
     }
     // A bare name is a service's of the policy's namespace.
     let world = site(&[own("service: 'gone:80', domain: d", "{}")]);
-    assert_eq!(world.paths(Code::REFERENCED_RESOURCE_NOT_FOUND), ["spec.global.service"]);
+    assert_eq!(
+        world.paths(Code::REFERENCED_RESOURCE_NOT_FOUND),
+        ["spec.global.service"]
+    );
     assert!(world.get("a.com", "/").starts_with("fenced"));
-    assert_eq!(world.get("a.com", "/own").split(' ').next(), Some("fenced:"));
+    assert_eq!(
+        world.get("a.com", "/own").split(' ').next(),
+        Some("fenced:")
+    );
 }

@@ -13,6 +13,7 @@ mod local;
 mod node;
 mod service;
 mod table;
+mod unused;
 
 use crate::base::Code;
 use crate::model::Object;

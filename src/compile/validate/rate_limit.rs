@@ -141,7 +141,10 @@ impl Check<'_> {
             let hint = "write the domain that the service's configuration has";
             self.fault(&path.field("domain"), "it has no domain", hint);
         }
-        let timeout = global.timeout.as_deref().map(|text| parse_duration(text, false));
+        let timeout = global
+            .timeout
+            .as_deref()
+            .map(|text| parse_duration(text, false));
         if let Some(Err(message)) = timeout {
             self.fault(&path.field("timeout"), message, "write for example `20ms`");
         }
@@ -247,8 +250,12 @@ pub(crate) fn address(global: &GlobalLimit) -> Result<(&str, u16), String> {
         (None, Some((host, port))) => (host, port.parse().ok()),
         (None, None) => return Err("it has no port".into()),
     };
-    let port = port.filter(|port| *port > 0).ok_or("it has no port that is one")?;
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let port = port
+        .filter(|port| *port > 0)
+        .ok_or("it has no port that is one")?;
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
     let bare = bare.unwrap_or(host);
     let is_name = |name: &str| {
         let mut letters = name.bytes();

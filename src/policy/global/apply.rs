@@ -152,7 +152,10 @@ impl Answer {
         let reset = reset(nearest);
         if announce.x_ratelimit {
             let mut text = limit.requests_per_unit.to_string();
-            for limit in self.limits().filter(|limit| message::seconds(limit.unit) > 0) {
+            for limit in self
+                .limits()
+                .filter(|limit| message::seconds(limit.unit) > 0)
+            {
                 let window = message::seconds(limit.unit);
                 // Writing to a string cannot fail.
                 let _ = write!(text, ", {};w={window}", limit.requests_per_unit);
@@ -183,7 +186,10 @@ impl Answer {
     /// Seconds until a refused request may come again, as far as that is known.
     #[must_use]
     pub fn wait(&self) -> Option<u64> {
-        let over = self.statuses.iter().filter(|status| status.code == OVER_LIMIT);
+        let over = self
+            .statuses
+            .iter()
+            .filter(|status| status.code == OVER_LIMIT);
         over.map(reset).max().filter(|wait| *wait > 0)
     }
 

@@ -130,7 +130,11 @@ impl RateLimit {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         match &self.counted {
-            Counted::Service(service) => service.descriptors.iter().map(ToString::to_string).collect(),
+            Counted::Service(service) => service
+                .descriptors
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             Counted::Here => self.limits.iter().map(ToString::to_string).collect(),
         }
     }

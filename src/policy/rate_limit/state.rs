@@ -159,7 +159,9 @@ impl Limiters {
         let mut totals = LimitTotals::new();
         for owned in self.known.values() {
             let key = (owned.policy.clone(), owned.index);
-            let total = totals.entry(key).or_insert_with(|| vec![0; Fate::HERE.len()]);
+            let total = totals
+                .entry(key)
+                .or_insert_with(|| vec![0; Fate::HERE.len()]);
             for (total, fate) in total.iter_mut().zip(Fate::HERE) {
                 *total += owned.state.tally.total(fate);
             }
@@ -243,7 +245,10 @@ impl Tally {
     }
 
     fn total(&self, fate: Fate) -> u64 {
-        let counts = self.0.iter().filter_map(|counts| counts.0.get(fate as usize));
+        let counts = self
+            .0
+            .iter()
+            .filter_map(|counts| counts.0.get(fate as usize));
         counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }

@@ -123,8 +123,17 @@ impl Asking {
 
     fn refuse(&self, ctx: &mut Context, answer: Answer, mut headers: Headers) -> Reply {
         let RateLimit { id, refusal, .. } = self.limiter.spec();
-        self.note(ctx, CauseKind::GlobalRateLimited, format!("{id} is reached"));
-        if self.limiter.spec().service().is_some_and(|service| service.marks) {
+        self.note(
+            ctx,
+            CauseKind::GlobalRateLimited,
+            format!("{id} is reached"),
+        );
+        if self
+            .limiter
+            .spec()
+            .service()
+            .is_some_and(|service| service.marks)
+        {
             headers.push((RATE_LIMITED, HeaderValue::from_static("true")));
         }
         headers.extend(refusal.headers.iter().cloned());
@@ -153,7 +162,9 @@ impl Asking {
 
     fn note(&self, ctx: &mut Context, kind: CauseKind, message: String) {
         let limits = &ctx.plan().limits;
-        let origin = limits.get(self.id.0 as usize).map(|limit| limit.origin.clone());
+        let origin = limits
+            .get(self.id.0 as usize)
+            .map(|limit| limit.origin.clone());
         ctx.note(kind, message);
         if let Some(cause) = &mut ctx.cause {
             cause.owner = origin;

@@ -29,7 +29,10 @@ pub(super) struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum EntryValue {
     /// Of the request. Without it there is no descriptor, or, if `skips`, one without the entry.
-    Of { source: Source, skips: bool },
+    Of {
+        source: Source,
+        skips: bool,
+    },
     Fixed(String),
     /// Only of requests for which the conditions hold, or do not.
     FixedWhen {
@@ -91,7 +94,11 @@ fn action(node: &Node, place: &str, patterns: &Patterns) -> Result<Entry, Wrong>
     }
     for (name, key, list) in [
         ("header_value_match", "header_match", "headers"),
-        ("query_parameter_value_match", "query_match", "query_parameters"),
+        (
+            "query_parameter_value_match",
+            "query_match",
+            "query_parameters",
+        ),
     ] {
         let known = ["descriptor_key", "descriptor_value", "expect_match", list];
         let Some(fields) = fields.map(name, &known)? else {

@@ -10,6 +10,8 @@ use super::node::{Fields, Wrong};
 /// Envoy's, for a cluster that names none.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
 /// A cluster that speaks HTTP/2.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Added {
@@ -62,27 +64,35 @@ pub(super) fn read(node: &Node) -> Result<Added, Wrong> {
             .iter()
             .find(|(host, _)| host.parse::<IpAddr>().is_err())
     {
-        return Err(format!("`{host}` is no address, as a STATIC cluster's must be"));
+        return Err(format!(
+            "`{host}` is no address, as a STATIC cluster's must be"
+        ));
     }
     Ok(Added {
         name: name.to_owned(),
         addresses,
         is_logical: kind == "LOGICAL_DNS",
-        connect_timeout: fields.duration("connect_timeout")?.unwrap_or(CONNECT_TIMEOUT),
+        connect_timeout: fields
+            .duration("connect_timeout")?
+            .unwrap_or(CONNECT_TIMEOUT),
     })
 }
 
 /// Whether the newer form of the protocol's options says HTTP/2.
 fn says_http2(fields: &Fields<'_>) -> Result<bool, Wrong> {
-    let name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
-    let Some(options) = fields.map("typed_extension_protocol_options", &[name])? else {
-        return Ok(false);
-    };
-    let Some(options) = options.map(name, &["@type", "explicit_http_config"])? else {
-        return Ok(false);
-    };
-    let explicit = options.map("explicit_http_config", &["http2_protocol_options"])?;
-    Ok(explicit.is_some_and(|explicit| explicit.get("http2_protocol_options").is_some()))
+    let name = "typed_extension_protocol_options";
+    let place = fields.place(name);
+    let mut says = false;
+    for entry in fields.get(name).map(Node::entries).unwrap_or_default() {
+        if *entry.key != *HTTP_OPTIONS {
+            return Err(format!("`{place}.{}` is not supported", entry.key));
+        }
+        let known = ["@type", "explicit_http_config"];
+        let options = Fields::read(&entry.value, &place, &known)?;
+        let explicit = options.map("explicit_http_config", &["http2_protocol_options"])?;
+        says = explicit.is_some_and(|own| own.get("http2_protocol_options").is_some());
+    }
+    Ok(says)
 }
 
 fn addresses(fields: &Fields<'_>) -> Result<Vec<(String, u16)>, Wrong> {
@@ -123,9 +133,7 @@ fn address(node: &Node, place: &str) -> Result<(String, u16), Wrong> {
     let host = socket.text("address")?.unwrap_or_default();
     let port = socket.number("port_value")?.unwrap_or(0);
     match (host, u16::try_from(port)) {
-        (host, Ok(port)) if !host.is_empty() && port > 0 => {
-            Ok((host.to_ascii_lowercase(), port))
-        }
+        (host, Ok(port)) if !host.is_empty() && port > 0 => Ok((host.to_ascii_lowercase(), port)),
         _ => Err(format!("`{place}` has no address or no port")),
     }
 }

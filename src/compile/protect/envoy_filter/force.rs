@@ -7,17 +7,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::base::Code;
 use crate::plan::{Action, Guards, LimitId, Listener, PlacedLimit, Route};
 use crate::policy::rate_limit::spec::{Announce, Counted, Limit, RateLimit};
 
 use super::super::Guard;
-use super::super::scope::{Scope, has_port};
+use super::super::scope::has_port;
 use super::super::sheet::Spot;
 use super::actions::{Item, ways};
 use super::local::{Config, HostLimits};
 use super::service::Services;
-use super::{Kind, OwnKind, Patch, What, global};
+use super::{Kind, OwnKind, Patch, What, global, unused};
 use crate::compile::registry::Registry;
 
 /// Values of a descriptor that are counted apart, where any value is one.
@@ -72,55 +71,7 @@ pub(in crate::compile::protect) fn put_in_force<'a>(
         force.listener(index);
     }
     let used = force.used;
-    for (patch, is_used) in patches.iter().zip(used) {
-        if !is_used {
-            report(guard, patch);
-        }
-    }
-}
-
-/// Says of a patch that it takes no part.
-fn report<'a>(guard: &mut Guard<'_, 'a>, patch: &Patch<'a>) {
-    guard.object = patch.object;
-    let path = patch.path();
-    match &patch.what {
-        What::Filter {
-            config: Kind::Global(_),
-            port,
-            ..
-        } if is_served(guard.listeners, *port) => {
-            let message = "no virtual host or route has `rate_limits` for it, so it asks about no request, as in Envoy";
-            let hint = "merge `rate_limits` with a patch of VIRTUAL_HOST";
-            guard.note(Code::INERT_FIELD, &path, message.to_owned(), hint);
-        }
-        What::Filter { .. } => {
-            let message = "no listener has the port that it is for".to_owned();
-            guard.note(Code::UNUSED_OBJECT, &path, message, "");
-        }
-        What::Cluster(added) => {
-            let message = format!("no limit asks the cluster `{}`, so it has no effect", added.name);
-            guard.note(Code::UNSUPPORTED, &path, message, "remove it to accept this");
-        }
-        What::Table { table, limits, .. } => {
-            let spots = table.hosts(guard.targets.gateways(), guard.listeners);
-            if limits.is_empty() || spots.is_empty() {
-                let message = "no virtual host or route that it is for has a filter of the name that it is for, so it has no effect, as in Envoy";
-                let hint = "insert the filter with a patch of HTTP_FILTER";
-                guard.note(Code::INERT_FIELD, &path, message.to_owned(), hint);
-                return;
-            }
-            // Its limits may be meant for a filter that is not supported.
-            let name = table.show();
-            let what = "limits or authorizes and is not enforced yet: no rate limit is inserted for it";
-            guard.protect(&Scope::Target { spots, name }, &path, what);
-        }
-    }
-}
-
-/// Whether a filter for a port, or for all, stands in a listener.
-fn is_served(listeners: &[Listener], port: Option<u16>) -> bool {
-    !listeners.is_empty()
-        && port.is_none_or(|port| listeners.iter().any(|listener| has_port(listener, port)))
+    unused::report(guard, &patches, &used);
 }
 
 impl<'p> Force<'p, '_, '_, '_> {
@@ -281,7 +232,14 @@ impl<'p> Force<'p, '_, '_, '_> {
             own_items.map(|item| (own.patch, item.descriptor()))
         });
         let items: Vec<_> = items.collect();
-        let limit = self.services.limit(self.guard, self.patches, filter.patch, config, domain, items)?;
+        let limit = self.services.limit(
+            self.guard,
+            self.patches,
+            filter.patch,
+            config,
+            domain,
+            items,
+        )?;
         let id = self.guard.limit(limit);
         self.known.insert(key, id);
         Some(id)
@@ -313,7 +271,12 @@ impl<'p> Force<'p, '_, '_, '_> {
         }
         let path = patch.path();
         let id: Arc<str> = format!("{} {path}", patch.object.key).into();
-        let items = || sources.iter().flat_map(|own| own.limits).filter(|item| item.stage == 0);
+        let items = || {
+            sources
+                .iter()
+                .flat_map(|own| own.limits)
+                .filter(|item| item.stage == 0)
+        };
         let mut limits = Vec::new();
         for descriptor in &config.descriptors {
             let ways: Vec<_> = items().flat_map(|item| ways(descriptor, item)).collect();

@@ -86,14 +86,19 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
     }
     let stage = fields.number("stage")?.unwrap_or(0);
     if stage > 10 {
-        return Err(format!("`stage: {stage}` is more than 10, which Envoy refuses"));
+        return Err(format!(
+            "`stage: {stage}` is more than 10, which Envoy refuses"
+        ));
     }
     // Every request is external: what a client says about that is not believed.
     match fields.text("request_type")? {
         None | Some("" | "both" | "external") => {}
         Some(other) => return Err(format!("`request_type: {other}` is not supported")),
     }
-    let Some(service) = fields.map("rate_limit_service", &["grpc_service", "transport_api_version"])?
+    let Some(service) = fields.map(
+        "rate_limit_service",
+        &["grpc_service", "transport_api_version"],
+    )?
     else {
         return Err("it has no `rate_limit_service`, which Envoy refuses".into());
     };

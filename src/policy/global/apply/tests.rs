@@ -75,8 +75,16 @@ fn a_value_is_told_in_the_words_that_a_service_is_configured_with() {
     for (source, client, expected) in [
         (Source::Client { v4: 32, v6: 64 }, "10.1.2.3", "10.1.2.3"),
         (Source::Client { v4: 24, v6: 64 }, "10.1.2.3", "10.1.2.0/24"),
-        (Source::Client { v4: 32, v6: 64 }, "2001:db8::1", "2001:db8::/64"),
-        (Source::Client { v4: 32, v6: 128 }, "2001:db8::1", "2001:db8::1"),
+        (
+            Source::Client { v4: 32, v6: 64 },
+            "2001:db8::1",
+            "2001:db8::/64",
+        ),
+        (
+            Source::Client { v4: 32, v6: 128 },
+            "2001:db8::1",
+            "2001:db8::1",
+        ),
         (Source::Header("x-key".parse().unwrap()), "", "a,\u{fffd}"),
         (Source::Cookie("id".into()), "", "7"),
         (Source::Query("q".into()), "", "1"),
