@@ -6,6 +6,7 @@
 //! `gateway.acceptUnenforced`. Kinds without protection are reported as unsupported, or as not
 //! meant for a gateway. Called by `compile` after the listeners are built.
 
+mod compression;
 mod envoy_filter;
 mod own;
 mod rate_limit;
@@ -46,6 +47,7 @@ pub(crate) fn protect(
     let mut limits = Vec::new();
     let mut checks = Checks::default();
     let mut patches = Vec::new();
+    let mut turns = compression::Turns::default();
     for object in versions.others() {
         let mut guard = Guard {
             versions,
@@ -108,6 +110,21 @@ pub(crate) fn protect(
             object: first.object(),
         };
         envoy_filter::put_in_force(&mut guard, patches);
+    }
+    for (object, spec, turn) in compression::by_turns(versions.others()) {
+        let mut guard = Guard {
+            versions,
+            options,
+            patterns,
+            targets: &mut targets,
+            sheets: &mut sheets,
+            limits: &mut limits,
+            checks: &mut checks,
+            listeners,
+            findings,
+            object,
+        };
+        turns.read(&mut guard, spec, turn);
     }
     sheets.hand_out(listeners);
     (limits, checks)
