@@ -121,6 +121,11 @@ impl Observe {
         if let Some(compression) = record.compression {
             self.counters.compressed(compression);
         }
+        self.record(record);
+    }
+
+    /// What is told of everything that ends.
+    fn record(&self, record: &Record<'_>) {
         if let Some(cause) = record.cause {
             self.counters
                 .local_replies
@@ -147,15 +152,7 @@ impl Observe {
     pub fn stream_closed(&self, record: &Record<'_>, was_opened: bool, rest: Transfer) {
         self.streams
             .closed(record.cluster, record.flags, was_opened, rest);
-        if let Some(cause) = record.cause {
-            self.counters
-                .local_replies
-                .with_label_values(&[cause.kind.code()])
-                .inc();
-        }
-        if let Some(log) = &self.log {
-            log.write(record);
-        }
+        self.record(record);
     }
 
     /// A head was refused before it became a request: logged and counted, but no request.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::base::Origin;
+use crate::base::{Cause, CauseKind, Origin};
 use crate::policy::access::Access;
 use crate::policy::compression::spec::Compression;
 use crate::policy::rate_limit::spec::RateLimit;
@@ -48,6 +48,15 @@ pub struct Checks {
     /// Bytes of a request's body.
     pub bodies: Vec<Policy<u64>>,
     pub compression: Vec<Policy<Arc<Compression>>>,
+}
+
+impl Policy<Access> {
+    /// Why a client is not let in.
+    #[must_use]
+    pub fn refusal(&self) -> Cause {
+        let message = format!("{} does not let the client in", self.id);
+        Cause::new(CauseKind::AccessDenied, message).owner(&self.origin)
+    }
 }
 
 /// A policy with its name and place.

@@ -111,7 +111,7 @@ fn what_is_wrong_is_said_with_its_path_and_compresses_and_fences_nothing() {
         ("contentTypes: ['*/*/*']", vec!["spec.contentTypes[0]"]),
         (
             "level: {gzip: 0, br: 10, zstd: 300}",
-            vec!["spec.level.br", "spec.level.gzip", "spec.level.zstd"],
+            vec!["spec.level.gzip", "spec.level.br", "spec.level.zstd"],
         ),
     ] {
         let world = site(&[&compression("c", SHOP, rest)]);

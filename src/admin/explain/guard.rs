@@ -82,7 +82,7 @@ pub(super) fn of(
 }
 
 impl GuardShown {
-    fn of_check<T>(policy: &Policy<T>, effect: String) -> Self {
+    pub(super) fn of_check<T>(policy: &Policy<T>, effect: String) -> Self {
         Self {
             policy: policy.id.to_string(),
             position: "first",

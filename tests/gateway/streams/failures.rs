@@ -158,3 +158,30 @@ fn an_authorization_policy_that_is_not_enforced_closes_connections() {
     assert!(line.contains("pingress_fenced"), "{line}");
     assert_eq!(origin.count(), 0);
 }
+
+#[test]
+fn a_client_that_a_list_does_not_let_in_is_closed_and_others_are_served() {
+    let origin = ByteOrigin::echo("one");
+    let list = |rest: &str| {
+        format!(
+            "apiVersion: gateway.pingress.io/v1alpha1\nkind: AccessList\nmetadata: {{name: l}}\nspec: {{targetRef: {{kind: Gateway, name: gw}}, {rest}}}\n"
+        )
+    };
+    let gateway = Start::with(&[
+        ("gateway.yaml", gateway(&[TCP])),
+        ("routes.yaml", routes("r", "'*'", &all_to("origin.test"))),
+        ("origin.yaml", service("origin.test", &[origin.port])),
+        ("list.yaml", list("deny: [127.0.0.1]")),
+    ])
+    .port(9000)
+    .ready();
+    let line = refused(&gateway, "-");
+    assert!(
+        line.contains("rbac_access_denied_matched_policy[none]"),
+        "{line}"
+    );
+    gateway.write("list.yaml", &list("allow: [127.0.0.0/8]"));
+    await_until("the list lets the client in", || {
+        (Wire::open(gateway.addr_of(9000)).line() == "one").then_some(())
+    });
+}
