@@ -3,4 +3,5 @@
 mod drain;
 mod endpoints;
 mod reload;
+mod tunnels;
 mod upgrade;
