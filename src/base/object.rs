@@ -25,6 +25,7 @@ pub enum Kind {
     RateLimit,
     AccessList,
     BodyLimit,
+    Compression,
     Other(Arc<str>),
 }
 
@@ -49,6 +50,7 @@ impl Kind {
             Kind::RateLimit => "RateLimit",
             Kind::AccessList => "AccessList",
             Kind::BodyLimit => "BodyLimit",
+            Kind::Compression => "Compression",
             Kind::Other(name) => name,
         }
     }
