@@ -113,7 +113,8 @@ impl Asking {
         } else {
             count(Fate::Observed);
         }
-        if !is_quiet && !(headers.is_empty() && answer.request.is_empty()) {
+        let is_silent = headers.is_empty() && answer.request.is_empty();
+        if !is_quiet && !is_silent {
             let told = ctx.told.get_or_insert_default();
             told.request.append(&mut answer.request);
             told.response.append(&mut headers);
