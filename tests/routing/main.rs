@@ -20,3 +20,4 @@ mod rate_limits;
 mod samples;
 mod streams;
 mod support;
+mod telemetry;
