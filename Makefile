@@ -2,8 +2,8 @@
 
 # What BoringSSL and Pingora need to build.
 BUILD_PACKAGES = cmake g++ git libclang-dev make
-# What the tests use beside it: clients, a browser, a Prometheus, and what fetches helm.
-TEST_PACKAGES = chromium curl openssl prometheus python3-pip unzip
+# What the tests use beside it: clients, a browser, a Prometheus, and what fetches helm and gRPC.
+TEST_PACKAGES = chromium curl nghttp2-client openssl prometheus python3-pip unzip
 PACKAGES = $(BUILD_PACKAGES)
 CARGO ?= cargo
 
@@ -13,7 +13,7 @@ run: deps
 	$(CARGO) run -- demo
 
 test: PACKAGES = $(BUILD_PACKAGES) $(TEST_PACKAGES)
-test: deps target/tools/helm
+test: deps target/tools/helm target/tools/grpc
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) test --locked
@@ -45,3 +45,9 @@ target/tools/helm: tests/deploy/helm.txt | deps
 	unzip -qop target/tools/layer.zip helm/helm >target/tools/helm.part
 	rm target/tools/aws_cdk*.whl target/tools/layer.zip
 	chmod +x target/tools/helm.part && mv target/tools/helm.part $@
+
+# gRPC for Python, fetched by its hash, for the tests that talk to its own implementation.
+target/tools/grpc: tests/gateway/tls/grpc.txt | deps
+	@rm -rf $@ $@.part
+	python3 -m pip install --quiet --no-deps --require-hashes --only-binary=:all: --target $@.part --requirement $<
+	mv $@.part $@ && touch $@

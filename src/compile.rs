@@ -105,11 +105,12 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
         &mut listeners,
         &mut findings,
     );
-    protect::fence_streams(
+    protect::protect_streams(
         &versions,
         options,
         &gateways,
         &patterns,
+        &checks,
         (&mut tls, &mut tcp),
         &mut findings,
     );

@@ -26,6 +26,7 @@ pub enum Kind {
     RateLimit,
     AccessList,
     BodyLimit,
+    Compression,
     Other(Arc<str>),
 }
 
@@ -51,6 +52,7 @@ impl Kind {
             Kind::RateLimit => "RateLimit",
             Kind::AccessList => "AccessList",
             Kind::BodyLimit => "BodyLimit",
+            Kind::Compression => "Compression",
             Kind::Other(name) => name,
         }
     }

@@ -6,6 +6,7 @@
 //! `gateway.acceptUnenforced`. Kinds without protection are reported as unsupported, or as not
 //! meant for a gateway. Called by `compile` after the listeners are built.
 
+mod compression;
 mod envoy_filter;
 mod own;
 mod rate_limit;
@@ -29,7 +30,7 @@ use super::version::Versions;
 
 use scope::Scope;
 use sheet::{Sheets, Spot};
-pub(crate) use streams::fence_streams;
+pub(crate) use streams::protect_streams;
 use target::{Found, Targets};
 
 /// Gives the listeners their guards and fences. Gives the policies among the guards.
@@ -46,19 +47,23 @@ pub(crate) fn protect(
     let mut limits = Vec::new();
     let mut checks = Checks::default();
     let mut patches = Vec::new();
+    let Some(object) = versions.others().next() else {
+        return (limits, checks);
+    };
+    let mut guard = Guard {
+        versions,
+        options,
+        patterns,
+        targets: &mut targets,
+        sheets: &mut sheets,
+        limits: &mut limits,
+        checks: &mut checks,
+        listeners,
+        findings,
+        object,
+    };
     for object in versions.others() {
-        let mut guard = Guard {
-            versions,
-            options,
-            patterns,
-            targets: &mut targets,
-            sheets: &mut sheets,
-            limits: &mut limits,
-            checks: &mut checks,
-            listeners,
-            findings,
-            object,
-        };
+        guard.object = object;
         match &object.spec {
             Spec::AuthorizationPolicy(spec) => {
                 let labels = spec
@@ -95,19 +100,13 @@ pub(crate) fn protect(
         }
     }
     if let Some(first) = patches.first() {
-        let mut guard = Guard {
-            versions,
-            options,
-            patterns,
-            targets: &mut targets,
-            sheets: &mut sheets,
-            limits: &mut limits,
-            checks: &mut checks,
-            listeners,
-            findings,
-            object: first.object(),
-        };
+        guard.object = first.object();
         envoy_filter::put_in_force(&mut guard, patches);
+    }
+    let mut turns = compression::Turns::default();
+    for (object, spec, turn) in compression::by_turns(versions.others()) {
+        guard.object = object;
+        turns.read(&mut guard, spec, turn);
     }
     sheets.hand_out(listeners);
     (limits, checks)

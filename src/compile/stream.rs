@@ -292,6 +292,7 @@ impl<'a> Streaming<'a, '_> {
                     object: server.object.key.clone(),
                     path: path.clone(),
                     origin: server.origin.clone(),
+                    access: Vec::new(),
                     action,
                 }),
                 mesh_only: true,

@@ -122,6 +122,19 @@ impl Connection {
         }
     }
 
+    /// One that no listener accepted.
+    #[cfg(test)]
+    pub fn unattached() -> Self {
+        let listener = SocketAddr::from(([127, 0, 0, 1], 1));
+        Self::new(0, listener, None, None)
+    }
+
+    /// Has its tunnel end, as at the end of the process.
+    #[cfg(test)]
+    pub fn release(&self) {
+        self.tunnels.release(1);
+    }
+
     /// Counts its tunnel among these.
     pub(super) fn within(self, tunnels: Arc<Tunnels>) -> Self {
         Self { tunnels, ..self }

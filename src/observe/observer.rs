@@ -132,6 +132,14 @@ impl Observe {
     /// A request is over.
     pub fn finished(&self, record: &Record<'_>) {
         self.requests.count(record);
+        if let Some(compression) = record.compression {
+            self.counters.compressed(compression);
+        }
+        self.record(record);
+    }
+
+    /// What is told of everything that ends.
+    fn record(&self, record: &Record<'_>) {
         if let Some(cause) = record.cause {
             self.counters
                 .local_replies
@@ -172,15 +180,7 @@ impl Observe {
     pub fn stream_closed(&self, record: &Record<'_>, was_opened: bool, rest: Transfer) {
         self.streams
             .closed(record.cluster, record.flags, was_opened, rest);
-        if let Some(cause) = record.cause {
-            self.counters
-                .local_replies
-                .with_label_values(&[cause.kind.code()])
-                .inc();
-        }
-        if let Some(log) = &self.log {
-            log.write(record);
-        }
+        self.record(record);
     }
 
     /// A head was refused before it became a request: logged and counted, but no request.

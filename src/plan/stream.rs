@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use crate::base::{ObjectKey, Origin};
 
+use super::guards::AccessId;
 use super::route::{Fence, Target};
 use super::table::Plan;
 use super::tls::{ClientCertificates, TlsServer, TlsService, TlsSocket};
@@ -22,6 +23,8 @@ pub struct StreamRoute {
     pub path: Arc<str>,
     /// The line of the match, or of the rule if it has none.
     pub origin: Origin,
+    /// What a client must pass before the action (our AccessList); all of them.
+    pub access: Vec<AccessId>,
     pub action: StreamAction,
 }
 

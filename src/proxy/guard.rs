@@ -31,14 +31,7 @@ fn access(ctx: &mut Context) -> Option<Reply> {
     let ids = guards(ctx)?.access.iter();
     let mut policies = ids.filter_map(|id| checks.access.get(id.0));
     let refusing = policies.find(|policy| !policy.policy.admits(ctx.client))?;
-    let (id, origin) = (refusing.id.clone(), refusing.origin.clone());
-    ctx.note(
-        CauseKind::AccessDenied,
-        format!("{id} does not let the client in"),
-    );
-    if let Some(cause) = &mut ctx.cause {
-        cause.owner = Some(origin);
-    }
+    ctx.cause = Some(refusing.refusal());
     Some(Reply::of(CauseKind::AccessDenied))
 }
 
@@ -110,7 +103,7 @@ pub(super) fn announce(ctx: &Context, response: &mut ResponseHeader) {
     }
 }
 
-fn guards(ctx: &Context) -> Option<&Guards> {
+pub(super) fn guards(ctx: &Context) -> Option<&Guards> {
     let guarding: &Guarding = ctx
         .plan()
         .listeners

@@ -46,6 +46,13 @@ impl Streams {
             return None;
         };
         session.owner = Some(route.origin.clone());
+        let client = connection.peer.map(|peer| peer.ip().to_canonical());
+        let access = route.access.iter();
+        let mut access = access.filter_map(|id| serving.plan.checks.access.get(id.0));
+        if let Some(refusing) = access.find(|policy| !policy.policy.admits(client)) {
+            session.end(refusing.refusal());
+            return None;
+        }
         let forward = match &route.action {
             StreamAction::Forward(forward) => forward,
             StreamAction::Fenced(fence) => {

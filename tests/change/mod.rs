@@ -4,4 +4,5 @@ mod drain;
 mod drain_streams;
 mod endpoints;
 mod reload;
+mod tunnels;
 mod upgrade;

@@ -3,6 +3,7 @@
 mod change;
 mod failures;
 mod proxy_protocol;
+mod shared_port;
 mod sni;
 mod tcp;
 

@@ -1,6 +1,7 @@
 //! TLS that ends at the gateway, with real handshakes: BoringSSL's client, curl and openssl.
 
 pub mod client;
+mod clients;
 mod hosts;
 mod interop;
 mod log;

@@ -343,3 +343,98 @@ fn everything_about_connections_is_accounted_for() {
         }
     }
 }
+
+/// A policy of ours for a target.
+fn policy(kind: &str, target: &str, rest: &str) -> String {
+    format!(
+        "apiVersion: gateway.pingress.io/v1alpha1\nkind: {kind}\nmetadata: {{name: p}}\nspec: {{targetRef: {{{target}}}, {rest}}}\n"
+    )
+}
+
+const GATEWAY: &str = "kind: Gateway, name: edge";
+const RULES: &str = "kind: VirtualService, name: r";
+
+/// TCP port 9000 and the passed-through name `b.com`, both by the VirtualService `r`; the name
+/// `x.a.com` by another.
+fn guarded(policy: &str) -> World {
+    let lists = format!(
+        "tcp: [{{match: [{{port: 9000}}], {}}}]\n  tls: [{{match: [{{sniHosts: [b.com]}}], {}}}]",
+        to("a.internal"),
+        to("a.internal")
+    );
+    let other = format!(
+        "tls: [{{match: [{{sniHosts: [x.a.com]}}], {}}}]",
+        to("a.internal")
+    );
+    world(&[
+        &edge(&[TCP, THROUGH]),
+        &connections("r", "b.com", &lists),
+        &connections("other", "x.a.com", &other),
+        &service("a.internal"),
+        policy,
+    ])
+}
+
+/// Which connections stand behind a list of clients.
+fn behind_lists(world: &World) -> Vec<String> {
+    let routes = world.compiled.plan.stream_routes();
+    let guarded = routes.filter(|(_, route)| !route.access.is_empty());
+    let mut names: Vec<_> = guarded
+        .map(|(_, route)| format!("{} {}", route.object.name, route.path))
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_list_of_clients_holds_for_the_connections_of_its_target() {
+    let all = ["other spec.tls[0]", "r spec.tcp[0]", "r spec.tls[0]"];
+    for (target, expected) in [
+        (GATEWAY, &all[..]),
+        (RULES, &all[1..]),
+        ("kind: VirtualService, name: other", &all[..1]),
+    ] {
+        let world = guarded(&policy("AccessList", target, "deny: [10.0.0.0/8]"));
+        assert_eq!(world.troubles(), [""; 0], "{target}");
+        assert_eq!(behind_lists(&world), expected, "{target}");
+        let text = world.compiled.plan.render();
+        let line = "passes AccessList default/p (every client but none from 10.0.0.0/8)";
+        assert_eq!(text.matches(line).count(), expected.len(), "{text}");
+    }
+}
+
+#[test]
+fn a_list_of_clients_that_is_wrong_closes_the_connections_of_its_target() {
+    let wrong = "allow: [10.0.0.0/33]";
+    let is_closed = |shown: String| shown.starts_with("fenced: AccessList default/p");
+    let world = guarded(&policy("AccessList", RULES, wrong));
+    assert!(is_closed(world.tcp(9000)) && is_closed(world.tls("b.com")));
+    assert_eq!(world.tls("x.a.com"), "1 outbound|80||a.internal");
+    assert_eq!(world.found(Code::UNENFORCED_PROTECTION).len(), 2);
+
+    let world = guarded(&policy(
+        "AccessList",
+        "kind: Gateway, name: 5, oops: 1",
+        wrong,
+    ));
+    assert!(
+        is_closed(world.tcp(9000)),
+        "an unreadable target is everything"
+    );
+    assert!(is_closed(world.tls("x.a.com")));
+}
+
+#[test]
+fn policies_for_requests_say_that_connections_pass_them() {
+    for (kind, rest) in [
+        ("RateLimit", "limits: [{requests: 1, unit: second}]"),
+        ("BodyLimit", "maxBytes: 1"),
+    ] {
+        let world = guarded(&policy(kind, GATEWAY, rest));
+        let said = world.found(Code::UNSUPPORTED);
+        let message = "spec.targetRef: it is for requests; connections that are not HTTP pass it";
+        assert_eq!(said, [message], "{kind}");
+        assert_eq!(world.troubles(), [""; 0]);
+        assert_eq!(world.tcp(9000), "1 outbound|80||a.internal");
+    }
+}

@@ -12,6 +12,7 @@ use crate::plan::{
 };
 
 use super::ask::{Asking, socket_of};
+use super::guard::GuardShown;
 use super::outcome::{Problem, no_endpoint};
 use super::{
     Ask, AskError, Asked, EndpointSource, Explained, ListenerShown, Members, Outcome, Rule,
@@ -71,6 +72,9 @@ pub(super) fn explain(
         ),
         None => (None, closed(format!("no server takes {:?}", ask.host()))),
     };
+    let access = found.route.iter().flat_map(|route| &route.access);
+    let access = access.filter_map(|id| plan.checks.access.get(id.0));
+    let guards = access.map(|policy| GuardShown::of_check(policy, policy.policy.to_string()));
     Ok(Some(Explained {
         request: Asked {
             url: ask.url().to_owned(),
@@ -92,7 +96,7 @@ pub(super) fn explain(
         rule,
         losers: Vec::new(),
         losers_omitted: 0,
-        guards: Vec::new(),
+        guards: guards.collect(),
         shadowed: Vec::new(),
         shadowed_omitted: 0,
     }))

@@ -64,6 +64,18 @@ impl<'a> Targets<'a> {
         }
     }
 
+    /// Whether connections that are not HTTP may be for a target.
+    pub(super) fn has_streams(&self, key: &ObjectKey) -> bool {
+        if key.kind == Kind::Gateway {
+            let mut servers = self.gateways.servers.iter();
+            return servers.any(|server| server.object.key == *key && !server.is_http());
+        }
+        let mut services = self.versions.virtual_services();
+        services.any(|(_, object, spec)| {
+            object.key == *key && !(spec.tls.is_empty() && spec.tcp.is_empty())
+        })
+    }
+
     pub(super) fn find(
         &mut self,
         key: &ObjectKey,

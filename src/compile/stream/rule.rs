@@ -184,6 +184,7 @@ impl<'a> Streaming<'a, '_> {
             object: rule.object.key.clone(),
             path: format!("spec.{}[{}]", rule.list.name(), rule.index).into(),
             origin,
+            access: Vec::new(),
             action: match forward {
                 Ok(forward) => StreamAction::Forward(forward),
                 Err(fence) => StreamAction::Fenced(fence),

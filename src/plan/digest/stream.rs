@@ -55,9 +55,10 @@ fn stream_route(item: &StreamRoute, clusters: &Clusters, to: &mut Lanes) {
         object,
         path,
         origin: _,
+        access,
         action,
     } = item;
-    (object, path).hash(to);
+    (object, path, access).hash(to);
     match action {
         StreamAction::Forward(StreamForward {
             destinations,

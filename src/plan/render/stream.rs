@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write};
 
-use crate::plan::{Plan, StreamAction, StreamRoute, Target, TcpSocket};
+use crate::plan::{Plan, Policy, StreamAction, StreamRoute, Target, TcpSocket};
 
 pub(super) fn text(out: &mut String, plan: &Plan, socket: &TcpSocket) -> fmt::Result {
     writeln!(out, "tcp {} (port {})", socket.addr, socket.declared_port)?;
@@ -15,9 +15,14 @@ pub(super) fn route_text(out: &mut String, plan: &Plan, route: &StreamRoute) -> 
         object,
         path,
         origin,
+        access,
         action,
     } = route;
     writeln!(out, "    connections by {object} {path} at {origin}")?;
+    for policy in access.iter().filter_map(|id| plan.checks.access.get(id.0)) {
+        let Policy { id, policy, origin } = policy;
+        writeln!(out, "       passes {id} ({policy}) at {origin}")?;
+    }
     let forward = match action {
         StreamAction::Forward(forward) => forward,
         StreamAction::Fenced(fence) => {

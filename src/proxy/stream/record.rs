@@ -138,7 +138,8 @@ impl Drop for Session<'_> {
 fn details(kind: CauseKind) -> &'static str {
     match kind {
         CauseKind::RouteNotFound => "filter_chain_not_found",
-        CauseKind::StreamIdle
+        CauseKind::AccessDenied
+        | CauseKind::StreamIdle
         | CauseKind::StreamDuration
         | CauseKind::Released
         | CauseKind::Fenced => kind.details(),

@@ -1,6 +1,11 @@
 //! Bytes both ways until both sides have ended, one fails, or time is over.
 //!
-//! Each side's end is passed on as it comes (half close). Nothing is allocated per read.
+//! Each side's end is passed on as it comes (half close). What came before an end that is decided
+//! here, or before a side broke off, still reaches the other side. Nothing is allocated per read.
+
+mod direction;
+#[cfg(test)]
+mod tests;
 
 use std::future::poll_fn;
 use std::io;
@@ -10,21 +15,22 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use pingora_core::protocols::Stream;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 use super::record::Session;
 use crate::base::{Cause, CauseKind, clock};
 use crate::listener::Connection;
 use crate::plan::Cluster;
 
-/// Bytes of buffer each way, for the life of the connection.
-const BUFFER: usize = 8 * 1024;
+use direction::{Direction, Reading};
 
 /// How often the bytes of a connection that goes on are added to the metrics (Istio's interval).
 const REPORT: Duration = Duration::from_secs(15);
 
-/// How long telling both sides of an end that was decided here may take.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long each step may take once the end has come: delivering what came before it, delivering
+/// what is held of somebody who goes on all the same, waiting for the other side to end too.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How long a connection may live and be silent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,9 +85,14 @@ impl End {
         Cause::new(kind, message)
     }
 
-    /// Whether both sides could still be told: TLS says an end that it is not told is an attack.
-    fn is_ours(self) -> bool {
-        matches!(self, Self::Idle | Self::TooOld | Self::Released)
+    /// Whether a side is told of it. With TLS, an end that is not told is seen as one that came too
+    /// early: right if the other side broke off, and not for an end that was decided here.
+    fn is_told_to(self, side: u8, stream: &Stream) -> bool {
+        match self {
+            Self::Idle | Self::TooOld | Self::Released => true,
+            Self::ClientFailed => side == ORIGIN && stream.get_ssl_digest().is_none(),
+            Self::OriginFailed => side == CLIENT && stream.get_ssl_digest().is_none(),
+        }
     }
 }
 
@@ -99,59 +110,119 @@ pub(super) async fn relay(
     };
     let connection = session.connection.clone();
     connection.begin_tunnel();
-    let mut client = Client {
-        stream: client,
-        connection: &connection,
-        meter: &meter,
+    let mut relay = Relay {
+        client: Client {
+            stream: client,
+            connection: &connection,
+            meter: &meter,
+        },
+        origin: Origin {
+            stream: origin,
+            meter: &meter,
+        },
+        up: Direction::new(),
+        down: Direction::new(),
     };
-    let mut origin = Origin {
-        stream: origin,
-        meter: &meter,
-    };
-    let end = carry(&mut client, &mut origin, session, limits).await;
-    if end.is_some_and(End::is_ours) {
-        let telling = async { tokio::join!(client.shutdown(), origin.shutdown()) };
-        let _ = tokio::time::timeout(FAREWELL, telling).await;
-    }
-    end
+    let end = relay.carry(session, limits).await?;
+    // Its state is needed only now.
+    Box::pin(relay.take_leave(end)).await;
+    Some(end)
 }
 
-async fn carry(
-    client: &mut Client<'_>,
-    origin: &mut Origin<'_>,
-    session: &mut Session<'_>,
-    limits: Limits,
-) -> Option<End> {
-    let (meter, connection) = (client.meter, client.connection);
-    let copying = copy_bidirectional_with_sizes(client, origin, BUFFER, BUFFER);
-    tokio::pin!(copying);
-    let mut next = meter.made;
-    let timer = tokio::time::sleep_until(next.into());
-    tokio::pin!(timer);
-    loop {
-        tokio::select! {
-            biased;
-            copied = &mut copying => {
-                return match (copied, meter.failed.load(Ordering::Relaxed)) {
-                    (Ok(_), _) => None,
-                    (Err(_), ORIGIN) => Some(End::OriginFailed),
-                    (Err(_), _) => Some(End::ClientFailed),
-                };
-            }
-            () = poll_fn(|cx| connection.poll_released(cx)) => return Some(End::Released),
-            () = &mut timer => {
-                let now = clock::now();
-                if now >= next {
-                    if let Some(end) = meter.over(limits, now) {
-                        return Some(end);
+/// Both sides, and what is on its way between them.
+struct Relay<'m> {
+    client: Client<'m>,
+    origin: Origin<'m>,
+    up: Direction,
+    down: Direction,
+}
+
+impl Relay<'_> {
+    async fn carry(&mut self, session: &mut Session<'_>, limits: Limits) -> Option<End> {
+        let (meter, connection) = (self.client.meter, self.client.connection);
+        let mut next = meter.made;
+        let timer = tokio::time::sleep_until(next.into());
+        tokio::pin!(timer);
+        loop {
+            tokio::select! {
+                biased;
+                end = poll_fn(|cx| self.poll(cx)) => return end,
+                () = poll_fn(|cx| connection.poll_released(cx)) => return Some(End::Released),
+                () = &mut timer => {
+                    let now = clock::now();
+                    if now >= next {
+                        if let Some(end) = meter.over(limits, now) {
+                            return Some(end);
+                        }
+                        session.report();
                     }
-                    session.report();
+                    next = meter.look_again(limits, now);
+                    timer.as_mut().reset(next.into());
                 }
-                next = meter.look_again(limits, now);
-                timer.as_mut().reset(next.into());
             }
         }
     }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        let (client, origin) = (&mut self.client, &mut self.origin);
+        let reading = Reading::Everything;
+        let up = self.up.poll(cx, client, origin, reading, true);
+        let down = self.down.poll(cx, origin, client, reading, true);
+        match self.client.meter.failure() {
+            None if up.is_ready() && down.is_ready() => Poll::Ready(None),
+            None => Poll::Pending,
+            failure => Poll::Ready(failure),
+        }
+    }
+
+    /// Delivers what came before the end, and tells of it.
+    async fn take_leave(&mut self, end: End) {
+        let reading = match end {
+            End::Idle | End::TooOld => Reading::Nothing,
+            End::Released => Reading::WhatCame,
+            End::ClientFailed | End::OriginFailed => Reading::ToTheEnd,
+        };
+        // What came is known to Tokio only when it has looked again.
+        tokio::task::yield_now().await;
+        let mut said = timeout(FAREWELL, poll_fn(|cx| self.poll_rest(cx, end, reading))).await;
+        if said.is_err() && reading != Reading::Nothing {
+            let rest = poll_fn(|cx| self.poll_rest(cx, end, Reading::Nothing));
+            said = timeout(FAREWELL, rest).await;
+        }
+        if said.is_err() {
+            return;
+        }
+        // Closing a socket that has unread bytes resets its connection, and takes back what is
+        // still on its way to the other side.
+        let (client, origin) = (&mut self.client.stream, &mut self.origin.stream);
+        let _ = timeout(FAREWELL, async {
+            tokio::join!(
+                ignore(client, self.up.scratch(), end.is_told_to(CLIENT, client)),
+                ignore(origin, self.down.scratch(), end.is_told_to(ORIGIN, origin)),
+            )
+        })
+        .await;
+    }
+
+    /// As [`Self::poll`], but a side that has failed is only read.
+    fn poll_rest(&mut self, cx: &mut Context<'_>, end: End, reading: Reading) -> Poll<()> {
+        let (client, origin) = (&mut self.client, &mut self.origin);
+        let mut rest = Poll::Ready(());
+        if end != End::OriginFailed {
+            let tells = end.is_told_to(ORIGIN, &origin.stream);
+            rest = self.up.poll(cx, client, origin, reading, tells);
+        }
+        if end != End::ClientFailed {
+            let tells = end.is_told_to(CLIENT, &client.stream);
+            ready!(self.down.poll(cx, origin, client, reading, tells));
+        }
+        rest
+    }
+}
+
+/// Reads to the end of a side that was told of it.
+async fn ignore(stream: &mut Stream, scratch: &mut [u8], was_told: bool) {
+    while was_told && matches!(stream.read(scratch).await, Ok(count) if count > 0) {}
 }
 
 const CLIENT: u8 = 1;
@@ -179,6 +250,14 @@ impl Meter {
         let _ = self
             .failed
             .compare_exchange(0, of, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn failure(&self) -> Option<End> {
+        match self.failed.load(Ordering::Relaxed) {
+            CLIENT => Some(End::ClientFailed),
+            ORIGIN => Some(End::OriginFailed),
+            _ => None,
+        }
     }
 
     fn last(&self) -> Instant {

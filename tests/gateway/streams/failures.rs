@@ -158,3 +158,50 @@ fn an_authorization_policy_that_is_not_enforced_closes_connections() {
     assert!(line.contains("pingress_fenced"), "{line}");
     assert_eq!(origin.count(), 0);
 }
+
+#[test]
+fn an_origin_that_breaks_off_while_the_client_still_speaks_is_heard_to_its_last_byte() {
+    let said = "no more of this, please\n".repeat(2_000);
+    let breaking = ByteOrigin::start(&said, Manner::Break);
+    let gateway = start(&[breaking.port], "").ready();
+    for _ in 0..10 {
+        let mut wire = Wire::open(gateway.addr_of(9000));
+        let mut writing = wire.0.try_clone().unwrap();
+        let talk = std::thread::spawn(move || {
+            while std::io::Write::write_all(&mut writing, &[0; 64 * 1024]).is_ok() {}
+        });
+        let heard = wire.rest();
+        let counts = (heard.len(), said.len() + 1);
+        assert!(heard.trim_end() == said.trim_end(), "{counts:?}");
+        wire.0.shutdown(std::net::Shutdown::Both).unwrap();
+        talk.join().unwrap();
+    }
+    gateway.await_log("\"- - -\" 0 UC ");
+}
+
+#[test]
+fn a_client_that_a_list_does_not_let_in_is_closed_and_others_are_served() {
+    let origin = ByteOrigin::echo("one");
+    let list = |rest: &str| {
+        format!(
+            "apiVersion: gateway.pingress.io/v1alpha1\nkind: AccessList\nmetadata: {{name: l}}\nspec: {{targetRef: {{kind: Gateway, name: gw}}, {rest}}}\n"
+        )
+    };
+    let gateway = Start::with(&[
+        ("gateway.yaml", gateway(&[TCP])),
+        ("routes.yaml", routes("r", "'*'", &all_to("origin.test"))),
+        ("origin.yaml", service("origin.test", &[origin.port])),
+        ("list.yaml", list("deny: [127.0.0.1]")),
+    ])
+    .port(9000)
+    .ready();
+    let line = refused(&gateway, "-");
+    assert!(
+        line.contains("rbac_access_denied_matched_policy[none]"),
+        "{line}"
+    );
+    gateway.write("list.yaml", &list("allow: [127.0.0.0/8]"));
+    await_until("the list lets the client in", || {
+        (Wire::open(gateway.addr_of(9000)).line() == "one").then_some(())
+    });
+}

@@ -180,7 +180,7 @@ fn no_handshake_fails_while_certificates_rotate() {
                 }
             });
         }
-        for number in 1..=40_usize {
+        for number in 1..=200_usize {
             gateway.write("secrets.yaml", &secrets[number % secrets.len()]);
             await_shown(&gateway, &format!("c{}", number % secrets.len()));
         }
