@@ -117,7 +117,7 @@ fn a_resource_for_somebody_else_does_nothing_and_says_so() {
             &one("match: {mode: SERVER}, randomSamplingPercentage: 50"),
         ),
     ] {
-        let world = world(&[object.clone()]);
+        let world = world(std::slice::from_ref(&object));
         assert_eq!(tracing(&world), &Tracing::default(), "{object}");
         assert_eq!(world.found(Code::NOT_FOR_THIS_GATEWAY).len(), 1, "{object}");
     }
