@@ -120,7 +120,8 @@ fn a_service_is_asked_about_what_is_sent_on_and_has_something_to_tell() {
 fn a_routes_actions_take_the_place_of_its_hosts_unless_it_includes_or_ignores_them() {
     let typed =
         "'@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute";
-    let own = "route: {rate_limits: [{actions: [{generic_key: {descriptor_value: x}}]}, {stage: 1, actions: [{generic_key: {descriptor_value: z}}]}]}";
+    let own = "route: {rate_limits: [{actions: [{generic_key: {descriptor_value: x}}]}]}";
+    let staged = "{route: {rate_limits: [{actions: [{generic_key: {descriptor_value: x}}]}, {stage: 1, actions: [{generic_key: {descriptor_value: z}}]}]}}";
     let key = "generic_key=\"x\"".to_owned();
     let client = CLIENT.to_owned();
     for (fields, expected) in [
@@ -175,8 +176,8 @@ fn a_routes_actions_take_the_place_of_its_hosts_unless_it_includes_or_ignores_th
         "{}",
         policy(&world)
     );
-    let staged = inserted(&format!("stage: 1, {SERVICE}"));
-    let patches = [staged, added(STATIC), route("cart", &format!("{{{own}}}"))];
+    let filter = inserted(&format!("stage: 1, {SERVICE}"));
+    let patches = [filter, added(STATIC), route("cart", staged)];
     let world = site(&[object("l", &patches)]);
     assert_eq!(
         told(&world)[..2],

@@ -22,3 +22,4 @@ mod rate_limits;
 mod samples;
 mod streams;
 mod support;
+mod telemetry;
