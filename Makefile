@@ -3,7 +3,7 @@
 # What BoringSSL and Pingora need to build.
 BUILD_PACKAGES = cmake g++ git libclang-dev make
 # What the tests use beside it: clients, a browser, a Prometheus, and what fetches helm and gRPC.
-TEST_PACKAGES = chromium curl nghttp2-client openssl prometheus python3-pip unzip
+TEST_PACKAGES = chromium curl nghttp2-client openssl prometheus python3-pip redis-server unzip
 PACKAGES = $(BUILD_PACKAGES)
 CARGO ?= cargo
 

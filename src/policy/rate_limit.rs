@@ -5,4 +5,5 @@ pub mod apply;
 pub mod key;
 pub mod spec;
 pub mod state;
+pub mod store;
 mod table;

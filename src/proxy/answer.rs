@@ -72,10 +72,10 @@ async fn guarded(
         };
         // Apart, so that requests without such a policy do not carry room for it.
         let said = Box::pin(asking.answer()).await;
-        if let Some(reply) = caught(ctx, |ctx| Ok(asking.heed(ctx, said)))? {
+        if let Some(reply) = caught(ctx, |ctx| Ok(asking.heed(session, ctx, said)))? {
             return Ok(Some(reply));
         }
-        from = asking.place + 1;
+        from = asking.place() + 1;
     }
 }
 

@@ -15,12 +15,16 @@ use super::context::Context;
 use super::reply::Reply;
 use crate::base::{CauseKind, clock};
 use crate::plan::{BodyLimitId, Guarding, Guards, LimitId, PlacedLimit};
+use crate::policy::global::apply::Answer;
+use crate::policy::outcall::Failed;
 use crate::policy::rate_limit::apply::{Reading, Verdict};
 use crate::policy::rate_limit::key::Asked;
+use crate::policy::rate_limit::spec::Counted;
 
 mod service;
+mod store;
 
-pub(super) use service::{Asking, Told};
+pub(super) use service::Told;
 
 /// Where policies stand among Envoy's filters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +39,47 @@ pub(super) enum Position {
 pub(super) enum Passage {
     Free,
     Refused(Reply),
-    /// A service is to be asked; then it goes on with the next policy.
-    Asks(Box<Asking>),
+    /// Somebody is to be asked; then it goes on with the next policy.
+    Asks(Asking),
+}
+
+/// A question of a policy whose requests are not counted here.
+pub(super) enum Asking {
+    Service(Box<service::Asking>),
+    Store(Box<store::Asking>),
+}
+
+/// What is said to a question.
+pub(super) enum Said {
+    Service(Result<Answer, Failed>),
+    Store(Result<Vec<i64>, Failed>),
+}
+
+impl Asking {
+    /// The policy's place among its request's.
+    pub(super) fn place(&self) -> usize {
+        match self {
+            Self::Service(asking) => asking.place,
+            Self::Store(asking) => asking.place,
+        }
+    }
+
+    /// Asks; takes as long as the policy allows and no longer.
+    pub(super) async fn answer(&self) -> Said {
+        match self {
+            Self::Service(asking) => Said::Service(asking.answer().await),
+            Self::Store(asking) => Said::Store(asking.answer().await),
+        }
+    }
+
+    /// Does what was said. The answer, if the request is refused.
+    pub(super) fn heed(&self, session: &Session, ctx: &mut Context, said: Said) -> Option<Reply> {
+        match (self, said) {
+            (Self::Service(asking), Said::Service(said)) => asking.heed(ctx, said),
+            (Self::Store(asking), Said::Store(said)) => asking.heed(session, ctx, said),
+            _ => None,
+        }
+    }
 }
 
 /// Whether the request passes a position, from a place among its policies on.
@@ -160,24 +203,35 @@ fn limits(
         let Some((id, limiter)) = id.and_then(|id| Some((id, ctx.serving.limiter(id)?))) else {
             continue;
         };
-        if limiter.spec().service().is_some() {
-            match service::question(session, ctx, index, id) {
-                Some(asking) => return Passage::Asks(asking),
-                None => continue,
+        let asking = match &limiter.spec().counted {
+            Counted::Here => None,
+            Counted::Service(_) => {
+                Some(service::question(session, ctx, index, id).map(Asking::Service))
             }
+            Counted::Store(_) => Some(store::question(session, ctx, index, id).map(Asking::Store)),
+        };
+        match asking {
+            None => {}
+            Some(Some(asking)) => return Passage::Asks(asking),
+            Some(None) => continue,
         }
         let asked = asked(session, ctx);
-        match limiter.ask(&asked, clock::now(), |limit| fastrand::u32(..limit)) {
-            Verdict::Allowed(reading) => note(ctx, id, reading),
-            Verdict::Limited(reading) => {
-                if let Some(reply) = refuse(ctx, id, reading) {
-                    return Passage::Refused(reply);
-                }
-            }
-            Verdict::Unconcerned | Verdict::Observed => {}
+        let verdict = limiter.ask(&asked, clock::now(), |limit| fastrand::u32(..limit));
+        if let Some(reply) = obey(ctx, id, verdict) {
+            return Passage::Refused(reply);
         }
     }
     Passage::Free
+}
+
+/// Does what a policy says. The answer, if the request is refused.
+fn obey(ctx: &mut Context, id: LimitId, verdict: Verdict) -> Option<Reply> {
+    match verdict {
+        Verdict::Allowed(reading) => note(ctx, id, reading),
+        Verdict::Limited(reading) => return refuse(ctx, id, reading),
+        Verdict::Unconcerned | Verdict::Observed => {}
+    }
+    None
 }
 
 /// A request as limits see it.

@@ -1,14 +1,12 @@
 //! Calls of policies' own to a gRPC service: one message, one answer.
 //!
-//! Endpoints are picked as for traffic, each has one HTTP/2 connection for all calls. A task of its
-//! own makes the connection, so that a call with little time does not give up what the next one
-//! needs; one that cannot be made is not tried again for a while, and one on which nothing is
-//! answered any more is made anew. The calls share nothing with clients' requests.
+//! Endpoints are picked as for traffic; each has one HTTP/2 connection for all calls, which share
+//! nothing with clients' requests.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -20,25 +18,18 @@ use log::debug;
 use pingora_core::protocols::tls::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, Peer};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
 
 use crate::base::clock;
 use crate::policy::outcall::Failed;
 
 use super::dial::Dialer;
+use super::kept::{Dial, Driver, Kept};
 use super::peer::{Caller, Wants};
 use super::tls::tls_host;
 use super::{Ask, ClusterState, Outcome, Pick, Refused};
 
 /// More than any answer needs.
 const LONGEST: usize = 64 * 1024;
-
-/// After a connection that could not be made; twice as long after each further one.
-const PAUSE: Duration = Duration::from_millis(25);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Calls in a row that may go unanswered before their connection is taken for dead.
-const PATIENCE: u32 = 8;
 
 /// Bytes before a gRPC message.
 const PREFIX: usize = 5;
@@ -51,7 +42,7 @@ pub struct GrpcCaller {
     state: Arc<ClusterState>,
     dialer: Arc<Dialer>,
     /// By what may share a connection.
-    lines: ArcSwap<HashMap<u64, Arc<Line>>>,
+    lines: ArcSwap<HashMap<u64, Arc<Kept<Line>>>>,
     runtime: Handle,
 }
 
@@ -62,31 +53,24 @@ struct Line {
     /// What its certificate must be for.
     host: String,
     dialer: Arc<Dialer>,
-    runtime: Handle,
-    link: watch::Sender<Link>,
-    /// Connections that were made.
-    made: AtomicU64,
-    /// Calls in a row that were not answered in time.
-    unanswered: AtomicU32,
-    /// Whether any was answered since the connection was made.
-    answered: AtomicBool,
 }
 
-/// How a connection stands.
-#[derive(Clone)]
-enum Link {
-    None,
-    /// It is being made.
-    Dialling,
-    Up {
-        client: SendRequest<Bytes>,
-        number: u64,
-    },
-    /// The next one is made after `until` at the earliest.
-    Failed {
-        until: Instant,
-        pause: Duration,
-    },
+impl Dial for Line {
+    type Client = SendRequest<Bytes>;
+
+    async fn dial(&self) -> Result<(SendRequest<Bytes>, Driver), String> {
+        let host = Some(&*self.host);
+        let stream = self.dialer.dial(self.peer.clone(), Some(ALPN::H2), host);
+        let stream = stream.await.map_err(|error| error.to_string())?;
+        let made = h2::client::handshake(stream).await;
+        let (client, connection) = made.map_err(|error| error.to_string())?;
+        let driver = async move { format!("{:?}", connection.await) };
+        Ok((client, Box::pin(driver)))
+    }
+
+    fn place(&self) -> String {
+        self.addr.to_string()
+    }
 }
 
 /// What became of a call that got no answer.
@@ -171,9 +155,9 @@ impl GrpcCaller {
         let line = self.line(&pick, self.host(call.authority));
         let is_sent = AtomicBool::new(false);
         let conversation = async {
-            let client = line.client().await?;
+            let client = line.client().await.map_err(|_| Failed::Unconnected)?;
             is_sent.store(true, Ordering::Relaxed);
-            converse(client, line.peer.is_tls(), call).await
+            converse(client, line.dial.peer.is_tls(), call).await
         };
         let deadline = tokio::time::Instant::from_std(call.deadline);
         let result = match tokio::time::timeout_at(deadline, conversation).await {
@@ -186,7 +170,11 @@ impl GrpcCaller {
                 pick.report(Outcome::Answered(200));
             }
             Err(Unanswered { failed, .. }) => {
-                debug!("{} gives no answer at {}: {failed}", self.name(), line.addr);
+                debug!(
+                    "{} gives no answer at {}: {failed}",
+                    self.name(),
+                    line.dial.addr
+                );
                 match failed {
                     Failed::Refused => {
                         line.heard();
@@ -214,7 +202,7 @@ impl GrpcCaller {
     }
 
     /// The connection to an endpoint. Those of endpoints that are gone are given up.
-    fn line(&self, pick: &Pick, host: String) -> Arc<Line> {
+    fn line(&self, pick: &Pick, host: String) -> Arc<Kept<Line>> {
         let caller = Caller {
             wants: Wants::Http2,
             host: &host,
@@ -225,22 +213,19 @@ impl GrpcCaller {
         if let Some(line) = self.lines.load().get(&key) {
             return line.clone();
         }
-        let line = Arc::new(Line {
+        let line = Line {
             addr: pick.addr(),
             peer,
             host,
             dialer: self.dialer.clone(),
-            runtime: self.runtime.clone(),
-            link: watch::Sender::new(Link::None),
-            made: AtomicU64::new(0),
-            unanswered: AtomicU32::new(0),
-            answered: AtomicBool::new(false),
-        });
+        };
+        let line = Kept::new(line, self.runtime.clone());
         let members: HashSet<SocketAddr> = self.state.addresses().into_iter().collect();
         self.lines.rcu(|known| {
             let mut lines = HashMap::clone(known);
             lines.retain(|own, known| {
-                let is_older = (known.addr, &known.host) == (line.addr, &line.host);
+                let (known, new) = (&known.dial, &line.dial);
+                let is_older = (known.addr, &known.host) == (new.addr, &new.host);
                 *own == key || (!is_older && members.contains(&known.addr))
             });
             lines.entry(key).or_insert_with(|| line.clone());
@@ -248,120 +233,6 @@ impl GrpcCaller {
         });
         let known = self.lines.load().get(&key).cloned();
         known.unwrap_or(line)
-    }
-}
-
-impl Line {
-    /// The connection, once there is one.
-    async fn client(self: &Arc<Self>) -> Result<SendRequest<Bytes>, Unanswered> {
-        if let Link::Up { client, .. } = &*self.link.borrow() {
-            return Ok(client.clone());
-        }
-        let mut link = self.link.subscribe();
-        loop {
-            let now = clock::now();
-            let seen = link.borrow_and_update().clone();
-            match seen {
-                Link::Up { client, .. } => return Ok(client),
-                Link::Failed { until, .. } if now < until => {
-                    return Err(Failed::Unconnected.into());
-                }
-                Link::None | Link::Failed { .. } => self.dial(now),
-                Link::Dialling => {}
-            }
-            link.changed().await.map_err(|_| Failed::Unconnected)?;
-        }
-    }
-
-    /// Begins a connection, unless somebody did.
-    fn dial(self: &Arc<Self>, now: Instant) {
-        let mut pause = PAUSE;
-        let begins = self.link.send_if_modified(|link| {
-            match link {
-                Link::None => {}
-                Link::Failed { until, pause: next } if now >= *until => pause = *next,
-                _ => return false,
-            }
-            *link = Link::Dialling;
-            true
-        });
-        if begins {
-            self.runtime.spawn(keep(self.clone(), pause));
-        }
-    }
-
-    /// The endpoint answers.
-    fn heard(&self) {
-        self.unanswered.store(0, Ordering::Relaxed);
-        self.answered.store(true, Ordering::Relaxed);
-    }
-
-    /// A call was not answered in time. The connection is given up when it was not the first.
-    fn missed(&self) {
-        if self.unanswered.fetch_add(1, Ordering::Relaxed) + 1 < PATIENCE {
-            return;
-        }
-        self.unanswered.store(0, Ordering::Relaxed);
-        self.link.send_if_modified(|link| {
-            let is_up = matches!(link, Link::Up { .. });
-            if is_up {
-                *link = Link::None;
-            }
-            is_up
-        });
-    }
-}
-
-/// Makes a connection and drives it to its end.
-async fn keep(line: Arc<Line>, pause: Duration) {
-    let failed = |line: &Line| Link::Failed {
-        until: line.later(pause),
-        pause: (pause * 2).min(LONGEST_PAUSE),
-    };
-    let host = Some(&*line.host);
-    let stream = line.dialer.dial(line.peer.clone(), Some(ALPN::H2), host);
-    let made = match stream.await {
-        Ok(stream) => h2::client::handshake(stream)
-            .await
-            .map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let (client, connection) = match made {
-        Ok(made) => made,
-        Err(error) => {
-            debug!("no connection to {}: {error}", line.addr);
-            line.link.send_replace(failed(&line));
-            return;
-        }
-    };
-    let number = line.made.fetch_add(1, Ordering::Relaxed);
-    line.unanswered.store(0, Ordering::Relaxed);
-    line.answered.store(false, Ordering::Relaxed);
-    line.link.send_replace(Link::Up { client, number });
-    let weak = Arc::downgrade(&line);
-    drop(line);
-    // Also when nobody can call over it any more.
-    let ended = connection.await;
-    let Some(line) = weak.upgrade() else {
-        return;
-    };
-    debug!("the connection to {} has ended: {ended:?}", line.addr);
-    line.link.send_if_modified(|link| {
-        let is_own = matches!(link, Link::Up { number: own, .. } if *own == number);
-        if is_own {
-            *link = match line.answered.load(Ordering::Relaxed) {
-                true => Link::None,
-                false => failed(&line),
-            };
-        }
-        is_own
-    });
-}
-
-impl Line {
-    fn later(&self, pause: Duration) -> Instant {
-        let now = clock::now();
-        now.checked_add(pause).unwrap_or(now)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What is counted per cluster, as metrics. Written when it is asked for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,7 @@ impl Upstreams {
         copies(&clusters, &mut out);
         self.probes(&clusters, &mut out);
         rates(&self.rates(), &mut out);
+        failures(&self.failures(), &mut out);
         out.into_text()
     }
 
@@ -71,6 +73,21 @@ fn rates(totals: &LimitTotals, out: &mut Exposition) {
             ];
             out.sample(&labels, count);
         }
+    }
+}
+
+/// How often those who count for limits could not be asked.
+fn failures(failures: &BTreeMap<Arc<str>, u64>, out: &mut Exposition) {
+    if failures.is_empty() {
+        return;
+    }
+    out.family(
+        "pingress_rate_limit_errors_total",
+        "counter",
+        "Times that the rate limit service or the Redis that counts for a policy could not be asked.",
+    );
+    for (policy, count) in failures {
+        out.sample(&[("policy", &**policy)], count);
     }
 }
 

@@ -5,7 +5,7 @@
 //! with each new plan, in this order, so that the clusters a plan adds have their endpoints
 //! when its first request comes. Requests see neither: they pin the [`Serving`] they started with.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use super::grpc::GrpcCaller;
 use super::membership::{Membership, literal};
 use super::outcall::{ClusterCaller, Outcalls};
 use super::probe::{Probes, Target, Totals};
+use super::store::RedisStore;
 use super::sweep::{Event, sweep};
 use super::warmup;
 
@@ -40,6 +41,8 @@ pub struct Serving {
     limiters: Box<[Arc<Limiter>]>,
     /// Of limits that a service counts; indexed by [`LimitId`], and empty if there are none.
     services: Box<[Option<Arc<GrpcCaller>>]>,
+    /// Of limits whose buckets are shared; indexed by [`LimitId`], and empty if there are none.
+    stores: Box<[Option<Arc<RedisStore>>]>,
     outcalls: Option<Arc<Outcalls>>,
 }
 
@@ -64,6 +67,8 @@ pub(super) struct Live {
     limiters: Limiters,
     /// Of the last plan, by cluster.
     services: HashMap<Arc<str>, Arc<GrpcCaller>>,
+    /// Of the last plan, by URL.
+    stores: HashMap<Arc<str>, Arc<RedisStore>>,
     /// Given to each new cluster.
     events: UnboundedSender<Event>,
     dialer: Arc<Dialer>,
@@ -83,6 +88,11 @@ impl Serving {
     /// The service that counts for a policy.
     pub fn service(&self, id: LimitId) -> Option<&Arc<GrpcCaller>> {
         self.services.get(id.0 as usize)?.as_ref()
+    }
+
+    /// Where the buckets of a policy stand.
+    pub fn store(&self, id: LimitId) -> Option<&Arc<RedisStore>> {
+        self.stores.get(id.0 as usize)?.as_ref()
     }
 
     /// A cluster, for requests of policies' own.
@@ -116,6 +126,7 @@ impl Upstreams {
                 probes,
                 limiters: Limiters::default(),
                 services: HashMap::new(),
+                stores: HashMap::new(),
                 events,
                 dialer,
                 runtime: runtime.clone(),
@@ -163,6 +174,7 @@ impl Upstreams {
         let limits = plan.limits.iter().map(|limit| &limit.policy);
         let limiters = live.limiters.of(limits);
         let services = live.services(&plan, &clusters);
+        let stores = live.stores(&plan);
         let named = plan.clusters.iter().map(|cluster| &cluster.name);
         live.probes.retain(&named.collect());
         Arc::new(Serving {
@@ -170,6 +182,7 @@ impl Upstreams {
             clusters,
             limiters,
             services,
+            stores,
             outcalls: Some(self.outcalls.clone()),
         })
     }
@@ -177,6 +190,11 @@ impl Upstreams {
     /// What became of requests under the limits of the last plan.
     pub(super) fn rates(&self) -> LimitTotals {
         lock(&self.live).limiters.totals()
+    }
+
+    /// How often those who count for limits of the last plan could not be asked, by policy.
+    pub(super) fn failures(&self) -> BTreeMap<Arc<str>, u64> {
+        lock(&self.live).limiters.failures()
     }
 
     /// The clusters of the last plan.
@@ -247,6 +265,27 @@ impl Live {
             self.services
                 .insert(service.cluster.clone(), caller.clone());
             Some(caller)
+        };
+        plan.limits.iter().map(&mut of_limit).collect()
+    }
+
+    /// Where a plan's shared buckets stand. The connections outlive the plan.
+    fn stores(&mut self, plan: &Plan) -> Box<[Option<Arc<RedisStore>>]> {
+        let before = std::mem::take(&mut self.stores);
+        if plan
+            .limits
+            .iter()
+            .all(|limit| limit.policy.store().is_none())
+        {
+            return Box::default();
+        }
+        let mut of_limit = |limit: &PlacedLimit| {
+            let url = &limit.policy.store()?.url;
+            let known = self.stores.get(url).or_else(|| before.get(url)).cloned();
+            let store = known.or_else(|| RedisStore::new(url, self.runtime.clone()))?;
+            store.prepare(&self.runtime);
+            self.stores.insert(url.clone(), store.clone());
+            Some(store)
         };
         plan.limits.iter().map(&mut of_limit).collect()
     }

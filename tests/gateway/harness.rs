@@ -7,12 +7,14 @@ mod client;
 mod limiter;
 mod origin;
 mod process;
+mod redis;
 
 pub use bytes::{ByteOrigin, Manner, Wire};
 pub use client::{Client, Response, exchange};
 pub use limiter::{Mood, RateLimitService};
 pub use origin::{Behaviour, Origin};
 pub use process::{Gateway, Start, install};
+pub use redis::RedisServer;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};

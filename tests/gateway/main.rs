@@ -21,6 +21,7 @@ mod origin_tls;
 mod page;
 mod policies;
 mod routing;
+mod shared_limits;
 mod streams;
 mod tls;
 mod tracing;

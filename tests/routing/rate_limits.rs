@@ -244,7 +244,7 @@ fn a_wrong_limit_fences_what_it_is_for_and_says_where_it_is_wrong() {
         assert_eq!(world.get("b.com", "/"), "other", "{rest}");
         assert!(world.compiled.plan.limits.is_empty());
     }
-    let unknown = limit("l", target, &format!("limits: [{PATHS}], redis: {{}}"));
+    let unknown = limit("l", target, &format!("limits: [{PATHS}], memcached: {{}}"));
     assert!(
         site(&[&unknown])
             .get("a.com", "/cart")
@@ -260,6 +260,58 @@ fn a_wrong_limit_fences_what_it_is_for_and_says_where_it_is_wrong() {
     assert_eq!(world.get("a.com", "/"), "rest");
     let gateway = limit("l", "kind: Gateway, name: edge", "limits: []");
     assert!(site(&[&gateway]).get("c.com", "/").starts_with("fenced"));
+}
+
+#[test]
+fn a_limit_may_be_counted_in_redis_and_says_where_and_what_if_not() {
+    let target = "kind: VirtualService, name: shop";
+    let redis = |redis: &str| {
+        limit(
+            "l",
+            target,
+            &format!("limits: [{PATHS}], redis: {{{redis}}}"),
+        )
+    };
+    for (written, expected) in [
+        (
+            "url: redis://r.shop",
+            "counted in redis://r.shop:6379/0 within 100ms, counted here if it cannot be asked, refused with 429, retry-after said, ratelimit said",
+        ),
+        (
+            "url: 'redis://user:secret@10.0.0.1:7000/3', timeout: 20ms, onError: allow",
+            "counted in redis://10.0.0.1:7000/3 within 20ms, served if it cannot be asked, refused with 429, retry-after said, ratelimit said",
+        ),
+        (
+            "url: 'redis://[::1]', onError: deny",
+            "counted in redis://[::1]:6379/0 within 100ms, 500 if it cannot be asked, refused with 429, retry-after said, ratelimit said",
+        ),
+    ] {
+        let world = site(&[&redis(written)]);
+        assert_eq!(world.troubles(), [""; 0], "{written}");
+        let policy = &world.compiled.plan.limits[0].policy;
+        assert_eq!(policy.to_string(), expected);
+        assert_eq!(policy.lines(), ["10 per 60s, at most 10 at once"]);
+        assert!(!world.compiled.plan.render().contains("secret"));
+    }
+    for (written, path) in [
+        ("timeout: 1s", "spec.redis.url"),
+        ("url: r.shop", "spec.redis.url"),
+        ("url: http://r.shop", "spec.redis.url"),
+        ("url: rediss://r.shop", "spec.redis.url"),
+        ("url: 'redis://r.shop:0'", "spec.redis.url"),
+        ("url: 'redis://r.shop:x'", "spec.redis.url"),
+        ("url: redis://r.shop/db", "spec.redis.url"),
+        ("url: 'redis://r.shop/0?protocol=resp3'", "spec.redis.url"),
+        ("url: redis://r.shop, timeout: 0s", "spec.redis.timeout"),
+        ("url: redis://r.shop, onError: hope", "spec.redis.onError"),
+    ] {
+        let world = site(&[&redis(written)]);
+        assert_eq!(world.paths(Code::SCHEMA_VALIDATION), [path], "{written}");
+        assert!(world.get("a.com", "/").starts_with("fenced"), "{written}");
+    }
+    let both = "url: redis://r.shop}, global: {service: 'a:80', domain: d";
+    let found = site(&[&redis(both)]).paths(Code::SCHEMA_VALIDATION);
+    assert_eq!(found, ["spec.redis"]);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! Our `RateLimit`: its words as limits, in front of what it is for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderName;
 
+use crate::base::quantity::parse_duration;
 use crate::base::{Code, Share};
 use crate::compile::registry::Registry;
-use crate::compile::validate::rate_limit::{HEADERS, bucket};
+use crate::compile::validate::rate_limit::{HEADERS, bucket, on_error, redis_place};
 use crate::model::own::RateLimit as Written;
 use crate::model::own::rate_limit::{KeyPart, Limit as WrittenLimit};
 use crate::model::{FieldPath, Object};
@@ -15,6 +17,8 @@ use crate::policy::rate_limit::spec::{
     Announce, Counted, Limit, Part, PathTemplate, RateLimit, Refusal, Source,
 };
 
+use crate::policy::rate_limit::store::Store;
+
 use super::Guard;
 use super::scope::Scope;
 
@@ -22,6 +26,9 @@ mod global;
 
 /// Keys that a limit counts apart unless it says otherwise: 1 MiB.
 const KEYS: u32 = 65_536;
+
+/// For one check, where nothing says how long it may take.
+const REDIS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Bits of an address that tell clients apart. A client usually has a whole IPv6 /64.
 const PREFIXES: (u32, u32) = (32, 64);
@@ -105,7 +112,7 @@ fn compile(object: &Object, spec: &Written) -> PlacedLimit {
                 x_ratelimit,
             },
         },
-        counted: Counted::Here,
+        counted: counted(spec),
     };
     PlacedLimit {
         policy: Arc::new(policy),
@@ -113,6 +120,21 @@ fn compile(object: &Object, spec: &Written) -> PlacedLimit {
         origins: origins.into(),
         service: None,
     }
+}
+
+/// Who counts, where no service does.
+fn counted(spec: &Written) -> Counted {
+    let store = spec.redis.as_ref().and_then(|redis| {
+        let timeout = redis.timeout.as_deref();
+        let timeout = timeout.and_then(|text| parse_duration(text, false).ok());
+        Some(Store {
+            url: redis.url.as_str().into(),
+            shown: redis_place(&redis.url).ok()?.into(),
+            timeout: timeout.unwrap_or(REDIS_TIMEOUT),
+            on_error: on_error(redis)?,
+        })
+    });
+    store.map_or(Counted::Here, |store| Counted::Store(Box::new(store)))
 }
 
 fn of_limit(written: &WrittenLimit) -> Option<Limit> {

@@ -3,15 +3,16 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, Uri};
 
 use crate::base::Findings;
 use crate::base::quantity::parse_duration;
 use crate::model::own::RateLimit;
-use crate::model::own::rate_limit::{GlobalLimit, KeyPart, Limit};
+use crate::model::own::rate_limit::{GlobalLimit, KeyPart, Limit, RedisBuckets};
 use crate::model::{FieldPath, Object};
 use crate::policy::global::spec::Unit;
 use crate::policy::rate_limit::spec::{Bucket, PathTemplate};
+use crate::policy::rate_limit::store::OnError;
 
 use super::{fault, target};
 
@@ -19,6 +20,9 @@ use super::{fault, target};
 const MOST: u64 = 1_000_000;
 /// Bytes of all keys of a limit stay below 16 times this.
 const MOST_KEYS: u32 = 1 << 24;
+
+/// Redis' own, for a URL without one.
+const REDIS_PORT: u16 = 6379;
 
 const UNITS: &str = "second, minute, hour or day";
 
@@ -48,6 +52,13 @@ pub(super) fn check(object: &Object, spec: &RateLimit, findings: &mut Findings) 
     }
     if let Some(global) = &spec.global {
         check.global(&path.field("global"), global);
+    }
+    if let Some(redis) = &spec.redis {
+        check.redis(&path.field("redis"), redis);
+        if spec.global.is_some() {
+            let message = "a limit is counted in one place";
+            check.fault(&path.field("redis"), message, "remove it, or `global`");
+        }
     }
     let limits = path.field("limits");
     if spec.limits.is_empty() && object.issues_under(&limits).next().is_none() {
@@ -152,6 +163,25 @@ impl Check<'_> {
         if !matches!(on_error, "allow" | "deny") {
             let message = format!("`{on_error}` is nothing to do");
             self.fault(&path.field("onError"), message, "allow or deny");
+        }
+    }
+
+    fn redis(&mut self, path: &FieldPath, redis: &RedisBuckets) {
+        if let Err(message) = redis_place(&redis.url) {
+            let hint = "write for example `url: redis://redis.shop.svc.cluster.local:6379`";
+            self.fault(&path.field("url"), message, hint);
+        }
+        let timeout = redis.timeout.as_deref();
+        if let Some(Err(message)) = timeout.map(|text| parse_duration(text, false)) {
+            let hint = "write for example `100ms`";
+            self.fault(&path.field("timeout"), message, hint);
+        }
+        if on_error(redis).is_none() {
+            let message = format!(
+                "`{}` is nothing to do",
+                redis.on_error.as_deref().unwrap_or_default()
+            );
+            self.fault(&path.field("onError"), message, "allow, deny or local");
         }
     }
 
@@ -265,6 +295,47 @@ pub(crate) fn address(global: &GlobalLimit) -> Result<(&str, u16), String> {
         true => Ok((bare, port)),
         false => Err(format!("`{host}` is no host")),
     }
+}
+
+/// What is done when Redis cannot be asked; `None` if that is nothing to do.
+pub(crate) fn on_error(redis: &RedisBuckets) -> Option<OnError> {
+    let Some(written) = redis.on_error.as_deref() else {
+        return Some(OnError::default());
+    };
+    let mut known = OnError::ALL.into_iter();
+    known.find(|known| known.code() == written)
+}
+
+/// Where a Redis is, without credentials.
+///
+/// # Errors
+/// What is wrong with its URL.
+pub(crate) fn redis_place(url: &str) -> Result<String, String> {
+    let Ok(uri) = url.parse::<Uri>() else {
+        return Err("it is no URL".into());
+    };
+    match uri.scheme_str() {
+        Some("redis") => {}
+        Some("rediss") => return Err("TLS to Redis is not supported".into()),
+        _ => return Err("it does not begin with `redis://`".into()),
+    }
+    let host = uri.host().unwrap_or_default();
+    if host.is_empty() {
+        return Err("it has no host".into());
+    }
+    let is_port = |port: &u16| *port > 0;
+    let port = match uri.authority().map(|authority| authority.port()) {
+        Some(Some(port)) => Some(port.as_u16()).filter(is_port),
+        _ if url.ends_with(':') => None,
+        _ => Some(REDIS_PORT),
+    };
+    let port = port.ok_or("it has no port that is one")?;
+    let database = uri.path().trim_start_matches('/');
+    if !database.is_empty() && database.parse::<u16>().is_err() || uri.query().is_some() {
+        return Err("behind the host there may only be the number of a database".into());
+    }
+    let database = if database.is_empty() { "0" } else { database };
+    Ok(format!("redis://{host}:{port}/{database}"))
 }
 
 /// A unit of time by its name.

@@ -17,6 +17,22 @@ pub struct RateLimit {
     pub headers: Option<String>,
     /// A service counts, by Envoy's rate limit protocol, and not this gateway.
     pub global: Option<GlobalLimit>,
+    /// Several gateways share the limits: they count in Redis, and not each for itself.
+    pub redis: Option<RedisBuckets>,
+}
+
+/// A Redis server, of version 5 or later. Every request costs one script; the key of a bucket is
+/// `pingress:{RateLimit NAMESPACE/NAME}:` and a digest, and goes when the bucket is full.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RedisBuckets {
+    /// `redis://[[user]:password@]host[:port][/database]`.
+    pub url: String,
+    /// For one check (`100ms`).
+    pub timeout: Option<String>,
+    /// What becomes of requests that could not be checked: `local` (default) counts them in this
+    /// gateway alone, `allow` serves them, `deny` answers 500.
+    pub on_error: Option<String>,
 }
 
 /// A service that speaks `envoy.service.ratelimit.v3`.

@@ -98,7 +98,7 @@ impl Limiter {
 
 impl Reading {
     /// Of a bucket that is `full` at a time.
-    fn of(limit: usize, terms: Terms, full: u64, time: u64) -> Self {
+    pub(super) fn of(limit: usize, terms: Terms, full: u64, time: u64) -> Self {
         let seconds = |nanos: u64| nanos.div_ceil(1_000_000_000);
         let used = full.saturating_sub(time);
         let wait = used

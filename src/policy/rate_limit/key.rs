@@ -124,12 +124,17 @@ pub enum Test {
 
 /// The hash of a request's key in a limit; `None` if the limit does not concern it.
 pub(super) fn hash(ways: &[Way], asked: &Asked<'_>, seed: &RandomState) -> Option<u64> {
+    feed(ways, asked, || seed.build_hasher()).map(|hasher| hasher.finish())
+}
+
+/// A hasher that was given a request's key in a limit; `None` if the limit does not concern it.
+pub(super) fn feed<H: Hasher>(ways: &[Way], asked: &Asked<'_>, begin: impl Fn() -> H) -> Option<H> {
     // Ways of one limit lead to the same values, so a value's bucket does not depend on the way.
     ways.iter().find_map(|way| {
-        let mut hasher = seed.build_hasher();
+        let mut hasher = begin();
         way.iter()
             .all(|part| part.holds(asked, &mut hasher))
-            .then(|| hasher.finish())
+            .then_some(hasher)
     })
 }
 

@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::key::Way;
 pub use super::key::{Condition, Part, PathTemplate, Source, Test};
+use super::store::Store;
 use crate::base::Share;
 use crate::policy::global::spec::Service;
 
@@ -35,6 +36,8 @@ pub enum Counted {
     Here,
     /// A rate limit service does; the policy has no limits of its own.
     Service(Box<Service>),
+    /// The limits' buckets stand in Redis.
+    Store(Box<Store>),
 }
 
 /// One limit: buckets, one for each key that its requests have.
@@ -122,7 +125,16 @@ impl RateLimit {
     pub fn service(&self) -> Option<&Service> {
         match &self.counted {
             Counted::Service(service) => Some(service),
-            Counted::Here => None,
+            Counted::Here | Counted::Store(_) => None,
+        }
+    }
+
+    /// Where the buckets stand, if it is not here.
+    #[must_use]
+    pub fn store(&self) -> Option<&Store> {
+        match &self.counted {
+            Counted::Store(store) => Some(store),
+            Counted::Here | Counted::Service(_) => None,
         }
     }
 
@@ -135,7 +147,9 @@ impl RateLimit {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            Counted::Here => self.limits.iter().map(ToString::to_string).collect(),
+            Counted::Here | Counted::Store(_) => {
+                self.limits.iter().map(ToString::to_string).collect()
+            }
         }
     }
 }
@@ -194,6 +208,9 @@ impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(service) = self.service() {
             write!(f, "{service}, ")?;
+        }
+        if let Some(store) = self.store() {
+            write!(f, "{store}, ")?;
         }
         if !self.enabled.is_all() {
             write!(f, "asked for {} of requests, ", self.enabled)?;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::key::{self, Asked};
-use super::spec::{Bucket, Limit, RateLimit};
+use super::spec::{Bucket, Counted, Limit, RateLimit};
 use super::table::{Meter, Table, Terms};
 use crate::base::clock;
 
@@ -22,7 +22,7 @@ const STRIPES: usize = 16;
 pub struct Limiter {
     pub(super) spec: Arc<RateLimit>,
     pub(super) limits: Box<[Arc<State>]>,
-    /// Of requests about which a service is asked.
+    /// Of requests about which somebody else is asked.
     tally: Option<Arc<Tally>>,
 }
 
@@ -30,7 +30,7 @@ pub struct Limiter {
 #[derive(Debug, Default)]
 pub struct Limiters {
     known: HashMap<Arc<str>, Owned>,
-    /// By the id of policies that a service counts for.
+    /// By the id of policies that somebody else counts for.
     tallies: HashMap<Arc<str>, Arc<Tally>>,
 }
 
@@ -66,7 +66,10 @@ enum Buckets {
 
 /// What became of requests.
 #[derive(Debug, Default)]
-struct Tally([Counts; STRIPES]);
+struct Tally {
+    counts: [Counts; STRIPES],
+    failures: AtomicU64,
+}
 
 /// By [`Fate`].
 #[derive(Debug, Default)]
@@ -139,7 +142,8 @@ impl Limiters {
                     state
                 });
                 let limits = limits.collect();
-                let tally = spec.service().map(|_| {
+                let is_elsewhere = spec.counted != Counted::Here;
+                let tally = is_elsewhere.then(|| {
                     let known = tallies.get(&spec.id).cloned().unwrap_or_default();
                     let owned = self.tallies.entry(spec.id.clone()).or_insert(known);
                     owned.clone()
@@ -167,10 +171,22 @@ impl Limiters {
             }
         }
         for (policy, tally) in &self.tallies {
-            let total = Fate::ALL.iter().map(|fate| tally.total(*fate));
-            totals.insert((policy.clone(), 0), total.collect());
+            let total = totals.entry((policy.clone(), 0)).or_default();
+            total.resize(Fate::ALL.len(), 0);
+            for (total, fate) in total.iter_mut().zip(Fate::ALL) {
+                *total += tally.total(fate);
+            }
         }
         totals
+    }
+
+    /// How often those who count for policies could not be asked.
+    #[must_use]
+    pub fn failures(&self) -> BTreeMap<Arc<str>, u64> {
+        let tallies = self.tallies.iter();
+        tallies
+            .map(|(policy, tally)| (policy.clone(), tally.failures.load(Ordering::Relaxed)))
+            .collect()
     }
 }
 
@@ -180,7 +196,14 @@ impl Limiter {
         &self.spec
     }
 
-    /// Counts a request about which a service was asked. `random` spreads threads' counts.
+    /// Counts that somebody could not be asked.
+    pub fn count_failure(&self) {
+        if let Some(tally) = &self.tally {
+            tally.failures.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a request about which somebody was asked. `random` spreads threads' counts.
     pub fn count(&self, random: u64, fate: Fate) {
         if let Some(tally) = &self.tally {
             tally.count(random, fate);
@@ -238,7 +261,7 @@ impl State {
 
 impl Tally {
     fn count(&self, random: u64, fate: Fate) {
-        let counts = self.0.get(random as usize % STRIPES);
+        let counts = self.counts.get(random as usize % STRIPES);
         if let Some(count) = counts.and_then(|counts| counts.0.get(fate as usize)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -246,7 +269,7 @@ impl Tally {
 
     fn total(&self, fate: Fate) -> u64 {
         let counts = self
-            .0
+            .counts
             .iter()
             .filter_map(|counts| counts.0.get(fate as usize));
         counts.map(|count| count.load(Ordering::Relaxed)).sum()

@@ -25,8 +25,7 @@ const RATE_LIMITED: http::HeaderName = http::HeaderName::from_static("x-envoy-ra
 
 /// A question on its way to a service.
 pub(in crate::proxy) struct Asking {
-    /// The policy's place among its request's.
-    pub place: usize,
+    pub(super) place: usize,
     id: LimitId,
     limiter: Arc<Limiter>,
     caller: Arc<GrpcCaller>,
@@ -67,7 +66,7 @@ impl Asking {
     ///
     /// # Errors
     /// It says nothing that can be used, in time.
-    pub(in crate::proxy) async fn answer(&self) -> Result<Answer, Failed> {
+    pub(super) async fn answer(&self) -> Result<Answer, Failed> {
         let Some(Service {
             authority, timeout, ..
         }) = self.limiter.spec().service()
@@ -79,21 +78,19 @@ impl Asking {
     }
 
     /// Does what the service said. The answer, if the request is refused.
-    pub(in crate::proxy) fn heed(
-        &self,
-        ctx: &mut Context,
-        said: Result<Answer, Failed>,
-    ) -> Option<Reply> {
+    pub(super) fn heed(&self, ctx: &mut Context, said: Result<Answer, Failed>) -> Option<Reply> {
         let policy = self.limiter.spec();
         let service = policy.service()?;
         let count = |fate| self.limiter.count(ctx.random, fate);
         let mut answer = match (said, service.deny) {
             (Ok(answer), _) => answer,
             (Err(_), None) => {
+                self.limiter.count_failure();
                 count(Fate::Unchecked);
                 return None;
             }
             (Err(failed), Some(status)) => {
+                self.limiter.count_failure();
                 count(Fate::Denied);
                 return Some(self.unknown(ctx, status, failed));
             }
@@ -124,8 +121,9 @@ impl Asking {
 
     fn refuse(&self, ctx: &mut Context, answer: Answer, mut headers: Headers) -> Reply {
         let RateLimit { id, refusal, .. } = self.limiter.spec();
-        self.note(
+        note(
             ctx,
+            self.id,
             CauseKind::GlobalRateLimited,
             format!("{id} is reached"),
         );
@@ -154,21 +152,10 @@ impl Asking {
     fn unknown(&self, ctx: &mut Context, status: u16, failed: Failed) -> Reply {
         let (id, name) = (&self.limiter.spec().id, self.caller.name());
         let message = format!("{id} could not ask {name}: {failed}");
-        self.note(ctx, CauseKind::RateLimitUnknown, message);
+        note(ctx, self.id, CauseKind::RateLimitUnknown, message);
         Reply {
             status,
             ..Reply::of(CauseKind::RateLimitUnknown)
-        }
-    }
-
-    fn note(&self, ctx: &mut Context, kind: CauseKind, message: String) {
-        let limits = &ctx.plan().limits;
-        let origin = limits
-            .get(self.id.0 as usize)
-            .map(|limit| limit.origin.clone());
-        ctx.note(kind, message);
-        if let Some(cause) = &mut ctx.cause {
-            cause.owner = origin;
         }
     }
 }
@@ -190,6 +177,16 @@ impl Told {
     }
 }
 
-fn takes(share: Share) -> bool {
+/// Notes a policy's cause.
+pub(super) fn note(ctx: &mut Context, id: LimitId, kind: CauseKind, message: String) {
+    let limits = &ctx.plan().limits;
+    let origin = limits.get(id.0 as usize).map(|limit| limit.origin.clone());
+    ctx.note(kind, message);
+    if let Some(cause) = &mut ctx.cause {
+        cause.owner = origin;
+    }
+}
+
+pub(super) fn takes(share: Share) -> bool {
     share.is_all() || share.takes(fastrand::u32(..Share::WHOLE))
 }

@@ -7,6 +7,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use crate::plan::endpoints::Endpoint;
 use crate::plan::{Pool, Resolution};
 use crate::upstream::fixture::{cluster, first, plan, table};
+use crate::upstream::kept::PATIENCE;
 use crate::upstream::{DnsOptions, Upstreams};
 
 use super::*;

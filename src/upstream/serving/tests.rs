@@ -134,7 +134,7 @@ async fn plans_share_the_state_of_clusters_of_the_same_name() {
         .iter()
         .map(|state| state.view().name)
         .collect();
-    assert_eq!(names, ["b".into()]);
+    assert_eq!(names, [Arc::<str>::from("b")]);
 }
 
 #[tokio::test]
