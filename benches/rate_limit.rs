@@ -57,6 +57,7 @@ fn limiter(key: Vec<Source>) -> Arc<Limiter> {
             capacity: 1_000_000,
             per_fill: 1_000_000,
             interval: Duration::from_secs(1),
+            replicas: 1,
         },
         ways: Box::new([key.into_iter().map(part).collect()]),
         keys: 1 << 18,

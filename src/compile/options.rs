@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::model::tls_files::WorkloadFiles;
@@ -28,6 +29,8 @@ pub struct Options {
     /// Where a server without `bind` listens (`0.0.0.0`; one listener per address).
     pub bind: Vec<IpAddr>,
     pub http: HttpOptions,
+    /// How many processes serve as this gateway, where the operator says it.
+    pub replicas: Option<NonZeroU32>,
     /// Protections to serve without although they are not enforced: `Kind`,
     /// `Kind/namespace/name`.
     pub accept_unenforced: Vec<String>,
@@ -58,6 +61,7 @@ impl Default for Options {
             ports: BTreeMap::new(),
             bind: vec![IpAddr::from([0, 0, 0, 0])],
             http: HttpOptions::default(),
+            replicas: None,
             accept_unenforced: Vec::new(),
             virtual_service_export_to: all(),
             destination_rule_export_to: all(),

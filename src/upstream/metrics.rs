@@ -1,5 +1,6 @@
 //! What is counted per cluster, as metrics. Written when it is asked for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -20,6 +21,7 @@ impl Upstreams {
         copies(&clusters, &mut out);
         self.probes(&clusters, &mut out);
         rates(&self.rates(), &mut out);
+        buckets(&self.bucket_bytes(), &mut out);
         out.into_text()
     }
 
@@ -71,6 +73,22 @@ fn rates(totals: &LimitTotals, out: &mut Exposition) {
             ];
             out.sample(&labels, count);
         }
+    }
+}
+
+/// What limits on the rate of requests keep in memory.
+fn buckets(bytes: &BTreeMap<(Arc<str>, usize), usize>, out: &mut Exposition) {
+    if bytes.is_empty() {
+        return;
+    }
+    out.family(
+        "pingress_rate_limit_bytes",
+        "gauge",
+        "Memory of a limit's buckets, at most 32 bytes for each key that it may count apart.",
+    );
+    for ((policy, limit), bytes) in bytes {
+        let limit = limit.to_string();
+        out.sample(&[("policy", &**policy), ("limit", &*limit)], bytes);
     }
 }
 

@@ -5,7 +5,7 @@
 //! with each new plan, in this order, so that the clusters a plan adds have their endpoints
 //! when its first request comes. Requests see neither: they pin the [`Serving`] they started with.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -162,6 +162,11 @@ impl Upstreams {
     /// What became of requests under the limits of the last plan.
     pub(super) fn rates(&self) -> LimitTotals {
         lock(&self.live).limiters.totals()
+    }
+
+    /// Bytes that the buckets of the last plan's limits take.
+    pub(super) fn bucket_bytes(&self) -> BTreeMap<(Arc<str>, usize), usize> {
+        lock(&self.live).limiters.bytes()
     }
 
     /// The clusters of the last plan.

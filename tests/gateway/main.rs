@@ -18,6 +18,7 @@ mod operator;
 mod origin_tls;
 mod page;
 mod policies;
+mod rate_limits;
 mod routing;
 mod streams;
 mod tls;

@@ -1,5 +1,6 @@
 //! Our `RateLimit`: its words as limits, in front of what it is for.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::HeaderName;
@@ -30,7 +31,7 @@ pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &Written) {
         let message = "no request that is served now is limited by it".to_owned();
         guard.note(Code::UNUSED_OBJECT, "spec.targetRef", message, "");
     }
-    let limit = compile(guard.object, spec);
+    let limit = compile(guard.object, spec, replicas(guard, spec));
     let id = guard.limit(limit);
     let limits = &*guard.limits;
     // What tells clients apart comes before what all share: a client that is refused by its own
@@ -48,12 +49,25 @@ pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &Written) {
     }
 }
 
-fn compile(object: &Object, spec: &Written) -> PlacedLimit {
+/// Among how many processes the limits are divided.
+fn replicas(guard: &mut Guard<'_, '_>, spec: &Written) -> NonZeroU32 {
+    if spec.scope.as_deref() != Some("gateway") {
+        return NonZeroU32::MIN;
+    }
+    guard.options.replicas.unwrap_or_else(|| {
+        let message = "how many replicas there are is not known, so each has the whole limit";
+        let hint = "say in the settings how many run, as `gateway: {replicas: 3}`";
+        guard.note(Code::INERT_FIELD, "spec.scope", message.into(), hint);
+        NonZeroU32::MIN
+    })
+}
+
+fn compile(object: &Object, spec: &Written, replicas: NonZeroU32) -> PlacedLimit {
     let limits = FieldPath::spec().field("limits");
     let written = spec.limits.iter().enumerate();
     let (mut limits, origins): (Vec<Limit>, Vec<_>) = written
         .filter_map(|(index, slot)| {
-            let limit = of_limit(slot.good()?)?;
+            let limit = of_limit(slot.good()?, replicas)?;
             Some((limit, object.origin_of(&limits.index(index))))
         })
         .unzip();
@@ -97,11 +111,11 @@ fn compile(object: &Object, spec: &Written) -> PlacedLimit {
     }
 }
 
-fn of_limit(written: &WrittenLimit) -> Option<Limit> {
+fn of_limit(written: &WrittenLimit, replicas: NonZeroU32) -> Option<Limit> {
     let key = written.key.iter().filter_map(|slot| part(slot.good()?));
     Some(Limit {
         group: Arc::default(),
-        bucket: bucket(written)?,
+        bucket: bucket(written)?.over(replicas),
         ways: Box::new([key.collect()]),
         keys: written.max_keys.unwrap_or(KEYS),
         otherwise: false,

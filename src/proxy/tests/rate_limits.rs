@@ -20,6 +20,7 @@ fn limit(requests: u32, key: Vec<Source>) -> Limit {
             capacity: requests,
             per_fill: requests,
             interval: Duration::from_secs(86_400),
+            replicas: 1,
         },
         ways: Box::new([key.into_iter().map(part).collect()]),
         keys: 1024,

@@ -56,6 +56,9 @@ impl Settings {
                 "gateway.bind is empty; name at least one address, for example 0.0.0.0".into(),
             );
         }
+        if gateway.replicas == Some(0) {
+            return Err("gateway.replicas: 0 replicas serve nothing; write how many run".into());
+        }
         let sampled = gateway.access_log.sampled;
         if !(0.0..=100.0).contains(&sampled) {
             return Err(format!(
@@ -113,6 +116,7 @@ impl Settings {
             ports: gateway.ports.clone(),
             bind: gateway.bind.clone(),
             http: self.http_options(),
+            replicas: gateway.replicas.and_then(NonZeroU32::new),
             accept_unenforced: gateway.accept_unenforced.clone(),
             virtual_service_export_to: mesh.default_virtual_service_export_to.clone(),
             destination_rule_export_to: mesh.default_destination_rule_export_to.clone(),

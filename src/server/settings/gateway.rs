@@ -19,6 +19,8 @@ section! { "camelCase",
         pub namespace: String = "istio-system".to_owned(),
         /// Where this gateway runs, as `region/zone/subzone`; unset means that no endpoint is nearer than another.
         pub locality: String = String::new(),
+        /// How many replicas of this gateway run; RateLimits with `scope: gateway` are divided among them.
+        pub replicas: Option<u32> = None,
         /// Name of this gateway's workload, a metric label.
         pub workload: String = "istio-ingressgateway".to_owned(),
         /// `default` answers as Istio does by default; `edge` refuses more heads and paths, and normalises paths its own way.

@@ -173,6 +173,7 @@ fn bucket(fields: &Fields<'_>) -> Result<Option<Bucket>, Wrong> {
         capacity,
         per_fill,
         interval,
+        replicas: 1,
     };
     match bucket.is_measurable() {
         true => Ok(Some(bucket)),

@@ -15,6 +15,7 @@ fn limit(requests: u32, parts: Vec<Part>) -> Limit {
             capacity: requests,
             per_fill: requests,
             interval: Duration::from_secs(60),
+            replicas: 1,
         },
         ways: Box::new([parts.into()]),
         keys: 1024,
