@@ -125,9 +125,10 @@ fn limits(
     for index in 0..count {
         let id = *guards(ctx).and_then(|guards| place(guards).get(index))?;
         match ask(session, ctx, id) {
-            Some(Verdict::Allowed(reading)) => note(ctx, id, reading),
+            // Of a policy of ours that only observes, nothing is told.
+            Some(Verdict::Allowed(reading) | Verdict::Observed(reading)) => note(ctx, id, reading),
             Some(Verdict::Limited(reading)) => return refuse(ctx, id, reading),
-            Some(Verdict::Unconcerned | Verdict::Observed) | None => {}
+            Some(Verdict::Unconcerned) | None => {}
         }
     }
     None
@@ -146,6 +147,10 @@ fn ask(session: &Session, ctx: &Context, id: LimitId) -> Option<Verdict> {
         authority: authority(request),
         scheme: ctx.scheme(),
         cluster: ctx.cluster().map(|cluster| &*cluster.name),
+        connection: ctx
+            .connection
+            .as_ref()
+            .map_or(0, |connection| connection.id),
     };
     let limiter = ctx.serving.limiter(id)?;
     Some(limiter.ask(&asked, clock::now(), |limit| fastrand::u32(..limit)))

@@ -12,7 +12,7 @@ use crate::model::own::rate_limit::{KeyPart, Limit as WrittenLimit};
 use crate::model::{FieldPath, Object};
 use crate::plan::{LimitId, PlacedLimit};
 use crate::policy::rate_limit::spec::{
-    Announce, Limit, Part, PathTemplate, RateLimit, Refusal, Source,
+    Announce, Limit, Manner, Part, PathTemplate, RateLimit, Refusal, Source,
 };
 
 use super::Guard;
@@ -95,6 +95,7 @@ fn compile(object: &Object, spec: &Written, replicas: NonZeroU32) -> PlacedLimit
             retry_after: true,
             ..Refusal::default()
         },
+        manner: Manner::Ours,
         // Who only observes is not seen.
         announce: match observes {
             true => Announce::default(),

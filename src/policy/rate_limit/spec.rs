@@ -24,6 +24,20 @@ pub struct RateLimit {
     pub enforced: Share,
     pub refusal: Refusal,
     pub announce: Announce,
+    pub manner: Manner,
+}
+
+/// In which points limits of an EnvoyFilter differ from ours (Envoy 1.40, asked side by side).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Manner {
+    /// A refused request takes no token of any limit. Clients are told of the limit that is
+    /// nearest to its end.
+    #[default]
+    Ours,
+    /// A refused request loses the tokens of the limits that were asked before the one that refuses
+    /// it. Clients are told of the first limit that concerned the request, or of the one that it is
+    /// over, if it is only observed too.
+    Envoys,
 }
 
 /// One limit: buckets, one for each key that its requests have.

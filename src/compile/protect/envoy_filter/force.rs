@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::base::Code;
 use crate::plan::{Guards, LimitId, Listener, PlacedLimit, Route};
-use crate::policy::rate_limit::spec::{Announce, Limit, RateLimit};
+use crate::policy::rate_limit::spec::{Announce, Limit, Manner, Part, RateLimit, Source};
 
 use super::super::Guard;
 use super::super::scope::{Scope, has_port};
@@ -238,12 +238,17 @@ impl<'p> Force<'p, '_, '_, '_> {
         let path = patch.path();
         let id: Arc<str> = format!("{} {path}", patch.object.key).into();
         let entries: Vec<&Entries> = sources.iter().flat_map(|own| own.limits).collect();
+        let apart = config.per_connection.then_some(Part::Each {
+            source: Source::Connection,
+            shared: true,
+        });
         let mut limits = Vec::new();
         for descriptor in &config.descriptors {
-            let ways: Vec<_> = entries
-                .iter()
-                .filter_map(|entries| way(descriptor, entries))
-                .collect();
+            let ways = entries.iter().filter_map(|entries| {
+                let way = way(descriptor, entries)?;
+                Some(apart.iter().cloned().chain(way).collect())
+            });
+            let ways: Vec<Box<[Part]>> = ways.collect();
             if !ways.is_empty() {
                 limits.push(Limit {
                     group: format!("{id} {place} descriptors[{}]", descriptor.index).into(),
@@ -257,7 +262,7 @@ impl<'p> Force<'p, '_, '_, '_> {
         limits.push(Limit {
             group: format!("{id} {place}").into(),
             bucket: default,
-            ways: Box::new([Box::default()]),
+            ways: Box::new([apart.into_iter().collect()]),
             keys: KEYS,
             otherwise: !config.always_default,
         });
@@ -271,6 +276,7 @@ impl<'p> Force<'p, '_, '_, '_> {
             policy: Arc::new(RateLimit {
                 id,
                 limits: limits.into(),
+                manner: Manner::Envoys,
                 enabled: config.enabled,
                 enforced: config.enforced,
                 refusal: config.refusal.clone(),
