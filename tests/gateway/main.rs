@@ -14,6 +14,7 @@ mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod logging;
+mod metrics;
 mod operator;
 mod origin_tls;
 mod page;
@@ -22,3 +23,4 @@ mod rate_limits;
 mod routing;
 mod streams;
 mod tls;
+mod tracing;
