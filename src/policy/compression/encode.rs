@@ -4,7 +4,7 @@
 //! part comes, and an event held back is an event lost. In parts of 16 KB this makes JSON half a
 //! percent larger, in parts as small as packets an eighth.
 //!
-//! What an encoder keeps is bounded to some 2 MB: see [`WINDOW`] and [`brotli`]. Pingora's own
+//! What an encoder keeps is bounded to some 2 MB: see `WINDOW` and `brotli`. Pingora's own
 //! encoders have no such bound, hold back what they like, and never end a Brotli stream.
 
 use std::io::{self, Write};
@@ -24,7 +24,7 @@ const WINDOW: u32 = 17;
 /// Of Brotli; Zstandard knows one that is nearly as small.
 const LEAST_WINDOW: u32 = 10;
 
-/// From this level on Brotli's encoder takes 32 MB for a window of less than [`WINDOW`].
+/// From this level on Brotli's encoder takes 32 MB for a window of less than `WINDOW`.
 const BROTLI_WHOLE_WINDOW: u8 = 5;
 
 /// Bytes; a Brotli encoder that is told of more takes larger tables.
