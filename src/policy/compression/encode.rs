@@ -4,7 +4,7 @@
 //! part comes, and an event held back is an event lost. In parts of 16 KB this makes JSON half a
 //! percent larger, in parts as small as packets an eighth.
 //!
-//! What an encoder keeps is bounded to some 2 MB: see `WINDOW` and `brotli`. Pingora's own
+//! What an encoder keeps is bounded to 3 MB: see `WINDOW` and `brotli`. Pingora's own
 //! encoders have no such bound, hold back what they like, and never end a Brotli stream.
 
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use zstd::zstd_safe::CParameter;
 use super::spec::{Coding, Leveled};
 
 /// Binary logarithm of the bytes that Zstandard and Brotli look back, at most; gzip always has
-/// 15. By level an encoder takes 0.1 to 1 MB with Zstandard, 0.4 to 2.2 with Brotli and 0.3 with gzip.
+/// 15. By level an encoder takes 0.1 to 1 MB with Zstandard, 0.2 to 2.8 with Brotli and 0.3 with gzip.
 const WINDOW: u32 = 17;
 
 /// Of Brotli; Zstandard knows one that is nearly as small.
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_brotli_encoder_takes_no_more_than_two_and_a_half_megabytes() {
+    fn a_brotli_encoder_takes_no_more_than_three_megabytes() {
         let (coding, text) = (Coding::Brotli, text(200_000));
         for level in coding.levels() {
             for length in [
@@ -244,7 +244,7 @@ mod tests {
                     }
                 });
                 let most = used.bytes_max;
-                assert!(most < 2_500_000, "level {level}, {length:?}: {most} bytes");
+                assert!(most < 3_000_000, "level {level}, {length:?}: {most} bytes");
             }
         }
     }
