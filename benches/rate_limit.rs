@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingress::base::{Share, clock};
 use pingress::policy::rate_limit::key::Asked;
 use pingress::policy::rate_limit::spec::{
-    Announce, Bucket, Limit, Manner, Part, RateLimit, Refusal, Source,
+    Announce, Bucket, Counted, Limit, Manner, Part, RateLimit, Refusal, Source,
 };
 use pingress::policy::rate_limit::state::{Limiter, Limiters};
 
@@ -71,6 +71,7 @@ fn limiter(key: Vec<Source>) -> Arc<Limiter> {
         refusal: Refusal::default(),
         announce: Announce::default(),
         manner: Manner::Ours,
+        counted: Counted::Here,
     };
     let limiters = Limiters::default().of([Arc::new(policy)].iter());
     limiters.first().cloned().expect("a limiter")

@@ -8,7 +8,7 @@ use super::rig::*;
 use crate::base::{CauseKind, Share};
 use crate::plan::{Action, LimitId, PlacedLimit};
 use crate::policy::rate_limit::spec::{
-    Announce, Bucket, Limit, Manner, Part, RateLimit, Refusal, Source,
+    Announce, Bucket, Counted, Limit, Manner, Part, RateLimit, Refusal, Source,
 };
 
 fn limit(requests: u32, key: Vec<Source>) -> Limit {
@@ -45,6 +45,7 @@ fn policy(limit: Limit) -> RateLimit {
             x_ratelimit: true,
         },
         manner: Manner::Ours,
+        counted: Counted::Here,
     }
 }
 
@@ -53,6 +54,7 @@ fn placed(policy: RateLimit) -> PlacedLimit {
         policy: Arc::new(policy),
         origin: origin(),
         origins: Box::new([origin()]),
+        service: None,
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::super::spec::{Announce, Bucket, Limit, Manner, Part, Refusal, Source};
+use super::super::spec::{Announce, Bucket, Counted, Limit, Manner, Part, Refusal, Source};
 use super::super::state::Limiters;
 use super::*;
 use crate::base::clock;
@@ -39,6 +39,7 @@ fn policy(limits: Vec<Limit>) -> RateLimit {
         refusal: Refusal::default(),
         announce: Announce::default(),
         manner: Manner::Ours,
+        counted: Counted::Here,
     }
 }
 
@@ -71,7 +72,7 @@ fn alone(spec: RateLimit) -> (Arc<Limiter>, Limiters) {
     (limiter, limiters)
 }
 
-fn counts(limiters: &Limiters) -> Vec<[u64; 3]> {
+fn counts(limiters: &Limiters) -> Vec<Vec<u64>> {
     limiters.totals().into_values().collect()
 }
 
