@@ -89,7 +89,7 @@ pub enum MaterialError {
     BadRevocations(&'static str),
     #[error(
         "the revocation list in `{0}` is signed in a way that cannot be checked; \
-         RSA (PKCS #1), ECDSA and Ed25519 can"
+         RSA, ECDSA and Ed25519 can"
     )]
     UnknownSignature(&'static str),
     #[error("the key in `{0}` is encrypted; write it without a passphrase")]

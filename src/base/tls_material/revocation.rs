@@ -5,18 +5,22 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use boring::error::ErrorStack;
 use boring::hash::MessageDigest;
-use boring::sign::Verifier;
+use boring::rsa::Padding;
+use boring::sign::{RsaPssSaltlen, Verifier};
 use boring::x509::X509Ref;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::signature_algorithm::SignatureAlgorithm;
+use x509_parser::x509::AlgorithmIdentifier;
 
-use super::{Fingerprint, MaterialError, is_root};
+use super::{Fingerprint, MaterialError, certificate_hash, is_root};
 
 /// Revoked serial numbers by issuer.
 pub struct Revocations {
@@ -34,12 +38,20 @@ struct List {
     content: Box<[u8]>,
     signature: Box<[u8]>,
     scheme: Scheme,
+    /// The certificate whose key was first found to have signed it; a list has no more as a rule.
+    signer: OnceLock<Fingerprint>,
 }
 
 #[derive(Clone, Copy)]
 enum Scheme {
     /// RSA (PKCS #1) or ECDSA, whichever the key is for.
     Hashed(MessageDigest),
+    /// RSA (PSS).
+    Salted {
+        content: MessageDigest,
+        mask: MessageDigest,
+        salt: i32,
+    },
     Ed25519,
 }
 
@@ -78,8 +90,9 @@ impl Revocations {
             revoked: revoked.map(|revoked| revoked.raw_serial().into()).collect(),
             content: list.tbs_cert_list.as_ref().into(),
             signature: list.signature_value.data.as_ref().into(),
-            scheme: Scheme::of(&list.signature_algorithm.algorithm.to_id_string())
+            scheme: Scheme::of(&list.signature_algorithm)
                 .ok_or(MaterialError::UnknownSignature(name))?,
+            signer: OnceLock::new(),
         };
         let issuer = list.issuer().as_raw().into();
         self.issuers.entry(issuer).or_default().push(read);
@@ -130,9 +143,20 @@ impl Revocations {
 }
 
 impl List {
-    /// Whether a certificate's key signed it. Found out with each handshake, as BoringSSL does.
+    /// Whether a certificate's key signed it. Found out once: clients come with the same issuer.
+    /// Who did not is not remembered, as there is no end of them.
     fn is_of(&self, issuer: &X509Ref) -> bool {
-        self.verify(issuer).unwrap_or(false)
+        let Some(hash) = certificate_hash(issuer) else {
+            return false;
+        };
+        if self.signer.get() == Some(&hash) {
+            return true;
+        }
+        let is_of = self.verify(issuer).unwrap_or(false);
+        if is_of {
+            let _ = self.signer.set(hash);
+        }
+        is_of
     }
 
     fn verify(&self, issuer: &X509Ref) -> Result<bool, ErrorStack> {
@@ -140,6 +164,18 @@ impl List {
         match self.scheme {
             Scheme::Hashed(hash) => {
                 let mut verifier = Verifier::new(hash, &key)?;
+                verifier.update(&self.content)?;
+                verifier.verify(&self.signature)
+            }
+            Scheme::Salted {
+                content,
+                mask,
+                salt,
+            } => {
+                let mut verifier = Verifier::new(content, &key)?;
+                verifier.set_rsa_padding(Padding::PKCS1_PSS)?;
+                verifier.set_rsa_mgf1_md(mask)?;
+                verifier.set_rsa_pss_saltlen(RsaPssSaltlen::custom(salt))?;
                 verifier.update(&self.content)?;
                 verifier.verify(&self.signature)
             }
@@ -152,8 +188,16 @@ impl List {
 
 impl Scheme {
     /// By the identifier of the algorithm (RFC 4055, 5758, 8410).
-    fn of(algorithm: &str) -> Option<Self> {
-        let hash = match algorithm {
+    fn of(algorithm: &AlgorithmIdentifier<'_>) -> Option<Self> {
+        if let Ok(SignatureAlgorithm::RSASSA_PSS(terms)) = algorithm.try_into() {
+            let mask = terms.mask_gen_algorithm().ok()?;
+            return Some(Self::Salted {
+                content: hash(&terms.hash_algorithm_oid().to_id_string())?,
+                mask: hash(&mask.hash.to_id_string())?,
+                salt: i32::try_from(terms.salt_length()).ok()?,
+            });
+        }
+        let hash = match algorithm.algorithm.to_id_string().as_str() {
             "1.2.840.113549.1.1.5" | "1.2.840.10045.4.1" => MessageDigest::sha1(),
             "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" => MessageDigest::sha256(),
             "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => MessageDigest::sha384(),
@@ -163,6 +207,17 @@ impl Scheme {
         };
         Some(Self::Hashed(hash))
     }
+}
+
+/// By the identifier of a hash (RFC 4055 section 2.1).
+fn hash(algorithm: &str) -> Option<MessageDigest> {
+    Some(match algorithm {
+        "1.3.14.3.2.26" => MessageDigest::sha1(),
+        "2.16.840.1.101.3.4.2.1" => MessageDigest::sha256(),
+        "2.16.840.1.101.3.4.2.2" => MessageDigest::sha384(),
+        "2.16.840.1.101.3.4.2.3" => MessageDigest::sha512(),
+        _ => return None,
+    })
 }
 
 impl PartialEq for Revocations {
