@@ -17,7 +17,7 @@ use boring::x509::{X509, X509Ref};
 use thiserror::Error;
 
 pub use names::AlternativeNames;
-pub use revocation::Revocations;
+pub use revocation::{Revocations, Signers};
 
 /// SHA-256 of a certificate's DER.
 pub type Fingerprint = [u8; 32];

@@ -25,7 +25,17 @@ use super::{Fingerprint, MaterialError, certificate_hash, is_root};
 /// Revoked serial numbers by issuer.
 pub struct Revocations {
     issuers: HashMap<Box<[u8]>, Vec<List>>,
+    count: usize,
     fingerprint: Fingerprint,
+}
+
+/// Who is known to have signed some lists. One for each use of them, so that they stay the same to
+/// whoever compares them.
+#[derive(Debug)]
+pub struct Signers {
+    /// By the number of the list: the certificate whose key was first found to have signed it. A
+    /// list has no more as a rule.
+    known: Box<[OnceLock<Fingerprint>]>,
 }
 
 struct List {
@@ -38,8 +48,8 @@ struct List {
     content: Box<[u8]>,
     signature: Box<[u8]>,
     scheme: Scheme,
-    /// The certificate whose key was first found to have signed it; a list has no more as a rule.
-    signer: OnceLock<Fingerprint>,
+    /// Counted over all lists.
+    number: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -63,6 +73,7 @@ impl Revocations {
     pub fn read(lists: &[u8], name: &'static str) -> Result<Self, MaterialError> {
         let mut all = Self {
             issuers: HashMap::new(),
+            count: 0,
             fingerprint: boring::sha::sha256(lists),
         };
         // A DER sequence begins with this byte, and no text does.
@@ -92,23 +103,34 @@ impl Revocations {
             signature: list.signature_value.data.as_ref().into(),
             scheme: Scheme::of(&list.signature_algorithm)
                 .ok_or(MaterialError::UnknownSignature(name))?,
-            signer: OnceLock::new(),
+            number: self.count,
         };
+        self.count += 1;
         let issuer = list.issuer().as_raw().into();
         self.issuers.entry(issuer).or_default().push(read);
         Ok(())
     }
 
+    /// Nobody is known yet to have signed these lists.
+    pub fn signers(&self) -> Signers {
+        Signers {
+            known: (0..self.count).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
     /// Whether no certificate of a chain, the first's issuer after it, is revoked, as far as is
     /// known at a time since the Unix epoch. A root vouches for itself; no list can revoke it.
+    /// `signers` are of these lists.
     pub fn allow_chain<'c>(
         &self,
         chain: impl IntoIterator<Item = &'c X509Ref>,
         now: Duration,
+        signers: &Signers,
     ) -> bool {
         let mut chain = chain.into_iter().peekable();
         while let Some(certificate) = chain.next() {
-            if !is_root(certificate) && !self.allow(certificate, chain.peek().copied(), now) {
+            let issuer = chain.peek().copied();
+            if !is_root(certificate) && !self.allow(certificate, issuer, now, signers) {
                 return false;
             }
         }
@@ -117,7 +139,13 @@ impl Revocations {
 
     /// Whether a certificate is known not to be revoked. The issuer of one that is trusted by itself
     /// is not known; nor is then who signed a list of that name.
-    fn allow(&self, certificate: &X509Ref, issuer: Option<&X509Ref>, now: Duration) -> bool {
+    fn allow(
+        &self,
+        certificate: &X509Ref,
+        issuer: Option<&X509Ref>,
+        now: Duration,
+        signers: &Signers,
+    ) -> bool {
         let Ok(der) = certificate.to_der() else {
             return false;
         };
@@ -130,7 +158,7 @@ impl Revocations {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let signed = lists
             .iter()
-            .filter(|list| issuer.is_none_or(|issuer| list.is_of(issuer)));
+            .filter(|list| issuer.is_none_or(|issuer| list.is_of(issuer, signers)));
         let mut is_known = false;
         for list in signed {
             if list.revoked.contains(certificate.raw_serial()) {
@@ -145,16 +173,17 @@ impl Revocations {
 impl List {
     /// Whether a certificate's key signed it. Found out once: clients come with the same issuer.
     /// Who did not is not remembered, as there is no end of them.
-    fn is_of(&self, issuer: &X509Ref) -> bool {
+    fn is_of(&self, issuer: &X509Ref, signers: &Signers) -> bool {
         let Some(hash) = certificate_hash(issuer) else {
             return false;
         };
-        if self.signer.get() == Some(&hash) {
+        let known = signers.known.get(self.number);
+        if known.and_then(OnceLock::get) == Some(&hash) {
             return true;
         }
         let is_of = self.verify(issuer).unwrap_or(false);
-        if is_of {
-            let _ = self.signer.set(hash);
+        if let (true, Some(known)) = (is_of, known) {
+            let _ = known.set(hash);
         }
         is_of
     }

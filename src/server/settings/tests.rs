@@ -121,6 +121,6 @@ fn a_local_address_that_is_none_is_refused_before_pingora_panics_at_it() {
     }
     let both = "client_bind_to_ipv4: [127.0.0.3]\nclient_bind_to_ipv6: ['::1']\n";
     let locals = Settings::parse(both).unwrap().locals();
-    let expected = ["127.0.0.3", "::1"].map(|text| text.parse().unwrap());
+    let expected: [std::net::IpAddr; 2] = ["127.0.0.3", "::1"].map(|text| text.parse().unwrap());
     assert_eq!(locals.0, expected);
 }

@@ -63,7 +63,8 @@ impl Authority {
 
 fn allow(lists: &[String], chain: &[&X509]) -> bool {
     let read = Revocations::read(lists.concat().as_bytes(), "crl").unwrap();
-    read.allow_chain(chain.iter().map(|certificate| &***certificate), NOW)
+    let chain = chain.iter().map(|certificate| &***certificate);
+    read.allow_chain(chain, NOW, &read.signers())
 }
 
 #[test]
@@ -131,7 +132,8 @@ fn a_list_signed_with_rsa_pss_counts() {
     let list = Revocations::read(text.as_bytes(), "crl").unwrap();
     // Within its hundred years, which begin in 2026.
     let now = Duration::from_secs(1_800_000_000);
-    let allow = |list: &Revocations, leaf: &X509| list.allow_chain([&**leaf, &*ca], now);
+    let allow =
+        |list: &Revocations, leaf: &X509| list.allow_chain([&**leaf, &*ca], now, &list.signers());
     assert!(allow(&list, &right));
     assert!(!allow(&list, &revoked));
     let der = Pem::iter_from_buffer(text.as_bytes()).next().unwrap();
@@ -149,7 +151,9 @@ fn who_signed_a_list_is_found_out_once_and_for_each_that_says_so() {
     let good = ca.issue(1);
     let pem = ca.list(&[], (2020, 2099));
     let mut read = Revocations::read(pem.as_bytes(), "crl").unwrap();
-    let allow = |read: &Revocations, issuer: &X509| read.allow_chain([&*good, &**issuer], NOW);
+    let signers = read.signers();
+    let allow =
+        |read: &Revocations, issuer: &X509| read.allow_chain([&*good, &**issuer], NOW, &signers);
     assert!(allow(&read, &own));
     // It could not be verified any more, and is not.
     for list in read.issuers.values_mut().flatten() {
@@ -157,4 +161,7 @@ fn who_signed_a_list_is_found_out_once_and_for_each_that_says_so() {
     }
     assert!(allow(&read, &own));
     assert!(!allow(&read, &posing));
+    // Nor does it count for whom it was not.
+    let others = read.signers();
+    assert!(!read.allow_chain([&*good, &*own], NOW, &others));
 }
