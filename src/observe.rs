@@ -21,7 +21,7 @@ pub use access_log::{AccessLogOptions, Wanted};
 pub use exposition::Exposition;
 pub use format::{FormatError, LogEncoding, LogFormat};
 pub use observer::{Observe, ObserveError, ObserveOptions, Totals};
-pub use record::{EarlyRefusal, Record};
+pub use record::{CompressionRecord, EarlyRefusal, Record};
 pub use redact::Redaction;
 pub use requests::Workload;
 pub use streams::Transfer;

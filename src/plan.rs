@@ -32,7 +32,9 @@ pub use cluster::{Cluster, ClusterId, Clusters, Protocol, ProxyVersion};
 pub use decide::{Decision, Request};
 pub use digest::Digest;
 pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};
-pub use guards::{AccessId, BodyLimitId, Checks, Guarding, Guards, LimitId, PlacedLimit, Policy};
+pub use guards::{
+    AccessId, BodyLimitId, Checks, CompressionId, Guarding, Guards, LimitId, PlacedLimit, Policy,
+};
 pub use health_check::{HealthCheck, HttpProbe, Probe, ProbeKind, ProbeTls};
 pub use origin_tls::{OriginRules, OriginTls, ServerName};
 pub use outlier::Outlier;

@@ -3,6 +3,7 @@
 //! A spec can only hold values that cannot be wrong; `compile` makes them, `proxy` applies them.
 
 pub mod access;
+pub mod compression;
 pub mod cors;
 pub mod direct_response;
 pub mod fault;

@@ -10,6 +10,7 @@ mod admit;
 mod answer;
 mod attempt;
 mod body;
+mod compression;
 mod connection;
 mod context;
 mod fault;

@@ -27,6 +27,7 @@ pub enum Kind {
     RateLimit,
     AccessList,
     BodyLimit,
+    Compression,
     Other(Arc<str>),
 }
 
@@ -52,6 +53,7 @@ impl Kind {
             Kind::RateLimit => "RateLimit",
             Kind::AccessList => "AccessList",
             Kind::BodyLimit => "BodyLimit",
+            Kind::Compression => "Compression",
             Kind::Other(name) => name,
         }
     }

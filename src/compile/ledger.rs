@@ -98,7 +98,8 @@ pub fn account(inventory: &Inventory, compiled: &Compiled) -> Vec<Entry> {
     let checks = &compiled.plan.checks;
     let access = checks.access.iter().map(|policy| &policy.origin);
     let bodies = checks.bodies.iter().map(|policy| &policy.origin);
-    for origin in access.chain(bodies) {
+    let compression = checks.compression.iter().map(|policy| &policy.origin);
+    for origin in access.chain(bodies).chain(compression) {
         books.policies.insert((&origin.file, origin.document));
     }
     for cluster in compiled.plan.clusters.iter() {
@@ -170,6 +171,7 @@ impl Books<'_> {
             Spec::RateLimit(_)
             | Spec::AccessList(_)
             | Spec::BodyLimit(_)
+            | Spec::Compression(_)
             | Spec::EnvoyFilter(_)
                 if self
                     .policies

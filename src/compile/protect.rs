@@ -6,6 +6,7 @@
 //! `gateway.acceptUnenforced`. Kinds without protection are reported as unsupported, or as not
 //! meant for a gateway. Called by `compile` after the listeners are built.
 
+mod compression;
 mod envoy_filter;
 mod own;
 mod rate_limit;
@@ -101,6 +102,11 @@ pub(crate) fn protect(
     if let Some(first) = patches.first() {
         guard.object = first.object();
         envoy_filter::put_in_force(&mut guard, patches);
+    }
+    let mut turns = compression::Turns::default();
+    for (object, spec, turn) in compression::by_turns(versions.others()) {
+        guard.object = object;
+        turns.read(&mut guard, spec, turn);
     }
     sheets.hand_out(listeners);
     (limits, checks)

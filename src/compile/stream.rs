@@ -5,6 +5,7 @@
 //! their matches only `port`, `gateways` and `sniHosts` count. Called by `compile` when requests
 //! are routed; every rule that serves nothing is reported here.
 
+mod list;
 mod report;
 mod rule;
 
@@ -23,8 +24,9 @@ use super::gateway::{Gateways, Role, Server};
 use super::registry::Registry;
 use super::version::Versions;
 
+use list::List;
 use report::{Book, Fate};
-use rule::{List, Match};
+use rule::Match;
 
 /// The routes of connections, for the sockets that were asked for.
 #[derive(Debug, Default)]
@@ -148,7 +150,7 @@ impl<'a> Streaming<'a, '_> {
                 continue;
             };
             for (rule, slot) in bound.spec.tcp.iter().enumerate() {
-                for matched in Match::of_tcp(bound.object, slot) {
+                for matched in Match::of(bound.object, slot) {
                     if !self.holds(&matched, bound, server, index) {
                         continue;
                     }
@@ -158,7 +160,7 @@ impl<'a> Streaming<'a, '_> {
                         continue;
                     }
                     book.note(place, Fate::Served);
-                    let written = self.tcp_rule(bound, rule, slot);
+                    let written = self.written(bound, rule, slot);
                     first = Some(self.route(&written, matched.origin, server));
                 }
             }
@@ -182,8 +184,8 @@ impl<'a> Streaming<'a, '_> {
                 continue;
             };
             for (rule, slot) in bound.spec.tls.iter().enumerate() {
-                let written = self.tls_rule(bound, rule, slot);
-                for matched in Match::of_tls(bound.object, slot) {
+                let written = self.written(bound, rule, slot);
+                for matched in Match::of(bound.object, slot) {
                     if !self.holds(&matched, bound, server, index) {
                         continue;
                     }

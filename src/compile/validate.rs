@@ -5,6 +5,7 @@
 //! object; one with errors is replaced by its last error-free version, or compiled with fences
 //! around the rules that the findings' paths name.
 
+pub(crate) mod compression;
 mod destination_rule;
 mod edits;
 mod extras;
@@ -40,6 +41,7 @@ pub(crate) fn check(object: &Object, patterns: &Patterns, findings: &mut Finding
         Spec::RateLimit(spec) => rate_limit::check(object, spec, findings),
         Spec::AccessList(spec) => guards::check_access(object, spec, findings),
         Spec::BodyLimit(spec) => guards::check_body(object, spec, findings),
+        Spec::Compression(spec) => compression::check(object, spec, findings),
         _ => {}
     }
 }

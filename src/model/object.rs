@@ -52,6 +52,7 @@ pub enum Spec {
     RateLimit(own::RateLimit),
     AccessList(own::AccessList),
     BodyLimit(own::BodyLimit),
+    Compression(own::Compression),
     /// An Istio kind that Pingress knows by name only; `compile` reports it as unsupported.
     Unsupported,
 }

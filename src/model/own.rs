@@ -4,12 +4,14 @@
 
 pub mod access_list;
 pub mod body_limit;
+pub mod compression;
 pub mod health_check;
 pub mod rate_limit;
 pub mod target;
 
 pub use access_list::AccessList;
 pub use body_limit::BodyLimit;
+pub use compression::Compression;
 pub use health_check::HealthCheckPolicy;
 pub use rate_limit::RateLimit;
 pub use target::PolicyTarget;

@@ -10,6 +10,8 @@ use crate::base::tls_material::KeyKind;
 use crate::base::{Finding, Severity};
 use crate::plan::{Digest, Plan};
 
+use super::record::CompressionRecord;
+
 /// The metrics, and the registry that prints them.
 #[derive(Debug)]
 pub(super) struct Counters {
@@ -21,6 +23,8 @@ pub(super) struct Counters {
     pub(super) handshakes: IntCounterVec,
     certificate_expiry: GaugeVec,
     pub(super) panics: IntCounter,
+    compressed: IntCounterVec,
+    compressed_bytes: IntCounterVec,
     pub(super) log_lines_dropped: IntCounter,
     pub(super) reload_errors: IntCounter,
     pub(super) listeners_open: IntGauge,
@@ -71,6 +75,20 @@ impl Counters {
                 ),
                 &["server", "key"],
             )?,
+            compressed: IntCounterVec::new(
+                Opts::new(
+                    "pingress_compressed_responses_total",
+                    "Responses that were compressed, by coding; `none` are those for which there was no room.",
+                ),
+                &["coding"],
+            )?,
+            compressed_bytes: IntCounterVec::new(
+                Opts::new(
+                    "pingress_compressed_response_bytes_total",
+                    "Bytes of compressed responses' bodies, before and after.",
+                ),
+                &["coding", "side"],
+            )?,
             panics: IntCounter::new("pingress_panics_total", "Requests that ended in a panic.")?,
             log_lines_dropped: IntCounter::new(
                 "pingress_access_log_lines_dropped_total",
@@ -117,7 +135,7 @@ impl Counters {
     }
 
     fn register(&self) -> Result<(), prometheus::Error> {
-        let collectors: [Box<dyn prometheus::core::Collector>; 15] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 17] = [
             Box::new(self.local_replies.clone()),
             Box::new(self.early_refusals.clone()),
             Box::new(self.connections_opened.clone()),
@@ -125,6 +143,8 @@ impl Counters {
             Box::new(self.handshakes.clone()),
             Box::new(self.certificate_expiry.clone()),
             Box::new(self.panics.clone()),
+            Box::new(self.compressed.clone()),
+            Box::new(self.compressed_bytes.clone()),
             Box::new(self.log_lines_dropped.clone()),
             Box::new(self.reload_errors.clone()),
             Box::new(self.listeners_open.clone()),
@@ -137,6 +157,24 @@ impl Counters {
         collectors
             .into_iter()
             .try_for_each(|collector| self.registry.register(collector))
+    }
+
+    /// A response that was to be compressed is over.
+    pub(super) fn compressed(&self, record: CompressionRecord) {
+        let CompressionRecord::Compressed {
+            coding,
+            before,
+            after,
+        } = record
+        else {
+            self.compressed.with_label_values(&["none"]).inc();
+            return;
+        };
+        self.compressed.with_label_values(&[coding]).inc();
+        for (side, bytes) in [("before", before), ("after", after)] {
+            let counter = self.compressed_bytes.with_label_values(&[coding, side]);
+            counter.inc_by(bytes);
+        }
     }
 
     pub(super) fn swapped(&self, digest: Digest, at: Duration) {

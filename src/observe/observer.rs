@@ -118,6 +118,9 @@ impl Observe {
     /// A request is over.
     pub fn finished(&self, record: &Record<'_>) {
         self.requests.count(record);
+        if let Some(compression) = record.compression {
+            self.counters.compressed(compression);
+        }
         self.record(record);
     }
 

@@ -53,10 +53,26 @@ pub struct Record<'a> {
     pub attempts: u32,
     pub grpc: bool,
     pub grpc_status: Option<u16>,
+    /// `None` for a response that is sent as it is.
+    pub compression: Option<CompressionRecord>,
     /// For `%REQ(name)%` of a custom format; the default formats do not need it.
     pub request_headers: Option<&'a HeaderMap>,
     /// For `%RESP(name)%` of a custom format; the default formats do not need it.
     pub response_headers: Option<&'a HeaderMap>,
+}
+
+/// What became of a response that was to be compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionRecord {
+    Compressed {
+        /// The content coding's name.
+        coding: &'static str,
+        /// Bytes of the body, and what was made of them.
+        before: u64,
+        after: u64,
+    },
+    /// As many were compressed at that time as may be.
+    NoRoom,
 }
 
 /// What a client's TLS connection agreed on.

@@ -1,5 +1,5 @@
 //! What requests must pass before they are served: lists of addresses, limits on the size of their
-//! bodies and on their rate.
+//! bodies and on their rate. And whether their responses are compressed.
 //!
 //! `compile` finds out for each rule which policies concern it; a request looks them up by the
 //! indexes of its host and rule. Rules with the same guards share one set, and a listener without
@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use crate::base::{Cause, CauseKind, Origin};
 use crate::policy::access::Access;
+use crate::policy::compression::spec::Compression;
 use crate::policy::rate_limit::spec::RateLimit;
 
 /// The place of a policy in [`Plan::limits`](super::Plan::limits).
@@ -36,12 +37,17 @@ pub struct AccessId(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BodyLimitId(pub usize);
 
+/// The place of a policy in [`Checks::compression`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CompressionId(pub usize);
+
 /// The policies among guards that keep nothing between requests.
 #[derive(Debug, Default, Hash)]
 pub struct Checks {
     pub access: Vec<Policy<Access>>,
     /// Bytes of a request's body.
     pub bodies: Vec<Policy<u64>>,
+    pub compression: Vec<Policy<Arc<Compression>>>,
 }
 
 impl Policy<Access> {
@@ -84,6 +90,8 @@ pub struct Guards {
     pub front: SmallVec<[LimitId; 1]>,
     /// After faults and CORS, so that a preflight passes none.
     pub back: SmallVec<[LimitId; 1]>,
+    /// What is done with their responses.
+    pub compression: Option<CompressionId>,
 }
 
 /// The guards of a listener's requests.
@@ -102,8 +110,13 @@ impl Guards {
             bodies,
             front,
             back,
+            compression,
         } = self;
-        access.is_empty() && bodies.is_empty() && front.is_empty() && back.is_empty()
+        access.is_empty()
+            && bodies.is_empty()
+            && front.is_empty()
+            && back.is_empty()
+            && compression.is_none()
     }
 }
 

@@ -76,6 +76,7 @@ impl Plan {
             bodies,
             front,
             back,
+            compression,
         }) = guards
         else {
             return Ok(());
@@ -98,6 +99,13 @@ impl Plan {
                 let name = limit.map_or("", |limit| &limit.policy.id);
                 writeln!(out, "{indent}passes {word}{name}")?;
             }
+        }
+        for policy in compression
+            .iter()
+            .filter_map(|id| checks.compression.get(id.0))
+        {
+            let Policy { id, policy, origin } = policy;
+            writeln!(out, "{indent}passes {id} ({policy}) at {origin}")?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use pingora::proxy::Session;
 
 use super::admit::{FORWARDED_FOR, REQUEST_ID, authority};
 use super::attempt;
+use super::compression;
 use super::context::Context;
 use super::known::{addresses, downstream_remote, protocol, tls_record};
 use super::retry::RetryRefused;
@@ -106,6 +107,7 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         attempts: ctx.attempts,
         grpc: ctx.asks_grpc(),
         grpc_status: ctx.grpc_status,
+        compression: compression::record(session),
         request_headers: Some(&request.headers),
         response_headers: response.map(|response| &response.headers),
     };

@@ -14,14 +14,15 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
+use tokio::sync::Semaphore;
 
 use super::context::Context;
 use super::finish::Sink;
 use super::limits::Limits;
 use super::panics::caught;
 use super::{
-    admit, answer, attempt, body, connection, finish, grpc_web, mirror, peer, reply, retry, route,
-    to_client, to_origin,
+    admit, answer, attempt, body, compression, connection, finish, grpc_web, mirror, peer, reply,
+    retry, route, to_client, to_origin,
 };
 use crate::upstream::Serving;
 
@@ -30,6 +31,8 @@ pub struct Gateway {
     serving: Arc<ArcSwap<Serving>>,
     sink: Arc<dyn Sink>,
     limits: Limits,
+    /// For responses that are compressed.
+    encoders: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -37,6 +40,7 @@ impl Gateway {
         Self {
             serving,
             sink,
+            encoders: compression::room(&limits),
             limits,
         }
     }
@@ -61,6 +65,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let routed = caught(ctx, |ctx| Ok(route::route(session, ctx)))?;
+        compression::begin(session, ctx, &self.encoders);
         let step = answer::answer(session, ctx, routed).await?;
         match connection::waited_for(session, ctx, step).await {
             route::Step::Answer(answer) => reply::send(session, ctx, answer).await.map(|()| true),

@@ -103,7 +103,7 @@ pub(super) fn announce(ctx: &Context, response: &mut ResponseHeader) {
     }
 }
 
-fn guards(ctx: &Context) -> Option<&Guards> {
+pub(super) fn guards(ctx: &Context) -> Option<&Guards> {
     let guarding: &Guarding = ctx
         .plan()
         .listeners

@@ -30,6 +30,8 @@ pub struct Limits {
     /// Attempts of a request, whatever its rule says.
     pub attempts: u32,
     pub mirror: MirrorLimits,
+    /// Responses that are compressed at once; more are sent as they are.
+    pub compressions: usize,
     /// Attempts that Pingora makes, those included that end before anything was sent.
     pub turns: u32,
 }
@@ -47,6 +49,7 @@ impl Default for Limits {
             retry_body: RETRY_BODY,
             attempts: MAX_ATTEMPTS as u32,
             mirror: MirrorLimits::default(),
+            compressions: 1024,
             turns: MAX_ATTEMPTS as u32,
         }
     }

@@ -1,5 +1,6 @@
 //! The request path over real sockets: a gateway on loopback between raw clients and origins.
 
+mod compression;
 mod cors;
 mod faults;
 mod flags;

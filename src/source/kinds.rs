@@ -37,7 +37,7 @@ pub(super) fn meaning(api_version: &str, kind: &str) -> Meaning {
             Some(read) if version == "v1alpha1" => Meaning::Read(read),
             Some(_) => Meaning::UnknownVersion { known: "v1alpha1" },
             None => Meaning::UnknownKind {
-                known: "HealthCheckPolicy, RateLimit, AccessList, BodyLimit",
+                known: "HealthCheckPolicy, RateLimit, AccessList, BodyLimit, Compression",
             },
         },
         "" => match core(kind) {
@@ -92,6 +92,7 @@ fn own(kind: &str) -> Option<Kind> {
         "RateLimit" => Some(Kind::RateLimit),
         "AccessList" => Some(Kind::AccessList),
         "BodyLimit" => Some(Kind::BodyLimit),
+        "Compression" => Some(Kind::Compression),
         _ => None,
     }
 }

@@ -4,6 +4,7 @@ mod agreement;
 mod balancing;
 #[path = "../change/mod.rs"]
 mod change;
+mod compression;
 mod corpus;
 mod failures;
 mod forwarding;

@@ -5,6 +5,7 @@
 
 mod actions;
 mod binding;
+mod compression;
 mod delegates;
 mod envoy_filters;
 mod fences;

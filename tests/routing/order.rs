@@ -54,7 +54,7 @@ const SERVERS: [&str; 7] = [
     "{port: {number: 80, name: u, protocol: HTTP}, hosts: ['x.*']}",
     "{hosts: [a.com]}",
 ];
-pub const GUARDS: [&str; 13] = [
+pub const GUARDS: [&str; 17] = [
     "",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g, namespace: istio-system}\nspec: {rules: [{}]}\n",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g}\nspec: {rules: [{}]}\n",
@@ -68,6 +68,10 @@ pub const GUARDS: [&str; 13] = [
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: AccessList\nmetadata: {name: g}\nspec: {targetRef: {kind: Gateway, name: tls}, deny: [10.0.0.0/8]}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: AccessList\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-0}, allow: [wrong]}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: BodyLimit\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, maxBytes: 1000}\n",
+    "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: g}\nspec: {targetRef: {kind: Gateway, name: edge}}\n---\napiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: h}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, algorithms: []}\n",
+    "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, level: {br: 9}}\n---\napiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: h}\nspec: {targetRef: {kind: VirtualService, name: vs-1}}\n",
+    "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: leaf}}\n---\napiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: h}\nspec: {targetRef: {kind: VirtualService, name: vs-0}}\n",
+    "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, level: {br: 12}}\n",
 ];
 pub const RULE: &str = "
 apiVersion: networking.istio.io/v1

@@ -205,6 +205,15 @@ impl World {
         })
     }
 
+    /// The policy that its response is compressed by.
+    pub fn compressed(&self, host: &str, path: &str) -> String {
+        let policies = &self.compiled.plan.checks.compression;
+        self.guards(&get(host, path), |guards| {
+            let id = guards.compression;
+            id.map_or(String::new(), |id| policies[id.0].id.to_string())
+        })
+    }
+
     fn guards<R: Default>(&self, ask: &Ask, look: impl FnOnce(&Guards) -> R) -> R {
         let addr = SocketAddr::from(([0, 0, 0, 0], ask.port));
         let listener = self.compiled.plan.listener(addr);

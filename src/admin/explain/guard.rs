@@ -51,12 +51,19 @@ pub(super) fn of(
         bodies,
         front,
         back,
+        compression,
     }) = guards
     else {
         return Vec::new();
     };
     let access = access.iter().filter_map(|id| plan.checks.access.get(id.0));
     let access = access.map(|policy| GuardShown::of_check(policy, policy.policy.to_string()));
+    let compression = compression.iter();
+    let compression = compression.filter_map(|id| plan.checks.compression.get(id.0));
+    let compression = compression.map(|policy| GuardShown {
+        position: "on the response",
+        ..GuardShown::of_check(policy, policy.policy.to_string())
+    });
     let bodies = bodies.iter().filter_map(|id| plan.checks.bodies.get(id.0));
     let bodies = bodies.map(|policy| {
         let effect = format!("at most {} bytes of a body", policy.policy);
@@ -70,6 +77,7 @@ pub(super) fn of(
         .chain(bodies)
         .chain(front)
         .chain(back.iter().filter_map(shown("before the router")))
+        .chain(compression)
         .collect()
 }
 

@@ -37,7 +37,7 @@ pub(super) fn read_body(guard: &mut Guard<'_, '_>, spec: &BodyLimit) {
     }
 }
 
-fn placed<T>(guard: &Guard<'_, '_>, policy: T) -> Policy<T> {
+pub(super) fn placed<T>(guard: &Guard<'_, '_>, policy: T) -> Policy<T> {
     Policy {
         id: guard.object.key.to_string().into(),
         policy,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::base::{Code, Finding, Findings, Origin, Position};
 use crate::compile::bind::{Bound, Services};
+use crate::model::istio::Items;
 
-use super::rule::List;
+use super::list::{Condition, List, Rule};
 
 /// The VirtualService, its list, the rule and the match.
 pub(super) type Place = (usize, List, usize, usize);
@@ -25,7 +26,7 @@ pub(super) struct Book {
 }
 
 /// One rule with where its matches are written, and the conditions in each that do not count.
-struct Rule {
+struct Written {
     list: List,
     index: usize,
     position: Position,
@@ -46,13 +47,13 @@ impl Book {
     /// Says what serves nothing, and which conditions do not count.
     pub(super) fn report(&self, services: &Services<'_>, findings: &mut Findings) {
         for (service, bound) in services.bound.iter().enumerate() {
-            for rule in tls_rules(bound).chain(tcp_rules(bound)) {
+            for rule in rules(&bound.spec.tls).chain(rules(&bound.spec.tcp)) {
                 self.rule(service, &rule, bound, findings);
             }
         }
     }
 
-    fn rule(&self, service: usize, rule: &Rule, bound: &Bound<'_>, findings: &mut Findings) {
+    fn rule(&self, service: usize, rule: &Written, bound: &Bound<'_>, findings: &mut Findings) {
         let printed = format!("spec.{}[{}]", rule.list.name(), rule.index);
         let at = |finding: Finding, position: Position| {
             finding
@@ -119,65 +120,19 @@ impl Book {
     }
 }
 
-fn tls_rules(bound: &Bound<'_>) -> impl Iterator<Item = Rule> {
-    let rules = bound.spec.tls.iter().enumerate();
-    rules.map(|(index, slot)| {
-        let matches = slot.good().map(|rule| &rule.matches);
-        let matches = matches.into_iter().flatten().map(|slot| {
-            let fields = slot.good().map(|matched| {
-                [
-                    (
-                        "destinationSubnets",
-                        !matched.destination_subnets.is_empty(),
-                    ),
-                    ("sourceLabels", !matched.source_labels.is_empty()),
-                    ("sourceNamespace", is_set(&matched.source_namespace)),
-                ]
-            });
-            (slot.position, set(fields.into_iter().flatten()))
+/// The rules of a list, as far as they are reported.
+fn rules<R: Rule>(rules: &Items<R>) -> impl Iterator<Item = Written> {
+    rules.iter().enumerate().map(|(index, slot)| {
+        let matches = slot.good().map(Rule::matches).into_iter().flatten();
+        let matches = matches.map(|slot| {
+            let inert = slot.good().map(Condition::inert);
+            (slot.position, inert.unwrap_or_default())
         });
-        Rule {
-            list: List::Tls,
+        Written {
+            list: R::LIST,
             index,
             position: slot.position,
             matches: matches.collect(),
         }
     })
-}
-
-fn tcp_rules(bound: &Bound<'_>) -> impl Iterator<Item = Rule> {
-    let rules = bound.spec.tcp.iter().enumerate();
-    rules.map(|(index, slot)| {
-        let matches = slot.good().map(|rule| &rule.matches);
-        let matches = matches.into_iter().flatten().map(|slot| {
-            let fields = slot.good().map(|matched| {
-                [
-                    (
-                        "destinationSubnets",
-                        !matched.destination_subnets.is_empty(),
-                    ),
-                    ("sourceSubnet", is_set(&matched.source_subnet)),
-                    ("sourceLabels", !matched.source_labels.is_empty()),
-                    ("sourceNamespace", is_set(&matched.source_namespace)),
-                ]
-            });
-            (slot.position, set(fields.into_iter().flatten()))
-        });
-        Rule {
-            list: List::Tcp,
-            index,
-            position: slot.position,
-            matches: matches.collect(),
-        }
-    })
-}
-
-fn is_set(field: &Option<String>) -> bool {
-    field.as_deref().is_some_and(|text| !text.is_empty())
-}
-
-/// The names of the fields that are set.
-fn set(fields: impl Iterator<Item = (&'static str, bool)>) -> Vec<&'static str> {
-    let set = fields.filter(|(_, is_set)| *is_set);
-    set.map(|(field, _)| field).collect()
 }

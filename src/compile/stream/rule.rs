@@ -7,27 +7,12 @@ use crate::compile::bind::Bound;
 use crate::compile::damage::Fault;
 use crate::compile::gateway::{Named, Server};
 use crate::compile::registry::{DestinationRef, Resolved};
-use crate::model::istio::virtual_service::{TcpDestination, TcpRoute, TlsRoute};
+use crate::model::istio::virtual_service::TcpDestination;
 use crate::model::{At, FieldPath, Object, Slot};
 use crate::plan::{Fence, StreamAction, StreamDestination, StreamForward, StreamRoute, Target};
 
 use super::Streaming;
-
-/// Which list of a VirtualService.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum List {
-    Tls,
-    Tcp,
-}
-
-impl List {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Tls => "tls",
-            Self::Tcp => "tcp",
-        }
-    }
-}
+use super::list::{Condition, List, Rule};
 
 /// A match of a rule, as far as it counts at a gateway.
 pub(super) struct Match<'m> {
@@ -42,39 +27,24 @@ pub(super) struct Match<'m> {
 
 impl<'m> Match<'m> {
     /// The matches of a rule. What cannot be read counts as matching.
-    pub(super) fn of_tcp(object: &Object, rule: &'m At<Slot<TcpRoute>>) -> Vec<Self> {
-        let Some(spec) = rule.good().filter(|spec| !spec.matches.is_empty()) else {
+    pub(super) fn of<R: Rule>(object: &Object, rule: &'m At<Slot<R>>) -> Vec<Self> {
+        let matches = rule.good().map(Rule::matches);
+        let Some(matches) = matches.filter(|matches| !matches.is_empty()) else {
             return vec![Self::everything(object, rule.position, 0)];
         };
-        let matches = spec.matches.iter().enumerate();
-        let read = matches.map(|(number, slot)| match slot.good() {
-            Some(matched) => Self {
-                number,
-                origin: object.origin.at(slot.position),
-                port: matched.port.filter(|port| *port != 0),
-                gateways: &matched.gateways,
-                names: None,
-            },
-            None => Self::everything(object, slot.position, number),
-        });
-        read.collect()
-    }
-
-    pub(super) fn of_tls(object: &Object, rule: &'m At<Slot<TlsRoute>>) -> Vec<Self> {
-        let Some(spec) = rule.good().filter(|spec| !spec.matches.is_empty()) else {
-            return vec![Self::everything(object, rule.position, 0)];
-        };
-        let matches = spec.matches.iter().enumerate();
-        let read = matches.map(|(number, slot)| match slot.good() {
-            Some(matched) => Self {
-                number,
-                origin: object.origin.at(slot.position),
-                port: matched.port.filter(|port| *port != 0),
-                gateways: &matched.gateways,
-                names: (!matched.sni_hosts.is_empty()).then_some(&*matched.sni_hosts),
-            },
-            None => Self::everything(object, slot.position, number),
-        });
+        let read = matches
+            .iter()
+            .enumerate()
+            .map(|(number, slot)| match slot.good() {
+                Some(matched) => Self {
+                    number,
+                    origin: object.origin.at(slot.position),
+                    port: matched.port().filter(|port| *port != 0),
+                    gateways: matched.gateways(),
+                    names: Some(matched.names()).filter(|names| !names.is_empty()),
+                },
+                None => Self::everything(object, slot.position, number),
+            });
         read.collect()
     }
 
@@ -120,33 +90,14 @@ impl<'a> Streaming<'a, '_> {
             && (matched.gateways.is_empty() || matched.gateways.iter().any(is_of))
     }
 
-    pub(super) fn tcp_rule<'r>(
+    pub(super) fn written<'r, R: Rule>(
         &self,
         bound: &Bound<'r>,
         index: usize,
-        slot: &'r At<Slot<TcpRoute>>,
+        slot: &'r At<Slot<R>>,
     ) -> Written<'r> {
-        let destinations = slot.good().map(|spec| spec.route.as_slice());
-        self.written(bound, (List::Tcp, index), slot.position, destinations)
-    }
-
-    pub(super) fn tls_rule<'r>(
-        &self,
-        bound: &Bound<'r>,
-        index: usize,
-        slot: &'r At<Slot<TlsRoute>>,
-    ) -> Written<'r> {
-        let destinations = slot.good().map(|spec| spec.route.as_slice());
-        self.written(bound, (List::Tls, index), slot.position, destinations)
-    }
-
-    fn written<'r>(
-        &self,
-        bound: &Bound<'r>,
-        (list, index): (List, usize),
-        position: Position,
-        destinations: Option<&'r [At<Slot<TcpDestination>>]>,
-    ) -> Written<'r> {
+        let list = R::LIST;
+        let destinations = slot.good().map(|rule| rule.route().as_slice());
         let object = bound.object;
         let printed = format!("spec.{}[{index}]", list.name());
         let damage = self.versions.damage(&object.key);
@@ -154,7 +105,7 @@ impl<'a> Streaming<'a, '_> {
         let unreadable = || {
             destinations.is_none().then(|| {
                 Arc::new(Fence {
-                    origin: object.origin.at(position),
+                    origin: object.origin.at(slot.position),
                     reason: "the rule cannot be read".into(),
                 })
             })

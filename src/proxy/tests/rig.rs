@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use crate::base::CauseKind;
 use crate::listener::{ConnectionObserver, ListenerLimits, ListenerOutcome, Listeners};
-use crate::observe::Record;
+use crate::observe::{CompressionRecord, Record};
 use crate::plan::endpoints::Endpoint;
 use crate::plan::hosts::HostIndex;
 use crate::plan::*;
@@ -241,6 +241,7 @@ pub struct Recorded {
     pub upstream_host: Option<SocketAddr>,
     pub bytes: (u64, u64),
     pub grpc_status: Option<u16>,
+    pub compression: Option<CompressionRecord>,
 }
 
 #[derive(Default)]
@@ -284,6 +285,7 @@ impl Sink for Records {
             upstream_host: record.upstream_host,
             bytes: (record.bytes_received, record.bytes_sent),
             grpc_status: record.grpc_status,
+            compression: record.compression,
         });
         self.more.notify_one();
     }
@@ -357,6 +359,7 @@ impl Client {
             status,
             headers,
             body: String::new(),
+            bytes: Vec::new(),
             complete: true,
         };
         if (100..200).contains(&status) || to_head || matches!(status, 204 | 304) {
@@ -372,6 +375,7 @@ impl Client {
             self.read_length(length).await
         };
         answer.body = String::from_utf8_lossy(&body).into_owned();
+        answer.bytes = body;
         answer.complete = complete;
         answer
     }
@@ -416,6 +420,8 @@ pub struct Answer {
     pub status: u16,
     pub headers: BTreeMap<String, String>,
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
     /// The body did not end early.
     pub complete: bool,
 }

@@ -306,6 +306,7 @@ impl Settings {
             fields: limits.max_headers,
             request_line: limits.max_request_line,
             retry_body: limits.retry_body,
+            compressions: limits.compressions,
             attempts: u32::try_from(self.max_retries).unwrap_or(u32::MAX),
             mirror: MirrorLimits {
                 body: self.gateway.mirror.body,

@@ -129,6 +129,8 @@ section! { "camelCase",
         pub max_request_line: usize = 16 * 1024,
         /// Bytes of a request body kept for sending it again, at most 65536; a request with a longer one is not repeated.
         pub retry_body: usize = crate::proxy::RETRY_BODY,
+        /// Responses compressed at once, each in up to 2 MB of memory; more are sent as they are.
+        pub compressions: usize = 1024,
         /// Bytes of a manifest file; a larger one is not read.
         pub max_file_bytes: u64 = 16 * 1024 * 1024,
     }

@@ -25,6 +25,7 @@ pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
         Kind::RateLimit => Spec::RateLimit(strict_spec(node, issues)),
         Kind::AccessList => Spec::AccessList(strict_spec(node, issues)),
         Kind::BodyLimit => Spec::BodyLimit(strict_spec(node, issues)),
+        Kind::Compression => Spec::Compression(strict_spec(node, issues)),
         Kind::Service => {
             let document: WithSpec<kube::Service> = kube_document(node, issues);
             Spec::Service(document.spec)

@@ -62,15 +62,16 @@ fn a_ring_has_envoys_places() {
     let hosts: Vec<_> = (90..96)
         .map(|port| (SocketAddr::from(([127, 0, 0, 1], port)), 1.0))
         .collect();
-    let Keys::Ring(places) = Keys::new(HashTable::Ring { minimum_size: 2 }, &hosts) else {
+    let Keys::Ring(ring) = Keys::new(HashTable::Ring { minimum_size: 2 }, &hosts) else {
         panic!("not a ring");
     };
+    let places = &ring.places;
     assert_eq!(places.len(), 12);
     assert_eq!(places[0], (833_437_586_790_550_860, 4));
     assert_eq!(places[3], (3_551_244_743_356_806_947, 5));
     assert_eq!(places[4], (3_851_675_632_748_031_481, 3));
     assert_eq!(places[7], (7_700_377_290_971_790_572, 3));
-    let table = Keys::Ring(places);
+    let table = Keys::Ring(ring);
     assert_eq!(table.find(0, 0), Some(4));
     assert_eq!(table.find(u64::MAX, 0), Some(4));
     assert_eq!(table.find(3_551_244_743_356_806_947, 0), Some(5));
@@ -81,10 +82,11 @@ fn a_ring_has_envoys_places() {
 fn a_ring_of_thousands_of_endpoints_stays_within_its_bound() {
     for (size, most) in [(1024, 262_144), (100_000, 800_000)] {
         let table = HashTable::Ring { minimum_size: size };
-        let Keys::Ring(places) = Keys::new(table, &endpoints(&vec![1.0; 5000])) else {
+        let Keys::Ring(ring) = Keys::new(table, &endpoints(&vec![1.0; 5000])) else {
             panic!("not a ring");
         };
-        assert!(places.len() <= most + 5000, "{}", places.len());
+        let count = ring.places.len();
+        assert!(count <= most + 5000, "{count}");
     }
 }
 
@@ -171,6 +173,19 @@ proptest! {
         let all = endpoints(&weights);
         for table in [HashTable::Ring { minimum_size: size }, HashTable::Maglev { size: 1009 }] {
             prop_assert!(Keys::new(table, &all).find(key, step).is_some_and(|index| index < all.len()));
+        }
+    }
+
+    /// The index leads to the place that a search of the whole ring gives, however uneven they are.
+    #[test]
+    fn the_place_of_a_key_is_the_first_that_is_not_before_it(
+        mut hashes in prop::collection::vec(prop_oneof![any::<u64>(), 0_u64..5, u64::MAX - 3..=u64::MAX], 0..40),
+        keys in prop::collection::vec(prop_oneof![any::<u64>(), 0_u64..5, u64::MAX - 3..=u64::MAX], 30),
+    ) {
+        hashes.sort_unstable();
+        let ring = Ring::indexed(hashes.iter().map(|hash| (*hash, 0)).collect());
+        for key in keys.into_iter().chain(hashes.clone()) {
+            prop_assert_eq!(ring.first(key), hashes.partition_point(|hash| *hash < key));
         }
     }
 }
