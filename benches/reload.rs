@@ -3,21 +3,15 @@
 //!
 //! `cargo bench --bench reload [-- COUNT]`; 5,000 VirtualServices unless told otherwise.
 
+mod process;
+
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-const CHANGES: usize = 60;
+use process::Process;
 
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
+const CHANGES: usize = 60;
 
 fn virtual_service(n: usize, text: &str) -> String {
     format!(
@@ -25,18 +19,9 @@ fn virtual_service(n: usize, text: &str) -> String {
     )
 }
 
-fn fixed(folder: &Path) {
-    std::fs::write(
-        folder.join("gateway.yaml"),
-        "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec:\n  selector: {istio: ingressgateway}\n  servers:\n    - port: {number: 80, name: http, protocol: HTTP}\n      hosts: [\"*\"]\n",
-    )
-    .unwrap();
-    std::fs::write(
-        folder.join("service.yaml"),
-        "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: backend}\nspec:\n  hosts: [backend.internal]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: STATIC\n  endpoints: [{address: 127.0.0.1}]\n",
-    )
-    .unwrap();
-}
+const GATEWAY: &str = "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec:\n  selector: {istio: ingressgateway}\n  servers:\n    - port: {number: 80, name: http, protocol: HTTP}\n      hosts: [\"*\"]\n";
+
+const SERVICE: &str = "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: backend}\nspec:\n  hosts: [backend.internal]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: STATIC\n  endpoints: [{address: 127.0.0.1}]\n";
 
 fn body(stream: &mut TcpStream, host: &str) -> String {
     stream
@@ -51,74 +36,36 @@ fn body(stream: &mut TcpStream, host: &str) -> String {
         .to_owned()
 }
 
-fn resident_kib(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS"))
-        .unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 fn main() {
     let count = std::env::args()
         .filter_map(|argument| argument.parse().ok())
         .next()
         .unwrap_or(5_000);
-    let folder = tempfile::tempdir().unwrap();
-    let manifests = folder.path().join("manifests");
-    std::fs::create_dir(&manifests).unwrap();
-    fixed(&manifests);
-    for n in 0..count {
-        std::fs::write(
-            manifests.join(format!("vs-{n}.yaml")),
-            virtual_service(n, "first"),
-        )
-        .unwrap();
-    }
-    let (port, admin, status, metrics) = (free_port(), free_port(), free_port(), free_port());
-    let settings = folder.path().join("settings.yaml");
-    std::fs::write(
-        &settings,
-        format!("gateway:\n  ports: {{80: {port}}}\n  bind: [127.0.0.1]\n  admin: {{bind: \"127.0.0.1:{admin}\"}}\n  status: {{bind: \"127.0.0.1:{status}\"}}\n  metrics: {{bind: \"127.0.0.1:{metrics}\"}}\n"),
-    )
-    .unwrap();
+    let mut files = vec![
+        ("gateway.yaml".to_owned(), GATEWAY.to_owned()),
+        ("service.yaml".to_owned(), SERVICE.to_owned()),
+    ];
+    files.extend((0..count).map(|n| (format!("vs-{n}.yaml"), virtual_service(n, "first"))));
     let started = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_pingress"))
-        .args(["run", "--settings"])
-        .arg(&settings)
-        .arg("--config")
-        .arg(&manifests)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let mut stream = loop {
-        if let Ok(stream) = TcpStream::connect(addr) {
-            break stream;
-        }
-        assert!(
-            started.elapsed() < Duration::from_secs(120) && child.try_wait().unwrap().is_none()
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    stream.set_nodelay(true).unwrap();
+    let gateway = Process::gateway(&files, 80);
     println!(
-        "{count} VirtualServices: serving after {} ms",
+        "{count} VirtualServices: written and serving after {} ms",
         started.elapsed().as_millis()
     );
+    let mut stream = TcpStream::connect(gateway.addr).unwrap();
+    stream.set_nodelay(true).unwrap();
     println!(
         "{count} VirtualServices: resident {} KiB at first",
-        resident_kib(&child)
+        gateway.resident_kib()
     );
     let mut times = Vec::new();
     for turn in 0..CHANGES {
         let n = turn * 7919 % count;
         let text = format!("turn{turn}");
-        let next = folder.path().join("next");
+        let next = gateway.folder().join("next");
         std::fs::write(&next, virtual_service(n, &text)).unwrap();
         let changed = Instant::now();
-        std::fs::rename(&next, manifests.join(format!("vs-{n}.yaml"))).unwrap();
+        std::fs::rename(&next, gateway.manifests().join(format!("vs-{n}.yaml"))).unwrap();
         while body(&mut stream, &format!("host-{n}.example.com")) != text {
             assert!(
                 changed.elapsed() < Duration::from_secs(30),
@@ -138,8 +85,6 @@ fn main() {
     );
     println!(
         "{count} VirtualServices: resident {} KiB after {CHANGES} changes",
-        resident_kib(&child)
+        gateway.resident_kib()
     );
-    child.kill().unwrap();
-    child.wait().unwrap();
 }

@@ -5,11 +5,11 @@
 //! `cargo bench --bench tls_handshake [-- NAMES]`. A handshake is a whole connection, from `accept`
 //! to its end, on which nothing is asked. Resumed ones bring the ticket of an earlier connection.
 
+mod process;
+
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +18,7 @@ use boring::rsa::Rsa;
 use boring::ssl::{
     SslConnector, SslMethod, SslSession, SslSessionCacheMode, SslStream, SslVerifyMode,
 };
+use process::{Process, spread};
 use rcgen::{CertificateParams, KeyPair};
 
 const ROUNDS: usize = 9;
@@ -30,21 +31,11 @@ enum Key {
 }
 
 struct Gateway {
-    child: Child,
-    addr: SocketAddr,
+    process: Process,
     names: usize,
     connector: SslConnector,
     /// The last ticket that came.
     session: Arc<Mutex<Option<SslSession>>>,
-    _folder: tempfile::TempDir,
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 fn name(number: usize) -> String {
@@ -73,9 +64,6 @@ fn secret(number: usize, key: Key) -> String {
 
 /// A gateway with so many HTTPS servers, each with a name and a certificate of its own.
 fn start(names: usize, key: Key) -> Gateway {
-    let folder = tempfile::tempdir().unwrap();
-    let manifests = folder.path().join("manifests");
-    std::fs::create_dir(&manifests).unwrap();
     let mut text = String::from(
         "apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: gw}\nspec:\n  selector: {istio: ingressgateway}\n  servers:\n",
     );
@@ -86,28 +74,11 @@ fn start(names: usize, key: Key) -> Gateway {
         );
     }
     text += "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: all}\nspec:\n  hosts: [\"*\"]\n  gateways: [gw]\n  http: [{directResponse: {status: 200}}]\n";
-    std::fs::write(manifests.join("all.yaml"), text).unwrap();
-    let secrets: String = (0..names).map(|number| secret(number, key)).collect();
-    std::fs::write(manifests.join("secrets.yaml"), secrets).unwrap();
-    let (port, admin, status, metrics) = (free_port(), free_port(), free_port(), free_port());
-    let settings = folder.path().join("settings.yaml");
-    std::fs::write(
-        &settings,
-        format!("threads: 1\ngateway:\n  ports: {{443: {port}}}\n  bind: [127.0.0.1]\n  mesh: {{accessLogFile: /dev/null}}\n  admin: {{bind: \"127.0.0.1:{admin}\"}}\n  status: {{bind: \"127.0.0.1:{status}\"}}\n  metrics: {{bind: \"127.0.0.1:{metrics}\"}}\n"),
-    )
-    .unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_pingress"))
-        .args(["run", "--settings"])
-        .arg(&settings)
-        .arg("--config")
-        .arg(&manifests)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    while TcpStream::connect(addr).is_err() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let secrets = (0..names).map(|number| secret(number, key)).collect();
+    let files = [
+        ("all.yaml".to_owned(), text),
+        ("secrets.yaml".to_owned(), secrets),
+    ];
     let mut connector = SslConnector::builder(SslMethod::tls()).unwrap();
     connector.set_verify(SslVerifyMode::NONE);
     connector.set_session_cache_mode(SslSessionCacheMode::CLIENT);
@@ -117,25 +88,16 @@ fn start(names: usize, key: Key) -> Gateway {
         *last.lock().unwrap() = Some(session);
     });
     Gateway {
-        child,
-        addr,
+        process: Process::gateway(&files, 443),
         names,
         connector: connector.build(),
         session,
-        _folder: folder,
     }
 }
 
 impl Gateway {
-    /// User and system time of the process in clock ticks.
-    fn ticks(&self) -> u64 {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-    }
-
     fn connect(&self, number: usize, session: Option<&SslSession>) -> SslStream<TcpStream> {
-        let stream = TcpStream::connect(self.addr).unwrap();
+        let stream = TcpStream::connect(self.process.addr).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut ssl = self.connector.configure().unwrap().verify_hostname(false);
         if let Some(session) = session {
@@ -157,14 +119,14 @@ impl Gateway {
     /// Handshakes per second of CPU over one round.
     fn round(&self, resumed: bool) -> f64 {
         let ticket = resumed.then(|| self.ticket());
-        let before = self.ticks();
+        let before = self.process.ticks();
         for number in 0..HANDSHAKES {
             // Scattered over all names.
             let stream = self.connect(number * 7_919 % self.names, ticket.as_ref());
             assert_eq!(stream.ssl().session_reused(), resumed);
         }
         // A tick is 10 ms on Linux; a round is tens of them at the least.
-        HANDSHAKES as f64 * 100.0 / (self.ticks() - before) as f64
+        HANDSHAKES as f64 * 100.0 / (self.process.ticks() - before) as f64
     }
 }
 
@@ -173,7 +135,7 @@ fn main() {
         .filter_map(|argument| argument.parse().ok())
         .next()
         .unwrap_or(1_000);
-    let mut gateways = [
+    let gateways = [
         start(1, Key::Ecdsa),
         start(1, Key::Rsa),
         start(names, Key::Ecdsa),
@@ -194,22 +156,13 @@ fn main() {
             }
         }
     }
-    let mut base = 0.0;
+    let mut base = None;
     for ((what, ..), rates) in rounds.iter().zip(&mut rates) {
-        rates.sort_by(f64::total_cmp);
-        let median = rates[rates.len() / 2];
-        if base == 0.0 {
-            base = median;
-        }
+        let (median, least, most) = spread(rates);
+        let base = *base.get_or_insert(median);
         println!(
-            "{what} ({names} names where many): {median:.0} handshakes per CPU second (min {:.0}, max {:.0}), {:.2} x the first",
-            rates[0],
-            rates[rates.len() - 1],
+            "{what} ({names} names where many): {median:.0} handshakes per CPU second (min {least:.0}, max {most:.0}), {:.2} x the first",
             median / base
         );
-    }
-    for gateway in &mut gateways {
-        gateway.child.kill().unwrap();
-        gateway.child.wait().unwrap();
     }
 }

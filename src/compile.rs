@@ -17,6 +17,7 @@ mod protect;
 mod registry;
 mod rule;
 mod stream;
+mod telemetry;
 mod validate;
 mod version;
 
@@ -113,6 +114,7 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
         (&mut tls, &mut tcp),
         &mut findings,
     );
+    let tracing = telemetry::tracing(&versions, options, &mut findings);
     let (clusters, endpoints, slots) = registry.finish(&mut findings);
     memory.slots = slots;
     let mut plan = Plan {
@@ -123,6 +125,7 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
         limits,
         checks,
         http: options.http.clone(),
+        tracing,
         ..Plan::default()
     };
     plan.digest = Digest::of_parts(&plan, &memory.digests(&plan));

@@ -33,7 +33,7 @@ pub use ports::Listeners;
 pub use proxy_protocol::ProxyProtocol;
 pub use stream::StreamHandler;
 pub use tls::{HandshakeError, PassedHello, PeerCertificate, TlsDetails};
-pub use tunnels::Released;
+pub use tunnels::{Released, Streaming};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What is recorded about requests, connections and plans: access log and metrics.
+//! What is recorded about requests, connections and plans: access log, metrics and traces.
 //!
 //! [`Observe`] is the handle all other rooms record through. Everything a client chooses is
 //! escaped in the log and absent from the metrics' labels.
@@ -16,6 +16,7 @@ pub mod record;
 mod redact;
 mod requests;
 mod streams;
+mod trace;
 
 pub use access_log::{AccessLogOptions, Wanted};
 pub use exposition::Exposition;
@@ -25,3 +26,4 @@ pub use record::{CompressionRecord, EarlyRefusal, Record};
 pub use redact::Redaction;
 pub use requests::Workload;
 pub use streams::Transfer;
+pub use trace::{AttemptEnd, Trace, TraceError, TraceOptions, TraceProtocol};

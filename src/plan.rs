@@ -25,6 +25,7 @@ pub mod route;
 pub mod stream;
 pub mod table;
 pub mod tls;
+pub mod tracing;
 pub mod why;
 
 pub use balance::{Balance, Balancing, HashKey, HashTable};

@@ -162,12 +162,13 @@ impl Books<'_> {
             | Spec::Pod(_) => Fate::Serving,
             // A rule for traffic without subsets shows only where its policy differs.
             // Certificates are looked up too, but one that cannot be used has a finding.
-            Spec::DestinationRule(_) | Spec::HealthCheckPolicy(_) | Spec::Secret(_) => {
-                match self.told(object, "") {
-                    Fate::Lost => Fate::Serving,
-                    fate => fate,
-                }
-            }
+            Spec::DestinationRule(_)
+            | Spec::HealthCheckPolicy(_)
+            | Spec::Secret(_)
+            | Spec::Telemetry(_) => match self.told(object, "") {
+                Fate::Lost => Fate::Serving,
+                fate => fate,
+            },
             Spec::RateLimit(_)
             | Spec::AccessList(_)
             | Spec::BodyLimit(_)

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::model::tls_files::WorkloadFiles;
+use crate::plan::tracing::Tracing;
 use crate::plan::{HttpOptions, RetryPolicy};
 
 /// The compiler's view of the settings file (`gateway:` section).
@@ -46,6 +47,11 @@ pub struct Options {
     pub grpc_web: bool,
     /// Where the mesh's certificates are, for ISTIO_MUTUAL.
     pub workload: WorkloadFiles,
+    /// What is traced unless Telemetry resources say otherwise; `None` where there is nothing to
+    /// send spans to (`gateway.tracing.endpoint`).
+    pub tracing: Option<Tracing>,
+    /// The provider that Telemetry resources name to send spans there; empty means any.
+    pub trace_provider: Arc<str>,
 }
 
 impl Default for Options {
@@ -70,6 +76,8 @@ impl Default for Options {
             h2_upgrade: false,
             grpc_web: false,
             workload: WorkloadFiles::default(),
+            tracing: None,
+            trace_provider: Arc::default(),
         }
     }
 }

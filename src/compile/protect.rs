@@ -141,32 +141,18 @@ impl Guard<'_, '_> {
         has_target: bool,
         targets: &Items<TargetRef>,
     ) -> bool {
-        let namespace = &self.object.key.namespace;
-        let (path, message) = if has_target || !targets.is_empty() {
-            (
-                "spec.targetRefs",
-                "`targetRefs` concern gateways of the Kubernetes Gateway API".to_owned(),
-            )
-        } else if *namespace != self.options.namespace && *namespace != self.options.root_namespace
-        {
-            let message = format!(
-                "it applies to the namespace `{namespace}`; this gateway is in `{}`, the root namespace is `{}`",
-                self.options.namespace, self.options.root_namespace
-            );
-            ("metadata.namespace", message)
-        } else if let Some(labels) = labels.filter(|labels| !selects(labels, &self.options.labels))
-        {
-            let message = format!(
-                "the selector {} does not select this gateway, whose labels are {}",
-                show_labels(labels),
-                show_labels(&self.options.labels)
-            );
-            ("spec.selector", message)
-        } else {
-            return true;
-        };
-        self.note(Code::NOT_FOR_THIS_GATEWAY, path, message, "");
-        false
+        match elsewhere(
+            self.object,
+            self.options,
+            labels,
+            has_target || !targets.is_empty(),
+        ) {
+            None => true,
+            Some((path, message)) => {
+                self.note(Code::NOT_FOR_THIS_GATEWAY, path, message, "");
+                false
+            }
+        }
     }
 
     /// Where the policy's target is served. `None`, and a finding, if it is not in force there: what
@@ -338,6 +324,36 @@ impl Guard<'_, '_> {
             .damage(&self.object.key)
             .is_some_and(|damage| damage.under(path).next().is_some())
     }
+}
+
+/// Why an object is not for this gateway, with the field that says so; `None` if it is.
+pub(crate) fn elsewhere(
+    object: &Object,
+    options: &Options,
+    labels: Option<&BTreeMap<String, String>>,
+    has_target: bool,
+) -> Option<(&'static str, String)> {
+    let namespace = &object.key.namespace;
+    if has_target {
+        return Some((
+            "spec.targetRefs",
+            "`targetRefs` concern gateways of the Kubernetes Gateway API".to_owned(),
+        ));
+    }
+    if *namespace != options.namespace && *namespace != options.root_namespace {
+        let message = format!(
+            "it applies to the namespace `{namespace}`; this gateway is in `{}`, the root namespace is `{}`",
+            options.namespace, options.root_namespace
+        );
+        return Some(("metadata.namespace", message));
+    }
+    let labels = labels.filter(|labels| !selects(labels, &options.labels))?;
+    let message = format!(
+        "the selector {} does not select this gateway, whose labels are {}",
+        show_labels(labels),
+        show_labels(&options.labels)
+    );
+    Some(("spec.selector", message))
 }
 
 /// Whether the settings name a protection: `Kind` or `Kind/namespace/name`.

@@ -18,6 +18,7 @@ pub(crate) mod rate_limit;
 mod route;
 mod service_entry;
 mod target;
+mod telemetry;
 mod virtual_service;
 
 use crate::base::{Code, Finding, Findings};
@@ -42,6 +43,7 @@ pub(crate) fn check(object: &Object, patterns: &Patterns, findings: &mut Finding
         Spec::AccessList(spec) => guards::check_access(object, spec, findings),
         Spec::BodyLimit(spec) => guards::check_body(object, spec, findings),
         Spec::Compression(spec) => compression::check(object, spec, findings),
+        Spec::Telemetry(spec) => telemetry::check(object, spec, findings),
         _ => {}
     }
 }

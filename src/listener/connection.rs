@@ -13,7 +13,7 @@ use pingora_core::apps::ReusedHttpStream;
 use pingora_core::protocols::Digest;
 
 use super::tls::{HandshakeError, PassedHello, TlsDetails};
-use super::tunnels::{Tunnel, Tunnels};
+use super::tunnels::{Streaming, Tunnel, Tunnels};
 use crate::base::{CauseKind, clock};
 
 /// State of one client connection, shared by the socket wrapper and every request on it.
@@ -142,7 +142,21 @@ impl Connection {
 
     /// From now on it carries a stream of bytes (a WebSocket, for instance) and no more requests.
     pub fn begin_tunnel(&self) {
-        self.tunnel.get_or_init(|| self.tunnels.begin(self.id));
+        self.tunnels.begin(self.id, self.tunnel().clone());
+    }
+
+    /// The answer to a request of this connection says no length and may have no end.
+    pub fn begin_answer(&self) -> Streaming {
+        // What ends an HTTP/1 answer ends its connection; an HTTP/2 connection has others.
+        let tunnel = match self.is_http2() {
+            true => Arc::default(),
+            false => self.tunnel().clone(),
+        };
+        self.tunnels.begin_answer(tunnel)
+    }
+
+    fn tunnel(&self) -> &Arc<Tunnel> {
+        self.tunnel.get_or_init(Arc::default)
     }
 
     pub(super) fn end_tunnel(&self) {

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use pingora_core::apps::HttpServerApp;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
@@ -124,6 +125,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
     /// `Connection: close`, HTTP/2 gets GOAWAY. Returns once no port listens.
     pub async fn close_all(&self) {
         self.apply(&[]).await;
+    }
+
+    /// Has answers that say no length and have been open for so long count among the tunnels.
+    pub fn gather_answers(&self, age: Duration) {
+        self.shared.tunnels.gather(age);
     }
 
     /// Tunnels open now: WebSockets and streams, which end only when a side wants it.

@@ -9,6 +9,7 @@ pub mod envoy_filter;
 pub mod gateway;
 pub mod security;
 pub mod service_entry;
+pub mod telemetry;
 pub mod virtual_service;
 
 pub use destination_rule::DestinationRule;
@@ -16,6 +17,7 @@ pub use envoy_filter::EnvoyFilter;
 pub use gateway::Gateway;
 pub use security::{AuthorizationPolicy, RequestAuthentication};
 pub use service_entry::{ServiceEntry, WorkloadEntry};
+pub use telemetry::Telemetry;
 pub use virtual_service::VirtualService;
 
 use std::collections::BTreeMap;

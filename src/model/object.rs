@@ -48,6 +48,7 @@ pub enum Spec {
     AuthorizationPolicy(istio::AuthorizationPolicy),
     RequestAuthentication(istio::RequestAuthentication),
     EnvoyFilter(istio::EnvoyFilter),
+    Telemetry(istio::Telemetry),
     HealthCheckPolicy(own::HealthCheckPolicy),
     RateLimit(own::RateLimit),
     AccessList(own::AccessList),

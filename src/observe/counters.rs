@@ -11,6 +11,7 @@ use crate::base::{Finding, Severity};
 use crate::plan::{Digest, Plan};
 
 use super::record::CompressionRecord;
+use super::trace::Tally;
 
 /// The metrics, and the registry that prints them.
 #[derive(Debug)]
@@ -157,6 +158,28 @@ impl Counters {
         collectors
             .into_iter()
             .try_for_each(|collector| self.registry.register(collector))
+    }
+
+    /// Registers the counters of spans; only where there are any.
+    pub(super) fn spans(&self) -> Result<Tally, prometheus::Error> {
+        let exported = IntCounter::new(
+            "pingress_trace_spans_exported_total",
+            "Spans that the collector took.",
+        )?;
+        let dropped = IntCounterVec::new(
+            Opts::new(
+                "pingress_trace_spans_dropped_total",
+                "Spans lost: the queue was full, or the collector did not take them.",
+            ),
+            &["reason"],
+        )?;
+        self.registry.register(Box::new(exported.clone()))?;
+        self.registry.register(Box::new(dropped.clone()))?;
+        Ok(Tally {
+            exported,
+            crowded_out: dropped.with_label_values(&["queue_full"]),
+            refused: dropped.with_label_values(&["export_failed"]),
+        })
     }
 
     /// A response that was to be compressed is over.

@@ -5,18 +5,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName};
+use jiff::Timestamp;
+use jiff::fmt::strtime;
 
 use super::out::Out;
 use super::record::Record;
 use super::redact::Redaction;
 
-/// Headers that hold secrets; a format that names one is refused.
-const SECRET: [&str; 4] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "set-cookie",
-];
+mod parse;
 
 /// gRPC's status names, by number, as Envoy prints them.
 const GRPC_STATUS: [&str; 17] = [
@@ -39,10 +35,33 @@ const GRPC_STATUS: [&str; 17] = [
     "Unauthenticated",
 ];
 
+/// The same, as the specification writes them.
+const GRPC_STATUS_SNAKE: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
 /// One operator.
 #[derive(Clone, Debug)]
 pub(super) enum Field {
     StartTime,
+    /// In the directives of `strftime`, which `parse` has tried.
+    FormattedStartTime(Box<str>),
     Protocol,
     ResponseCode,
     ResponseFlags,
@@ -52,30 +71,33 @@ pub(super) enum Field {
     BytesReceived,
     BytesSent,
     Duration,
-    UpstreamHost,
+    RequestDuration,
+    ResponseDuration,
+    ResponseTxDuration,
     UpstreamCluster,
-    UpstreamLocalAddress,
-    DownstreamLocalAddress {
-        port: bool,
-    },
-    DownstreamRemoteAddress {
-        port: bool,
-    },
-    DownstreamLocalPort,
-    DownstreamDirectRemoteAddress {
-        port: bool,
-    },
+    Address(Socket, Shown),
     DownstreamTlsVersion,
     DownstreamTlsCipher,
     DownstreamPeerSubject,
-    UpstreamHostWithoutPort,
     UpstreamRequestAttemptCount,
     RequestedServerName,
     RouteName,
-    GrpcStatus,
+    GrpcStatus(GrpcText),
     GrpcStatusNumber,
+    TraceId,
     /// `HOSTNAME` and `ENVIRONMENT(name)`: known when the format is read.
     Constant(Option<Box<str>>),
+    /// A parameter of the query.
+    QueryParameter {
+        name: Box<str>,
+        length: Option<usize>,
+    },
+    /// A header's value up to its question mark.
+    WithoutQuery {
+        name: Header,
+        alternative: Option<Header>,
+        length: Option<usize>,
+    },
     /// Ours: the stable code of the cause of a local answer, its sentence, and who owns it.
     Cause,
     CauseMessage,
@@ -90,6 +112,33 @@ pub(super) enum Field {
         alternative: Option<Header>,
         length: Option<usize>,
     },
+}
+
+/// An end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Socket {
+    DownstreamLocal,
+    DownstreamRemote,
+    DownstreamDirectRemote,
+    UpstreamLocal,
+    UpstreamRemote,
+}
+
+/// How much of an address is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown {
+    Whole,
+    WithoutPort,
+    Port,
+}
+
+/// How a gRPC status is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum GrpcText {
+    /// `DeadlineExceeded`.
+    Camel,
+    /// `DEADLINE_EXCEEDED`.
+    Snake,
 }
 
 /// A header an operator names: those the record holds by themselves, or any other.
@@ -113,105 +162,18 @@ enum Found<'a> {
 }
 
 impl Field {
-    /// Reads an operator without its percent signs.
-    pub(super) fn parse(operator: &str) -> Result<Self, String> {
-        let (operator, length) = match operator.rsplit_once("):") {
-            Some((head, length)) => {
-                let length = length
-                    .parse()
-                    .map_err(|_| format!("`{length}` is not a length"))?;
-                (format!("{head})"), Some(length))
-            }
-            None => (operator.to_owned(), None),
-        };
-        if let Some((name, rest)) = operator.split_once('(') {
-            let Some(argument) = rest.strip_suffix(')') else {
-                return Err(format!("`%{operator}%` lacks its closing parenthesis"));
-            };
-            return Self::with_argument(name, argument, length);
-        }
-        Ok(match operator.as_str() {
-            "START_TIME" => Self::StartTime,
-            "PROTOCOL" => Self::Protocol,
-            "RESPONSE_CODE" => Self::ResponseCode,
-            "RESPONSE_FLAGS" => Self::ResponseFlags,
-            "RESPONSE_CODE_DETAILS" => Self::ResponseCodeDetails,
-            "CONNECTION_TERMINATION_DETAILS" => Self::ConnectionTerminationDetails,
-            "UPSTREAM_TRANSPORT_FAILURE_REASON" => Self::UpstreamTransportFailureReason,
-            "BYTES_RECEIVED" => Self::BytesReceived,
-            "BYTES_SENT" => Self::BytesSent,
-            "DURATION" => Self::Duration,
-            "UPSTREAM_HOST" | "UPSTREAM_REMOTE_ADDRESS" => Self::UpstreamHost,
-            "UPSTREAM_CLUSTER" | "UPSTREAM_CLUSTER_RAW" => Self::UpstreamCluster,
-            "UPSTREAM_LOCAL_ADDRESS" => Self::UpstreamLocalAddress,
-            "DOWNSTREAM_LOCAL_ADDRESS" => Self::DownstreamLocalAddress { port: true },
-            "DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT" => Self::DownstreamLocalAddress { port: false },
-            "DOWNSTREAM_REMOTE_ADDRESS" => Self::DownstreamRemoteAddress { port: true },
-            "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => {
-                Self::DownstreamRemoteAddress { port: false }
-            }
-            "DOWNSTREAM_LOCAL_PORT" => Self::DownstreamLocalPort,
-            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS" => {
-                Self::DownstreamDirectRemoteAddress { port: true }
-            }
-            "DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT" => {
-                Self::DownstreamDirectRemoteAddress { port: false }
-            }
-            "DOWNSTREAM_TLS_VERSION" => Self::DownstreamTlsVersion,
-            "DOWNSTREAM_TLS_CIPHER" => Self::DownstreamTlsCipher,
-            "DOWNSTREAM_PEER_SUBJECT" => Self::DownstreamPeerSubject,
-            "UPSTREAM_REMOTE_ADDRESS_WITHOUT_PORT" => Self::UpstreamHostWithoutPort,
-            "UPSTREAM_REQUEST_ATTEMPT_COUNT" => Self::UpstreamRequestAttemptCount,
-            "HOSTNAME" => Self::Constant(variable("HOSTNAME")),
-            "REQUESTED_SERVER_NAME" => Self::RequestedServerName,
-            "ROUTE_NAME" => Self::RouteName,
-            "GRPC_STATUS" => Self::GrpcStatus,
-            "GRPC_STATUS_NUMBER" => Self::GrpcStatusNumber,
-            "PINGRESS_CAUSE" => Self::Cause,
-            "PINGRESS_CAUSE_MESSAGE" => Self::CauseMessage,
-            "PINGRESS_CAUSE_OWNER" => Self::CauseOwner,
-            _ => {
-                return Err(format!(
-                    "`%{operator}%` is not an operator this gateway knows"
-                ));
-            }
-        })
-    }
-
-    fn with_argument(
-        operator: &str,
-        argument: &str,
-        length: Option<usize>,
-    ) -> Result<Self, String> {
-        if operator == "ENVIRONMENT" {
-            return Ok(Self::Constant(variable(argument)));
-        }
-        let (name, alternative) = match argument.split_once('?') {
-            Some((name, alternative)) => (name, Some(Header::parse(alternative)?)),
-            None => (argument, None),
-        };
-        match operator {
-            "REQ" => Ok(Self::Request {
-                name: Header::parse(name)?,
-                alternative,
-                length,
-            }),
-            "RESP" => Ok(Self::Response {
-                name: Header::parse(name)?,
-                alternative,
-                length,
-            }),
-            _ => Err(format!(
-                "`%{operator}({argument})%` is not an operator this gateway knows"
-            )),
-        }
-    }
-
     /// Gives the value to `out`.
     #[inline]
     pub(super) fn put(&self, record: &Record<'_>, redaction: &Redaction, out: &mut impl Out) {
         match self {
             Self::StartTime => out.time(record.start),
+            Self::FormattedStartTime(format) => {
+                let time = timestamp(record.start);
+                match time.and_then(|time| strtime::format(&**format, time).ok()) {
+                    Some(text) => out.text(&text),
+                    None => out.absent(),
+                }
+            }
             Self::Protocol => put_text(record.protocol, out),
             Self::ResponseCode => out.number(u64::from(record.status)),
             // Never absent: Envoy writes `-` in JSON too.
@@ -228,38 +190,38 @@ impl Field {
             Self::BytesReceived => out.number(record.bytes_received),
             Self::BytesSent => out.number(record.bytes_sent),
             Self::Duration => out.number(millis(record.duration)),
-            Self::UpstreamHost => put_address(record.upstream_host, true, out),
+            Self::RequestDuration => put_time(record.request_duration, out),
+            Self::ResponseDuration => put_time(record.response_duration, out),
+            Self::ResponseTxDuration => {
+                let begun = record.response_duration;
+                put_time(
+                    begun.map(|begun| record.duration.saturating_sub(begun)),
+                    out,
+                );
+            }
             Self::UpstreamCluster => put_word(record.cluster.map(|cluster| &*cluster.name), out),
-            Self::UpstreamLocalAddress => put_address(record.upstream_local_address, true, out),
-            Self::DownstreamLocalAddress { port } => {
-                put_address(record.downstream_local_address, *port, out);
-            }
-            Self::DownstreamRemoteAddress { port } => {
-                put_address(record.downstream_remote_address, *port, out);
-            }
-            Self::DownstreamLocalPort => match record.downstream_local_address {
-                Some(address) => out.number(u64::from(address.port())),
-                None => out.absent(),
-            },
-            Self::DownstreamDirectRemoteAddress { port } => {
-                put_address(record.downstream_direct_remote_address, *port, out);
-            }
+            Self::Address(socket, shown) => put_address(socket.find(record), *shown, out),
             Self::DownstreamTlsVersion => put_text(record.tls.map(|tls| tls.version), out),
             Self::DownstreamTlsCipher => put_text(record.tls.map(|tls| tls.cipher), out),
             Self::DownstreamPeerSubject => put_text(record.tls.and_then(|tls| tls.subject), out),
-            Self::UpstreamHostWithoutPort => put_address(record.upstream_host, false, out),
             Self::UpstreamRequestAttemptCount => out.number(u64::from(record.attempts)),
             Self::Constant(text) => put_text(text.as_deref(), out),
             Self::RequestedServerName => put_word(record.requested_server_name, out),
             Self::RouteName => put_word(record.route_name, out),
-            Self::GrpcStatus => {
-                let name = record
-                    .grpc_status
-                    .and_then(|status| GRPC_STATUS.get(usize::from(status)));
-                put_text(name.copied(), out);
+            Self::GrpcStatus(text) => {
+                let names = match text {
+                    GrpcText::Camel => &GRPC_STATUS,
+                    GrpcText::Snake => &GRPC_STATUS_SNAKE,
+                };
+                let status = record.grpc_status.map(usize::from);
+                put_text(status.and_then(|it| names.get(it).copied()), out);
             }
             Self::GrpcStatusNumber => match record.grpc_status {
                 Some(status) => out.number(u64::from(status)),
+                None => out.absent(),
+            },
+            Self::TraceId => match record.trace {
+                Some(traced) => out.plain(&traced.trace.trace_id().to_string()),
                 None => out.absent(),
             },
             Self::Cause => put_text(record.cause.map(|cause| cause.kind.code()), out),
@@ -281,6 +243,28 @@ impl Field {
                     out,
                 );
             }
+            Self::WithoutQuery {
+                name,
+                alternative,
+                length,
+            } => {
+                let find = |header: &Header| header.find(record, record.request_headers);
+                let found = match find(name).or_else(|| find(alternative.as_ref()?)) {
+                    Some(Found::Text(text)) => {
+                        Some(Found::Text(text.split('?').next().unwrap_or(text)))
+                    }
+                    other => other,
+                };
+                put_header(found, *length, redaction, out);
+            }
+            Self::QueryParameter { name, length } => {
+                let path = redaction.of(record.path.unwrap_or_default());
+                let value = query_parameter(&path, name);
+                put_text(
+                    value.map(|value| length.map_or(value, |length| shorten(value, length))),
+                    out,
+                );
+            }
             Self::Response {
                 name,
                 alternative,
@@ -299,26 +283,6 @@ impl Field {
 }
 
 impl Header {
-    fn parse(name: &str) -> Result<Self, String> {
-        let lower = name.to_ascii_lowercase();
-        if SECRET.contains(&lower.as_str()) {
-            return Err(format!("`{name}` holds secrets and is never logged"));
-        }
-        Ok(match lower.as_str() {
-            ":method" => Self::Method,
-            ":path" | "x-envoy-original-path" => Self::Path,
-            ":authority" | "host" => Self::Authority,
-            "x-forwarded-for" => Self::ForwardedFor,
-            "user-agent" => Self::UserAgent,
-            "x-request-id" => Self::RequestId,
-            "x-envoy-upstream-service-time" => Self::ServiceTime,
-            _ => Self::Other(
-                HeaderName::from_bytes(lower.as_bytes())
-                    .map_err(|_| format!("`{name}` is not a header name"))?,
-            ),
-        })
-    }
-
     fn find<'a>(&self, record: &Record<'a>, headers: Option<&'a HeaderMap>) -> Option<Found<'a>> {
         let text = match self {
             Self::Method => record.method,
@@ -354,12 +318,43 @@ fn put_word(text: Option<&str>, out: &mut impl Out) {
     }
 }
 
-fn put_address(address: Option<SocketAddr>, port: bool, out: &mut impl Out) {
-    match address {
-        None => out.absent(),
-        Some(address) if port => out.address(address),
-        Some(address) => out.ip(address.ip()),
+impl Socket {
+    fn find(self, record: &Record<'_>) -> Option<SocketAddr> {
+        match self {
+            Self::DownstreamLocal => record.downstream_local_address,
+            Self::DownstreamRemote => record.downstream_remote_address,
+            Self::DownstreamDirectRemote => record.downstream_direct_remote_address,
+            Self::UpstreamLocal => record.upstream_local_address,
+            Self::UpstreamRemote => record.upstream_host,
+        }
     }
+}
+
+fn put_address(address: Option<SocketAddr>, shown: Shown, out: &mut impl Out) {
+    match (address, shown) {
+        (None, _) => out.absent(),
+        (Some(address), Shown::Whole) => out.address(address),
+        (Some(address), Shown::WithoutPort) => out.ip(address.ip()),
+        (Some(address), Shown::Port) => out.number(u64::from(address.port())),
+    }
+}
+
+fn put_time(time: Option<Duration>, out: &mut impl Out) {
+    match time {
+        Some(time) => out.number(millis(time)),
+        None => out.absent(),
+    }
+}
+
+fn timestamp(since_epoch: Duration) -> Option<Timestamp> {
+    Timestamp::from_duration(since_epoch.try_into().ok()?).ok()
+}
+
+/// The value of the first parameter of that name, as it is written.
+fn query_parameter<'a>(path: &'a str, name: &str) -> Option<&'a str> {
+    let (_, query) = path.split_once('?')?;
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 fn put_header(
@@ -376,10 +371,6 @@ fn put_header(
             out.text(length.map_or(text, |length| shorten(text, length)));
         }
     }
-}
-
-fn variable(name: &str) -> Option<Box<str>> {
-    std::env::var(name).ok().map(Into::into)
 }
 
 /// The longest start of a text that has at most `length` bytes.

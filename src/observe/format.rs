@@ -205,7 +205,7 @@ fn compile(
     };
     while let Some((before, after)) = text.split_once('%') {
         literal(before, segments);
-        let Some((operator, rest)) = after.split_once('%') else {
+        let Some((operator, rest)) = split_operator(after) else {
             return Err(FormatError(format!(
                 "the operator `%{after}` lacks its closing percent sign"
             )));
@@ -219,6 +219,27 @@ fn compile(
     }
     literal(text, segments);
     Ok(())
+}
+
+/// An operator, whose percent sign is read, and what follows it. An argument may have percent signs of
+/// its own (`%START_TIME(%s.%3f)%`); as in Envoy, it ends at the first parenthesis that closes the
+/// operator, too.
+fn split_operator(text: &str) -> Option<(&str, &str)> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let name = text.find(|c| !is_name(c)).unwrap_or(text.len());
+    let has_argument = text.get(name..)?.starts_with('(');
+    let mut parentheses = text.match_indices(')').map(|(at, _)| at);
+    let end = parentheses.find_map(|at| {
+        let after = text.get(at + 1..)?;
+        let length = after.strip_prefix(':').unwrap_or(after);
+        let digits = length.trim_start_matches(|c: char| c.is_ascii_digit());
+        digits.starts_with('%').then(|| text.len() - digits.len())
+    });
+    let end = match end.filter(|_| has_argument) {
+        Some(end) => end,
+        None => text.find('%')?,
+    };
+    Some((text.get(..end)?, text.get(end + 1..)?))
 }
 
 /// A string that is one operator keeps the operator's type; other values stay as they are.
@@ -243,11 +264,9 @@ fn compile_json(value: &Json, segments: &mut Vec<Segment>) -> Result<(), FormatE
             push_literal(segments, if array.is_empty() { b"[]" } else { b"]" });
         }
         Json::String(text) => {
-            let whole = text
-                .strip_prefix('%')
-                .and_then(|rest| rest.strip_suffix('%'));
-            match whole.filter(|operator| !operator.is_empty() && !operator.contains('%')) {
-                Some(operator) => {
+            let whole = text.strip_prefix('%').and_then(split_operator);
+            match whole.filter(|(operator, rest)| !operator.is_empty() && rest.is_empty()) {
+                Some((operator, _)) => {
                     segments.push(Segment::Json(Field::parse(operator).map_err(FormatError)?))
                 }
                 None => {

@@ -18,9 +18,10 @@ use crate::plan::{Cluster, Plan};
 
 use super::access_log::{AccessLog, AccessLogOptions};
 use super::counters::Counters;
-use super::record::{EarlyRefusal, Record};
+use super::record::{EarlyRefusal, Record, TraceRecord};
 use super::requests::{Family, Requests, Workload};
 use super::streams::{Streams, Transfer};
+use super::trace::{Exporter, TraceError, TraceOptions, spans};
 
 /// How much of a refused head's first line is logged.
 const REQUEST_LINE_SHOWN: usize = 1024;
@@ -30,6 +31,8 @@ const REQUEST_LINE_SHOWN: usize = 1024;
 pub struct ObserveOptions {
     /// `None`: no access log, which is Istio's default.
     pub access_log: Option<AccessLogOptions>,
+    /// `None`: spans are not exported.
+    pub tracing: Option<TraceOptions>,
     pub workload: Workload,
     /// Series that each of Istio's request metrics may have; what would need more is counted in
     /// one with `destination_service="overflow"`.
@@ -40,6 +43,7 @@ impl Default for ObserveOptions {
     fn default() -> Self {
         Self {
             access_log: None,
+            tracing: None,
             workload: Workload::default(),
             request_series: 20_000,
         }
@@ -74,25 +78,29 @@ pub enum ObserveError {
         file: String,
         source: std::io::Error,
     },
+    #[error(transparent)]
+    Tracing(#[from] TraceError),
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
 }
 
-/// Access log and metrics. Shared by all threads; recording neither blocks nor, in general,
+/// Access log, metrics and traces. Shared by all threads; recording neither blocks nor, in general,
 /// allocates.
 #[derive(Debug)]
 pub struct Observe {
     log: Option<AccessLog>,
+    exporter: Option<Exporter>,
+    workload: Workload,
     requests: Requests,
     streams: Streams,
     counters: Counters,
 }
 
 impl Observe {
-    /// Opens the access log and registers the metrics.
+    /// Opens the access log, starts the exporter of spans and registers the metrics.
     ///
     /// # Errors
-    /// The log file cannot be opened.
+    /// The log file cannot be opened, or the collector's address is none.
     pub fn new(options: ObserveOptions) -> Result<Arc<Self>, ObserveError> {
         let counters = Counters::new()?;
         let log = match options.access_log {
@@ -106,9 +114,15 @@ impl Observe {
                 )
             }
         };
+        let exporter = match options.tracing {
+            None => None,
+            Some(tracing) => Some(Exporter::start(tracing, counters.spans()?)?),
+        };
         let requests = Requests::new(&options.workload, options.request_series);
         Ok(Arc::new(Self {
             log,
+            exporter,
+            workload: options.workload,
             streams: Streams::new(requests.source()),
             requests,
             counters,
@@ -134,6 +148,20 @@ impl Observe {
         }
         if let Some(log) = &self.log {
             log.write(record);
+        }
+        if let Some(traced) = record.trace {
+            self.export(record, traced);
+        }
+    }
+
+    /// Gives the request's spans to the exporter, if it is sampled and they are wanted.
+    fn export(&self, record: &Record<'_>, traced: TraceRecord<'_>) {
+        if !traced.trace.is_sampled() || !traced.terms.reports {
+            return;
+        }
+        if let Some(exporter) = &self.exporter {
+            spans(record, traced, &self.workload, &exporter.redaction)
+                .for_each(|span| exporter.give(span));
         }
     }
 
@@ -254,6 +282,14 @@ impl Observe {
     /// `false` if that took longer than `limit`.
     pub fn flush(&self, limit: Duration) -> bool {
         self.log.as_ref().is_none_or(|log| log.flush(limit))
+    }
+
+    /// Waits until every span so far is sent or given up; for the end of the process. `false` if that
+    /// took longer than `limit`.
+    pub fn flush_spans(&self, limit: Duration) -> bool {
+        self.exporter
+            .as_ref()
+            .is_none_or(|exporter| exporter.flush(limit))
     }
 
     /// What the admin page shows of the traffic.

@@ -9,6 +9,9 @@ use http::HeaderMap;
 
 use crate::base::{Cause, CauseKind};
 use crate::plan::Cluster;
+use crate::plan::tracing::Tracing;
+
+use super::trace::Trace;
 
 /// One finished request, borrowed from where its parts live. Absent values print as `-`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +37,10 @@ pub struct Record<'a> {
     pub bytes_sent: u64,
     pub duration: Duration,
     pub upstream_service_time: Option<Duration>,
+    /// From the start until the last byte of the request was there; `None` if it never was.
+    pub request_duration: Option<Duration>,
+    /// From the start until the origin's answer began.
+    pub response_duration: Option<Duration>,
     pub forwarded_for: Option<&'a str>,
     pub user_agent: Option<&'a str>,
     pub request_id: Option<&'a str>,
@@ -59,6 +66,17 @@ pub struct Record<'a> {
     pub request_headers: Option<&'a HeaderMap>,
     /// For `%RESP(name)%` of a custom format; the default formats do not need it.
     pub response_headers: Option<&'a HeaderMap>,
+    /// The request came over TLS, as far as is known.
+    pub https: bool,
+    /// `None` where nothing is traced.
+    pub trace: Option<TraceRecord<'a>>,
+}
+
+/// A request's trace, and what the plan says about its spans.
+#[derive(Clone, Copy, Debug)]
+pub struct TraceRecord<'a> {
+    pub trace: &'a Trace,
+    pub terms: &'a Tracing,
 }
 
 /// What became of a response that was to be compressed.

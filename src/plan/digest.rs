@@ -63,6 +63,7 @@ impl Digest {
                 limits,
                 checks,
                 http,
+                tracing,
                 digest: _,
             } = plan;
             listeners.len().hash(to);
@@ -86,6 +87,7 @@ impl Digest {
             });
             checks.hash(to);
             http.hash(to);
+            tracing.hash(to);
         })
     }
 

@@ -10,6 +10,7 @@ use crate::policy::rewrite::spec::{PathRewrite, Rewrite};
 use super::predicate::{UriMatch, as_written};
 use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
+use super::tracing::{CustomTag, TagValue, Tracing};
 use super::{
     Cluster, Guarding, Guards, HealthCheck, Mirror, PlacedLimit, Policies, Policy, Protocol,
     RetrySource,
@@ -47,7 +48,11 @@ impl Plan {
         }
         writeln!(out)?;
         self.limits_text(out)?;
-        http_text(out, &self.http)
+        http_text(out, &self.http)?;
+        match &self.tracing {
+            Some(tracing) => tracing_text(out, tracing),
+            None => Ok(()),
+        }
     }
 
     fn limits_text(&self, out: &mut String) -> fmt::Result {
@@ -399,6 +404,40 @@ fn cluster_text(out: &mut String, cluster: &Cluster) -> fmt::Result {
     }) = &cluster.health_check
     {
         writeln!(out, "    probe: {probe} from {object} at {origin}")?;
+    }
+    Ok(())
+}
+
+fn tracing_text(out: &mut String, tracing: &Tracing) -> fmt::Result {
+    let Tracing {
+        sampling,
+        propagation,
+        reports,
+        istio_tags,
+        tags,
+    } = tracing;
+    let propagation: Vec<&str> = propagation.iter().map(|it| it.name()).collect();
+    writeln!(out, "\ntracing {sampling} in {}", propagation.join(", "))?;
+    for (what, on) in [("spans", reports), ("istio tags", istio_tags)] {
+        writeln!(out, "  {what} {}", if *on { "on" } else { "off" })?;
+    }
+    for CustomTag { name, value } in tags {
+        match value {
+            TagValue::Literal(text) => writeln!(out, "  tag {name} {text:?}")?,
+            TagValue::Environment {
+                name: variable,
+                default,
+            } => {
+                writeln!(
+                    out,
+                    "  tag {name} of the variable {variable}, else {default:?}"
+                )?;
+            }
+            TagValue::Header {
+                name: header,
+                default,
+            } => writeln!(out, "  tag {name} of the header {header}, else {default:?}")?,
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use super::paths::PathIndex;
 use super::route::{Fence, Route};
 use super::stream::TcpSocket;
 use super::tls::TlsSocket;
+use super::tracing::Tracing;
 use super::{Checks, Cluster, ClusterId, Clusters, Digest, Guarding, PlacedLimit};
 
 /// Everything needed to serve a request, compiled from one inventory.
@@ -28,6 +29,8 @@ pub struct Plan {
     pub limits: Vec<PlacedLimit>,
     pub checks: Checks,
     pub http: HttpOptions,
+    /// `None` where nothing is traced.
+    pub tracing: Option<Tracing>,
     /// Same meaning, same digest.
     pub digest: Digest,
 }

@@ -68,7 +68,7 @@ pub(super) fn admit(
     let request = session.req_header();
     ctx.host = lower_case(host::without_port(authority(request)));
     ctx.grpc = is_grpc(request);
-    identity::stamp(session, ctx, options);
+    identity::stamp(session, ctx, &serving.plan);
     Ok(())
 }
 

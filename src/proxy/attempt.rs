@@ -32,6 +32,9 @@ pub(super) fn connect_failed(
     if is_unsent {
         // There was no connection to send it on, so this was no attempt.
         ctx.attempts = ctx.attempts.saturating_sub(1);
+        if let Some(trace) = &mut ctx.trace {
+            trace.attempt_unsent();
+        }
         error.set_retry(true);
         return error;
     }
@@ -47,6 +50,7 @@ pub(super) fn connect_failed(
         };
         repeated = unreached(session, ctx, limits, what, transport_failure(&error));
     }
+    ctx.trace_end(None);
     over(ctx, repeated);
     error.set_retry(repeated);
     error
@@ -83,6 +87,7 @@ fn unreached(
         CauseKind::UpstreamConnectFailure,
         endpoint_message(ctx, what),
     );
+    ctx.trace_end(None);
     again(session, ctx, limits, |policy| {
         policy.covers(Failure::Connect)
     })
@@ -118,6 +123,7 @@ pub(super) fn answered(
         policy.covers_response(status, &response.headers)
     });
     if given_up {
+        ctx.trace_end(Some(status));
         ctx.retrying.given_up = true;
         return Err(Error::explain(ErrorType::HTTPStatus(status), "to be retried").into_up());
     }
@@ -135,6 +141,7 @@ pub(super) fn failed(
 ) -> Box<Error> {
     let given_up = std::mem::take(&mut ctx.retrying.given_up);
     let repeated = given_up || breaks(session, ctx, limits, &error, reused);
+    ctx.trace_end(None);
     ctx.try_ends();
     over(ctx, repeated);
     error.set_retry(repeated);
@@ -171,6 +178,7 @@ fn breaks(
     }
     let (kind, message) = cause(error, ctx);
     ctx.note(kind, message);
+    ctx.trace_end(None);
     ctx.report(match failure {
         Failure::PerTryTimeout => Outcome::TimedOut,
         _ => Outcome::Reset,

@@ -18,7 +18,8 @@ use super::reply::Reply;
 use super::retry::Retrying;
 use super::timed::Alarm;
 use crate::base::{Cause, CauseKind, clock};
-use crate::listener::Connection;
+use crate::listener::{Connection, Streaming};
+use crate::observe::{AttemptEnd, Trace};
 use crate::plan::{
     Action, BodyLimitId, Cluster, ClusterId, Destination, Forward, LimitId, Listener, Plan,
     RetryPolicy, Route,
@@ -94,9 +95,13 @@ pub struct Context {
     pub(super) deadline: Option<Instant>,
     /// When the response to the current attempt must have begun (`perTryTimeout`).
     pub(super) try_deadline: Option<Instant>,
-    /// Watches over both deadlines of an HTTP/2 request.
+    /// Watches over both deadlines of an HTTP/2 request, and over an answer without an end.
     pub(super) alarm: Option<Arc<Alarm>>,
+    /// The answer to an HTTP/1 request, where it may have no end.
+    pub(super) streaming: Option<Streaming>,
     pub(super) service_time: Option<Duration>,
+    /// When the current attempt's answer began.
+    pub(super) answered: Option<Instant>,
     pub(super) cause: Option<Cause>,
     pub(super) panicked: bool,
     /// The client's connection goes on after the failure that was answered.
@@ -105,6 +110,8 @@ pub struct Context {
     /// An answer to write in place of the cause's own.
     pub(super) reply: Option<Reply>,
     pub(super) grpc_status: Option<u16>,
+    /// Where the plan traces.
+    pub(super) trace: Option<Box<Trace>>,
 }
 
 /// Indexes into the pinned plan.
@@ -155,13 +162,16 @@ impl Context {
             deadline: None,
             try_deadline: None,
             alarm: None,
+            streaming: None,
             service_time: None,
+            answered: None,
             panicked: false,
             stays: false,
             cause: None,
             upstream_failure: None,
             reply: None,
             grpc_status: None,
+            trace: None,
         }
     }
 
@@ -327,6 +337,24 @@ impl Context {
         if let Some(pick) = self.pick.as_ref().filter(|_| !self.retrying.reported) {
             pick.report(outcome);
             self.retrying.reported = true;
+        }
+    }
+
+    /// Tells the trace of an attempt at the picked endpoint.
+    pub(super) fn trace_attempt(&mut self) {
+        if let (Some(trace), Some(pick)) = (&mut self.trace, &self.pick) {
+            let since = clock::now().saturating_duration_since(self.started);
+            trace.attempt_begins(since, pick.addr());
+        }
+    }
+
+    /// Tells the trace how the current attempt ended; unless told otherwise, by its cause.
+    pub(super) fn trace_end(&mut self, status: Option<u16>) {
+        if let Some(trace) = &mut self.trace {
+            let since = clock::now().saturating_duration_since(self.started);
+            let cause = self.cause.as_ref().map_or("reset", |it| it.kind.code());
+            let end = status.map_or(AttemptEnd::Failed(cause), AttemptEnd::Status);
+            trace.attempt_ends(since, end);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Step 10: the request is over; what happened is recorded and everything held is given back.
 
 use std::borrow::Cow;
+use std::time::Instant;
 
 use http::header::USER_AGENT;
 use pingora::Error;
@@ -13,9 +14,9 @@ use super::context::Context;
 use super::known::{addresses, downstream_remote, protocol, tls_record};
 use super::retry::RetryRefused;
 use crate::base::clock;
-use crate::observe::record::Record;
+use crate::observe::record::{Record, TraceRecord};
 
-/// Takes the records of finished requests: the access log and the metrics.
+/// Takes the records of finished requests: the access log, the metrics and the traces.
 pub trait Sink: Send + Sync + 'static {
     fn finished(&self, record: &Record<'_>);
     /// A step of a request panicked; its request is finished as well.
@@ -73,6 +74,7 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
     let response = session.response_written();
     let cause = ctx.cause.as_ref();
     let addresses = addresses(session, ctx);
+    let since = |moment: Instant| moment.saturating_duration_since(ctx.started);
     let tls = ctx.connection.as_ref().and_then(|it| it.tls());
     let record = Record {
         start: ctx.start,
@@ -88,6 +90,8 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         bytes_sent: session.body_bytes_sent() as u64,
         duration: clock::now().saturating_duration_since(ctx.started),
         upstream_service_time: ctx.service_time,
+        request_duration: ctx.received_whole.map(since),
+        response_duration: ctx.answered.map(since),
         forwarded_for: header(&FORWARDED_FOR),
         user_agent: header(&USER_AGENT),
         request_id: header(&REQUEST_ID),
@@ -110,6 +114,11 @@ pub(super) fn finish(sink: &dyn Sink, session: &Session, ctx: &mut Context, erro
         compression: compression::record(session),
         request_headers: Some(&request.headers),
         response_headers: response.map(|response| &response.headers),
+        https: ctx.https,
+        trace: match (&ctx.trace, &ctx.plan().tracing) {
+            (Some(trace), Some(terms)) => Some(TraceRecord { trace, terms }),
+            _ => None,
+        },
     };
     sink.finished(&record);
     if let (Some(_), Some(connection)) = (ctx.deadline.or(ctx.try_deadline), &ctx.connection) {

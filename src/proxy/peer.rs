@@ -47,7 +47,9 @@ pub(super) fn choose(session: &mut Session, ctx: &mut Context) -> Result<HttpPee
     ctx.head_sent = false;
     ctx.upstream_local = None;
     ctx.service_time = None;
+    ctx.answered = None;
     ctx.retrying.reported = false;
+    ctx.trace_attempt();
     if session.is_body_done() {
         ctx.request_complete();
     }

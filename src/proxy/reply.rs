@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::{HttpTask, ServerSession};
 use pingora::proxy::{FailToProxy, Session};
@@ -16,6 +16,9 @@ use crate::base::CauseKind;
 
 const FENCED: &str = "this route is fenced: its configuration, or a protection it needs, is not in force; \
                       the gateway's findings name the object to mend";
+
+/// Of gRPC: try again.
+const UNAVAILABLE: u16 = 14;
 
 /// What the texts of failed connections have in common.
 const RESET: &str = "reset reason: ";
@@ -76,6 +79,9 @@ pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error
     let answered = session
         .response_written()
         .is_some_and(|head| !head.status.is_informational() || session.was_upgraded());
+    if kind == CauseKind::Released && answered && ctx.grpc && is_http2(session) {
+        end_grpc(session, ctx).await;
+    }
     if answered || kind == CauseKind::ClientDisconnect {
         return FailToProxy {
             error_code: 0,
@@ -101,6 +107,20 @@ pub(super) async fn fail(session: &mut Session, ctx: &mut Context, error: &Error
         error_code,
         can_reuse_downstream: false,
     }
+}
+
+/// Ends a gRPC answer that has begun, so that its client tries elsewhere.
+async fn end_grpc(session: &mut Session, ctx: &mut Context) {
+    ctx.grpc_status = Some(UNAVAILABLE);
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert("grpc-status", HeaderValue::from(UNAVAILABLE));
+    trailers.insert(
+        "grpc-message",
+        HeaderValue::from_static("gateway is stopping"),
+    );
+    let trailers = HttpTask::Trailer(Some(Box::new(trailers)));
+    // An error means that the client has left meanwhile.
+    let _ = session.write_response_tasks(vec![trailers]).await;
 }
 
 /// Keeps the client's HTTP/1 connection after a failure of the origin's, as Envoy does, where it

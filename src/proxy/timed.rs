@@ -1,4 +1,4 @@
-//! An HTTP/2 request under a route's timeout.
+//! An HTTP/2 request that ends from outside: by a route's timeout, or with the process.
 //!
 //! While an origin says nothing, the one thing Pingora polls that can be ours is the client's side
 //! of the request. On HTTP/1 that is the socket ([`Connection::answer_by`]); an HTTP/2 request has
@@ -8,8 +8,9 @@
 //!
 //! [`Connection::answer_by`]: crate::listener::Connection::answer_by
 
-use std::sync::Arc;
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,6 +29,7 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use tokio::time::{Instant, sleep_until};
 
 use crate::base::clock;
+use crate::listener::{Released, Streaming};
 
 type Messages = Box<dyn Stream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>;
 
@@ -37,6 +39,8 @@ pub(super) struct Alarm {
     made: std::time::Instant,
     /// Microseconds after `made`; 0 is never.
     at: AtomicU64,
+    /// The answer, where it may have no end.
+    streaming: OnceLock<Streaming>,
 }
 
 impl Alarm {
@@ -44,6 +48,20 @@ impl Alarm {
         Self {
             made: clock::now(),
             at: AtomicU64::new(0),
+            streaming: OnceLock::new(),
+        }
+    }
+
+    /// Ends the request when its answer is released, from the next wait on.
+    pub(super) fn stream(&self, streaming: Streaming) {
+        // A request has one answer.
+        let _ = self.streaming.set(streaming);
+    }
+
+    async fn released(&self) {
+        match self.streaming.get() {
+            Some(streaming) => streaming.released().await,
+            None => pending().await,
         }
     }
 
@@ -93,15 +111,21 @@ pub(super) fn bound(session: &mut Session) -> Option<Arc<Alarm>> {
 #[async_trait]
 impl Custom for Timed {
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
-        if !no_body_expected && !self.inner.is_body_done() {
-            return self.inner.read_body_bytes().await;
-        }
-        let Some(deadline) = self.alarm.deadline() else {
-            return self.inner.read_body_or_idle(true).await;
+        let is_complete = no_body_expected || self.inner.is_body_done();
+        let alarm = &self.alarm;
+        let late = async {
+            match alarm.deadline().filter(|_| is_complete) {
+                Some(deadline) => sleep_until(deadline).await,
+                None => pending().await,
+            }
         };
         tokio::select! {
-            left = self.inner.read_body_or_idle(true) => left,
-            () = sleep_until(deadline) => Error::e_explain(ErrorType::ReadTimedout, "route timeout"),
+            left = self.inner.read_body_or_idle(is_complete) => left,
+            () = late => Error::e_explain(ErrorType::ReadTimedout, "route timeout"),
+            () = alarm.released() => {
+                let released = std::io::Error::other(Released);
+                Error::e_because(ErrorType::ReadError, "the process ends", released)
+            }
         }
     }
 

@@ -1,7 +1,9 @@
 //! Step 7: the origin's response as the client will see it.
 
-use http::header::{CONNECTION, PROXY_AUTHENTICATE, SERVER, SET_COOKIE, TRAILER, UPGRADE, VARY};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, PROXY_AUTHENTICATE, SERVER, SET_COOKIE, TRAILER, UPGRADE, VARY,
+};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -11,6 +13,7 @@ use super::context::Context;
 use super::grpc_web;
 use super::guard;
 use super::known::known;
+use super::timed;
 use crate::base::{Cause, CauseKind, clock};
 use crate::listener::Connection;
 use crate::plan::Action;
@@ -30,7 +33,9 @@ pub(super) fn is_final(status: StatusCode) -> bool {
 /// Notes when the origin gave its final head, and its gRPC status if it comes with it.
 pub(super) fn note(ctx: &mut Context, response: &ResponseHeader) {
     let since = ctx.received_whole.unwrap_or(ctx.started);
-    ctx.service_time = Some(clock::now().saturating_duration_since(since));
+    let now = clock::now();
+    ctx.answered = Some(now);
+    ctx.service_time = Some(now.saturating_duration_since(since));
     note_grpc_status(ctx, &response.headers);
 }
 
@@ -56,7 +61,7 @@ fn note_grpc_status(ctx: &mut Context, headers: &http::HeaderMap) {
 /// # Errors
 /// None in practice; header insertion is fallible in Pingora's types.
 pub(super) fn prepare(
-    session: &Session,
+    session: &mut Session,
     ctx: &mut Context,
     response: &mut ResponseHeader,
 ) -> Result<()> {
@@ -70,6 +75,7 @@ pub(super) fn prepare(
         return Ok(());
     } else {
         strip_hop_by_hop(response);
+        note_stream(session, ctx, response);
     }
     if ctx.plan().http.envoy_debug_headers
         && let Some(time) = ctx.service_time
@@ -82,6 +88,28 @@ pub(super) fn prepare(
     }
     finish(session, ctx, response)?;
     grpc_web::answer(ctx, response)
+}
+
+/// Has an answer that may have no end released when the process ends.
+fn note_stream(session: &mut Session, ctx: &mut Context, response: &ResponseHeader) {
+    let has_end = response.headers.contains_key(CONTENT_LENGTH)
+        || matches!(
+            response.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        )
+        || session.req_header().method == Method::HEAD;
+    let Some(connection) = ctx.connection.as_ref().filter(|_| !has_end) else {
+        return;
+    };
+    let streaming = connection.begin_answer();
+    if ctx.alarm.is_none() {
+        ctx.alarm = timed::bound(session);
+    }
+    match &ctx.alarm {
+        Some(alarm) => alarm.stream(streaming),
+        // On HTTP/1 the socket sees it.
+        None => ctx.streaming = Some(streaming),
+    }
 }
 
 /// The edits and headers that our own answers get as well.

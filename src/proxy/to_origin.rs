@@ -71,6 +71,13 @@ pub(super) fn prepare(session: &Session, ctx: &Context, request: &mut RequestHea
         }
         request.set_raw_path(rewritten.as_bytes())?;
     }
+    if let (Some(trace), Some(tracing)) = (&ctx.trace, &ctx.plan().tracing) {
+        trace.headers(tracing, |name, value| match value {
+            // Both types are already those of the map: this cannot fail.
+            Some(value) => drop(request.insert_header(name, value)),
+            None => drop(request.remove_header(&name)),
+        });
+    }
     Ok(())
 }
 

@@ -29,6 +29,8 @@ use super::witness::Recorder;
 
 /// How long the end of the process waits for the access log.
 const LAST_LINES: Duration = Duration::from_secs(1);
+/// And for the collector of spans.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// What to run.
 pub struct Boot {
@@ -57,7 +59,7 @@ pub enum BootError {
     },
     #[error("cannot follow changes of the manifests: {0}")]
     Watch(#[from] WatchError),
-    #[error("cannot open the access log: {0}")]
+    #[error("{0}")]
     Observe(String),
     #[error("cannot take over: {0}")]
     Upgrade(String),
@@ -148,6 +150,7 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
         times: DrainTimes {
             delay: gateway.drain.delay.0,
             window: gateway.drain.window.0,
+            stream_age: gateway.drain.stream_age.0,
             deadline: gateway.drain.deadline.0,
         },
     };
@@ -156,6 +159,9 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
     });
     if !observe.flush(LAST_LINES) {
         warn!("the last lines of the access log could not be written in time");
+    }
+    if !observe.flush_spans(LAST_SPANS) {
+        warn!("the last spans could not be sent in time");
     }
     match life.stage() {
         Stage::GivenUp(reason) => Err(BootError::Upgrade(reason)),

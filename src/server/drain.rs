@@ -2,7 +2,8 @@
 //!
 //! Requests under way finish; HTTP/1 is told `Connection: close` with its next answer, HTTP/2 gets
 //! GOAWAY. WebSockets and streams would never end by themselves: they are released evenly over a
-//! window, so that their clients do not all connect again at once.
+//! window, so that their clients do not all connect again at once. So are answers without a length
+//! that have been open for long (gRPC streams, server-sent events); younger ones may still end.
 
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ pub struct DrainTimes {
     pub delay: Duration,
     /// For releasing WebSockets and streams.
     pub window: Duration,
+    /// How long an answer without a length has been open for it to be released in the window.
+    pub stream_age: Duration,
     /// For everything that is in flight.
     pub deadline: Duration,
 }
@@ -46,6 +49,7 @@ impl Life {
         };
         listeners.close_all().await;
         let started = clock::now();
+        listeners.gather_answers(times.stream_age);
         let tunnels = listeners.tunnels();
         let mut said = Duration::ZERO;
         loop {

@@ -9,6 +9,7 @@ mod gateway;
 mod mesh;
 #[cfg(test)]
 mod tests;
+mod tracing;
 mod value;
 
 use std::path::Path;

@@ -28,7 +28,7 @@ pub(super) fn meaning(api_version: &str, kind: &str) -> Meaning {
             networking(kind),
         ),
         "security.istio.io" => istio(version, &["v1", "v1beta1"], kind, security(kind)),
-        "telemetry.istio.io" => istio(version, &["v1", "v1alpha1"], kind, None),
+        "telemetry.istio.io" => istio(version, &["v1", "v1alpha1"], kind, telemetry(kind)),
         "extensions.istio.io" => istio(version, &["v1alpha1"], kind, None),
         // The operator's own input, which no proxy ever sees.
         "install.istio.io" => Meaning::Foreign,
@@ -86,6 +86,10 @@ fn security(kind: &str) -> Option<Kind> {
     })
 }
 
+fn telemetry(kind: &str) -> Option<Kind> {
+    (kind == "Telemetry").then_some(Kind::Telemetry)
+}
+
 fn own(kind: &str) -> Option<Kind> {
     match kind {
         "HealthCheckPolicy" => Some(Kind::HealthCheckPolicy),
@@ -122,6 +126,8 @@ mod tests {
         }
         let policy = meaning("security.istio.io/v1beta1", "AuthorizationPolicy");
         assert_eq!(policy, Meaning::Read(Kind::AuthorizationPolicy));
+        let telemetry = meaning("telemetry.istio.io/v1alpha1", "Telemetry");
+        assert_eq!(telemetry, Meaning::Read(Kind::Telemetry));
     }
 
     #[test]
@@ -143,7 +149,6 @@ mod tests {
             ("networking.istio.io/v1", "Sidecar"),
             ("networking.istio.io/v1beta1", "ProxyConfig"),
             ("security.istio.io/v1", "PeerAuthentication"),
-            ("telemetry.istio.io/v1", "Telemetry"),
             ("extensions.istio.io/v1alpha1", "WasmPlugin"),
         ] {
             assert_eq!(

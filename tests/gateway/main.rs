@@ -14,6 +14,7 @@ mod health;
 #[path = "../hostile/mod.rs"]
 mod hostile;
 mod logging;
+mod metrics;
 mod operator;
 mod origin_tls;
 mod page;
@@ -21,3 +22,4 @@ mod policies;
 mod routing;
 mod streams;
 mod tls;
+mod tracing;

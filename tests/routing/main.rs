@@ -21,3 +21,4 @@ mod rate_limits;
 mod samples;
 mod streams;
 mod support;
+mod telemetry;

@@ -54,11 +54,12 @@ const SERVERS: [&str; 7] = [
     "{port: {number: 80, name: u, protocol: HTTP}, hosts: ['x.*']}",
     "{hosts: [a.com]}",
 ];
-pub const GUARDS: [&str; 17] = [
+pub const GUARDS: [&str; 18] = [
     "",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g, namespace: istio-system}\nspec: {rules: [{}]}\n",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g}\nspec: {rules: [{}]}\n",
     "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: g}\nspec: {}\n",
+    "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: g, namespace: istio-system}\nspec: {metrics: [{}], tracing: [{randomSamplingPercentage: 5}]}\n",
     "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: g, namespace: istio-system}\nspec: {configPatches: [{applyTo: HTTP_FILTER, patch: {value: {name: lua}}}]}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {name: g}\nspec: {targetRef: {kind: Gateway, name: edge}, limits: [{requests: 5, unit: second}]}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: leaf}, limits: [{requests: 5, unit: second}]}\n",

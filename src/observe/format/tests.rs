@@ -224,6 +224,81 @@ fn a_custom_text_format_takes_headers_alternatives_lengths_and_percent_signs() {
 }
 
 #[test]
+fn the_start_time_is_written_as_its_format_says() {
+    let cluster = cluster();
+    for (format, expected) in [
+        ("%START_TIME(%s.%3f)%", "1606343186.418"),
+        (
+            "%START_TIME(%Y/%m/%dT%H:%M:%S%z %s)%",
+            "2020/11/25T22:26:26+0000 1606343186",
+        ),
+        (
+            "at %START_TIME(%s)%, %START_TIME(%6f)% %PROTOCOL%",
+            "at 1606343186, 418000 HTTP/1.1",
+        ),
+        ("%START_TIME()%", "2020-11-25T22:26:26.418Z"),
+    ] {
+        let line = written(&text(format), &record(&cluster));
+        assert_eq!(line, format!("{expected}\n"), "{format}");
+    }
+    let json = LogFormat::new(
+        LogEncoding::Json,
+        r#"{"t": "%START_TIME(%s.%3f)%", "n": "%DURATION%"}"#,
+    );
+    let line = written(&json.unwrap(), &record(&cluster));
+    assert_eq!(line, "{\"n\":4,\"t\":\"1606343186.418\"}\n");
+}
+
+#[test]
+fn operators_of_times_ports_and_parts_of_a_path_have_their_values() {
+    let redaction = Redaction::new(["token"]);
+    let record = Record {
+        path: Some("/a?x=1&token=t&x=2&long=abcdef"),
+        duration: Duration::from_millis(50),
+        request_duration: Some(Duration::from_millis(10)),
+        response_duration: Some(Duration::from_millis(30)),
+        upstream_host: "10.0.0.1:80".parse().ok(),
+        upstream_local_address: "10.0.0.2:81".parse().ok(),
+        downstream_remote_address: "10.0.0.3:82".parse().ok(),
+        downstream_direct_remote_address: "10.0.0.4:83".parse().ok(),
+        downstream_local_address: "10.0.0.5:84".parse().ok(),
+        grpc_status: Some(4),
+        ..Record::default()
+    };
+    for (format, expected) in [
+        (
+            "%REQUEST_DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION%",
+            "10 30 20",
+        ),
+        ("%UPSTREAM_REMOTE_PORT% %UPSTREAM_LOCAL_PORT%", "80 81"),
+        ("%UPSTREAM_LOCAL_ADDRESS_WITHOUT_PORT%", "10.0.0.2"),
+        (
+            "%DOWNSTREAM_REMOTE_PORT% %DOWNSTREAM_DIRECT_REMOTE_PORT% %DOWNSTREAM_LOCAL_PORT%",
+            "82 83 84",
+        ),
+        ("%REQ_WITHOUT_QUERY(X-ENVOY-ORIGINAL-PATH?:PATH)%", "/a"),
+        ("%REQ_WITHOUT_QUERY(:PATH):1%", "/"),
+        (
+            "%QUERY_PARAM(x)% %QUERY_PARAM(token)% %QUERY_PARAM(long):3% %QUERY_PARAM(none)%",
+            "1 REDACTED abc -",
+        ),
+        (
+            "%GRPC_STATUS(SNAKE_STRING)% %GRPC_STATUS(CAMEL_STRING)% %GRPC_STATUS(NUMBER)%",
+            "DEADLINE_EXCEEDED DeadlineExceeded 4",
+        ),
+        ("%DOWNSTREAM_TRANSPORT_FAILURE_REASON% %TRACE_ID%", "- -"),
+    ] {
+        let line = written(&text(format).redacted(redaction.clone()), &record);
+        assert_eq!(line, format!("{expected}\n"), "{format}");
+    }
+    let line = written(
+        &text("%REQUEST_DURATION% %RESPONSE_DURATION% %RESPONSE_TX_DURATION%"),
+        &Record::default(),
+    );
+    assert_eq!(line, "- - -\n");
+}
+
+#[test]
 fn a_custom_json_format_keeps_types_and_nesting() {
     let cluster = cluster();
     let format = LogFormat::new(
@@ -245,8 +320,31 @@ fn a_format_with_an_unknown_operator_a_secret_or_a_mistake_is_refused() {
         (LogEncoding::Text, "%NOPE%", "`%NOPE%` is not an operator"),
         (
             LogEncoding::Text,
-            "%START_TIME(%s)%",
+            "%REQ(X%",
             "lacks its closing parenthesis",
+        ),
+        (
+            LogEncoding::Text,
+            "%START_TIME(%!)%",
+            "`%!` is not a format of a time",
+        ),
+        (
+            LogEncoding::Text,
+            "%DYNAMIC_METADATA(istio.mixer:status)%",
+            "`%DYNAMIC_METADATA(istio.mixer:status)%` is not an operator",
+        ),
+        (
+            LogEncoding::Text,
+            "%FILTER_STATE(a:PLAIN):5%",
+            "`%FILTER_STATE(a:PLAIN)%` is not an operator",
+        ),
+        (LogEncoding::Text, "%UPSTREAM_LOCAL%", "is not an operator"),
+        (LogEncoding::Text, "%REQ%", "needs an argument"),
+        (LogEncoding::Text, "%GRPC_STATUS(X)%", "CAMEL_STRING"),
+        (
+            LogEncoding::Text,
+            "%REQ_WITHOUT_QUERY(cookie)%",
+            "holds secrets",
         ),
         (LogEncoding::Text, "%FILTER_STATE(a)%", "is not an operator"),
         (LogEncoding::Text, "100%", "lacks its closing percent sign"),

@@ -146,3 +146,22 @@ fn every_line_of_the_metrics_parses_and_no_series_appears_twice() {
     }
     assert!(seen.len() > 60);
 }
+
+#[test]
+fn recording_a_request_that_is_not_traced_allocates_nothing() {
+    let observe = Observe::new(ObserveOptions::default()).unwrap();
+    let record = Record {
+        method: Some("GET"),
+        path: Some("/a"),
+        status: 200,
+        ..Record::default()
+    };
+    // Makes its series.
+    observe.finished(&record);
+    let counted = allocation_counter::measure(|| {
+        for _ in 0..1000 {
+            observe.finished(&record);
+        }
+    });
+    assert_eq!(counted.count_total, 0);
+}

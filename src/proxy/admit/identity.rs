@@ -13,7 +13,8 @@ use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::listener::PeerCertificate;
-use crate::plan::{ForwardClientCert, HttpOptions};
+use crate::observe::Trace;
+use crate::plan::{ForwardClientCert, Plan};
 use crate::proxy::context::Context;
 
 pub(in crate::proxy) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -23,8 +24,14 @@ const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert
 const EXTERNAL_ADDRESS: HeaderName = HeaderName::from_static("x-envoy-external-address");
 pub(in crate::proxy) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Where a request id tells the mesh's other proxies that its trace is sampled, and how: in place of
+/// the UUID's version, as Envoy writes it.
+const TRACE_REASON: usize = 14;
+const SAMPLED: u8 = b'9';
+
 /// Replaces what the client says about itself by what is known.
-pub(super) fn stamp(session: &mut Session, ctx: &mut Context, options: &HttpOptions) {
+pub(super) fn stamp(session: &mut Session, ctx: &mut Context, plan: &Plan) {
+    let options = &plan.http;
     let peer = ctx
         .connection
         .as_ref()
@@ -67,12 +74,22 @@ pub(super) fn stamp(session: &mut Session, ctx: &mut Context, options: &HttpOpti
     {
         set(request, FORWARDED_PORT, HeaderValue::from(local.port()));
     }
+    if let Some(tracing) = &plan.tracing {
+        ctx.trace = Some(Box::new(Trace::begin(&request.headers, tracing)));
+    }
     let id = Uuid::new_v4();
     // All but the two variant bits of this half are random.
     ctx.random = id.as_u64_pair().1 & (u64::MAX >> 2);
     if options.request_id {
         let mut text = Uuid::encode_buffer();
-        if let Ok(value) = HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)) {
+        let length = id.hyphenated().encode_lower(&mut text).len();
+        if ctx.trace.as_ref().is_some_and(|trace| trace.is_sampled())
+            && let Some(version) = text.get_mut(TRACE_REASON)
+        {
+            *version = SAMPLED;
+        }
+        let text = text.get(..length).unwrap_or_default();
+        if let Ok(value) = HeaderValue::from_bytes(text) {
             set(request, REQUEST_ID, value);
         }
     }

@@ -82,6 +82,8 @@ impl Settings {
                 gateway.limits.retry_body
             ));
         }
+        self.observe_options()?;
+        self.verify_tracing()?;
         self.proxy_protocol()?;
         self.default_retry()
             .map_err(|message| format!("gateway.mesh.defaultHttpRetryPolicy: {message}"))?;
@@ -137,6 +139,8 @@ impl Settings {
             h2_upgrade: mesh.h2_upgrade_policy == UpgradePolicy::Upgrade,
             grpc_web: gateway.grpc_web,
             workload: self.workload_files(),
+            tracing: self.traces(),
+            trace_provider: gateway.tracing.provider.as_str().into(),
         }
     }
 
@@ -239,6 +243,7 @@ impl Settings {
         };
         Ok(ObserveOptions {
             access_log,
+            tracing: self.trace_options(),
             workload,
             request_series: self.gateway.metrics.request_series,
         })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::describe::section;
 use super::mesh::Mesh;
-use super::value::{Profile, Span};
+use super::value::{OtlpProtocol, Profile, Span, TraceHeaders};
 
 section! { "camelCase",
     /// Everything of ours that is not Pingora's.
@@ -37,6 +37,8 @@ section! { "camelCase",
         pub mesh: Mesh = Mesh::default(),
         /// Which requests the log of `mesh.accessLogFile` has, and what of them is hidden.
         pub access_log: AccessLog = AccessLog::default(),
+        /// Where traces go, and which requests are traced.
+        pub tracing: Tracing = Tracing::default(),
         /// Bounds that always hold.
         pub limits: Limits = Limits::default(),
         /// Copies of requests for mirrors.
@@ -107,6 +109,28 @@ const HIDDEN_PARAMETERS: [&str; 14] = [
     "signature",
     "x-amz-signature",
 ];
+
+section! { "camelCase",
+    /// Where traces go, and which requests are traced.
+    pub struct Tracing {
+        /// URL of an OpenTelemetry collector, for example `http://collector.observability:4317`; unset means that nothing is traced and trace headers pass through untouched.
+        pub endpoint: String = String::new(),
+        /// `grpc` or `http/protobuf`; the latter sends to `/v1/traces` unless the URL has a path.
+        pub protocol: OtlpProtocol = OtlpProtocol::Grpc,
+        /// Percent of the requests that are traced of those that come without a decision; a client's own decision always holds. Telemetry resources may say otherwise.
+        pub sampling: f64 = 1.0,
+        /// Headers that tell a trace: `tracecontext`, `b3`, `b3multi`. Read in this order, and all of them sent to origins.
+        pub propagation: Vec<TraceHeaders> = vec![TraceHeaders::TraceContext],
+        /// Provider by which Telemetry resources name this collector; unset means that every provider they name is meant.
+        pub provider: String = String::new(),
+        /// `service.name` of the spans; unset means `gateway.workload`, a dot and `gateway.namespace`.
+        pub service_name: String = String::new(),
+        /// Time for sending one batch of spans, tries included; those of a collector that takes longer are dropped and counted.
+        pub timeout: Span = Span::seconds(10),
+        /// Spans that may wait to be sent; those beyond are dropped and counted.
+        pub queue: usize = 4096,
+    }
+}
 
 section! { "camelCase",
     /// Bounds that always hold.
@@ -193,6 +217,8 @@ section! { "camelCase",
         pub delay: Span = Span::seconds(5),
         /// Time over which WebSockets and other streams are released evenly after the listeners have closed.
         pub window: Span = Span::seconds(30),
+        /// Answers without a length (gRPC streams, server-sent events) that have been open for so long when the window begins are released in it too: gRPC ends with status UNAVAILABLE, other HTTP/2 streams are reset, HTTP/1 connections closed. Younger ones may go on until the deadline.
+        pub stream_age: Span = Span::seconds(60),
         /// Time that requests in flight get after the listeners have closed.
         pub deadline: Span = Span::seconds(45),
     }

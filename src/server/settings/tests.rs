@@ -124,3 +124,44 @@ fn a_local_address_that_is_none_is_refused_before_pingora_panics_at_it() {
     let expected: [std::net::IpAddr; 2] = ["127.0.0.3", "::1"].map(|text| text.parse().unwrap());
     assert_eq!(locals.0, expected);
 }
+
+#[test]
+fn a_collector_that_no_span_could_reach_is_refused_with_its_key() {
+    for (tracing, part) in [
+        ("endpoint: collector:4317", "does not begin with http://"),
+        ("endpoint: 'http://'", "is not a URL"),
+        (
+            "endpoint: https://collector:4317",
+            "TLS, which is not spoken",
+        ),
+        ("endpoint: http://collector:4317/v1/traces", "has a path"),
+        (
+            "sampling: 101",
+            "gateway.tracing.sampling: 101 is not a percentage",
+        ),
+        ("sampling: -1", "is not a percentage"),
+        ("propagation: []", "gateway.tracing.propagation is empty"),
+        ("propagation: [zipkin]", "zipkin"),
+        ("protocol: http", "http/protobuf"),
+        ("queue: 0", "gateway.tracing.queue: 0 would drop"),
+        ("timeout: 0s", "gateway.tracing.timeout: 0s would drop"),
+    ] {
+        let error = Settings::parse(&format!("gateway: {{tracing: {{{tracing}}}}}")).unwrap_err();
+        assert!(error.contains(part), "{tracing}: {error}");
+    }
+    let text = "gateway: {tracing: {protocol: http/protobuf, endpoint: 'http://collector:4318/otlp/v1/traces'}}";
+    let settings = Settings::parse(text).unwrap();
+    let tracing = settings.compile_options().tracing.unwrap();
+    assert_eq!(tracing, crate::plan::tracing::Tracing::default());
+    assert_eq!(Settings::default().compile_options().tracing, None);
+}
+
+#[test]
+fn a_log_format_with_an_unknown_operator_is_refused_when_the_settings_are_read() {
+    let text = "gateway: {mesh: {accessLogFormat: '%PROTOCOL% %NOPE%'}}";
+    let error = Settings::parse(text).unwrap_err();
+    assert!(
+        error.contains("gateway.mesh.accessLogFormat: `%NOPE%`"),
+        "{error}"
+    );
+}

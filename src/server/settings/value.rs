@@ -107,3 +107,24 @@ pub enum UpgradePolicy {
 }
 
 impl Leaf for UpgradePolicy {}
+
+/// How OTLP is spoken; the names of `OTEL_EXPORTER_OTLP_PROTOCOL`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OtlpProtocol {
+    #[default]
+    #[serde(rename = "grpc")]
+    Grpc,
+    #[serde(rename = "http/protobuf")]
+    Http,
+}
+
+impl Leaf for OtlpProtocol {}
+
+/// Headers that a trace is told in; the names of `OTEL_PROPAGATORS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TraceHeaders {
+    TraceContext,
+    B3,
+    B3Multi,
+}

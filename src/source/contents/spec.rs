@@ -21,6 +21,7 @@ pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
         Kind::AuthorizationPolicy => Spec::AuthorizationPolicy(strict_spec(node, issues)),
         Kind::RequestAuthentication => Spec::RequestAuthentication(strict_spec(node, issues)),
         Kind::EnvoyFilter => Spec::EnvoyFilter(strict_spec(node, issues)),
+        Kind::Telemetry => Spec::Telemetry(strict_spec(node, issues)),
         Kind::HealthCheckPolicy => Spec::HealthCheckPolicy(strict_spec(node, issues)),
         Kind::RateLimit => Spec::RateLimit(strict_spec(node, issues)),
         Kind::AccessList => Spec::AccessList(strict_spec(node, issues)),

@@ -22,6 +22,10 @@ pub enum Behaviour {
     Hold,
     /// Answers something that is not HTTP.
     Garbage,
+    /// Begins an answer with the content type of the request, and ends it at [`Origin::release`]:
+    /// `first` and `last`, in chunks; of a known length, and too long to be gathered in the gateway,
+    /// where the path is `/length`.
+    Stream,
 }
 
 /// A listening origin; it ends with the test.
@@ -115,6 +119,25 @@ struct Shared {
 }
 
 impl Shared {
+    fn stream(&self, to: &mut TcpStream, head: &str) -> Option<()> {
+        let kind = head
+            .lines()
+            .find(|line| line.to_ascii_lowercase().starts_with("content-type:"))
+            .unwrap_or("content-type: text/event-stream");
+        let (framing, first, last) = match head.contains(" /length ") {
+            true => ("content-length: 200004", "first".repeat(40_000), "last"),
+            false => (
+                "transfer-encoding: chunked",
+                "5\r\nfirst\r\n".to_owned(),
+                "4\r\nlast\r\n0\r\n\r\n",
+            ),
+        };
+        let begin = format!("HTTP/1.1 200 OK\r\n{kind}\r\n{framing}\r\n\r\n{first}");
+        to.write_all(begin.as_bytes()).ok()?;
+        self.held.lock().unwrap().recv().ok()?;
+        to.write_all(last.as_bytes()).ok()
+    }
+
     fn serve(&self, stream: TcpStream) -> Option<()> {
         let mut stream = BufReader::new(stream);
         loop {
@@ -151,6 +174,10 @@ impl Shared {
                     return None;
                 }
                 Behaviour::Hold => self.held.lock().unwrap().recv().ok()?,
+                Behaviour::Stream => {
+                    self.stream(stream.get_mut(), &head)?;
+                    continue;
+                }
                 Behaviour::Echo => {}
             }
             if websocket {

@@ -1,0 +1,96 @@
+//! What `gateway.tracing` means to the compiler and to the exporter.
+
+use http::Uri;
+
+use crate::base::Share;
+use crate::observe::{Redaction, TraceOptions, TraceProtocol};
+use crate::plan::tracing::{Propagation, Tracing};
+
+use super::Settings;
+use super::value::{OtlpProtocol, TraceHeaders};
+
+impl Settings {
+    /// Checks what types cannot.
+    pub(super) fn verify_tracing(&self) -> Result<(), String> {
+        let tracing = &self.gateway.tracing;
+        if !(0.0..=100.0).contains(&tracing.sampling) {
+            return Err(format!(
+                "gateway.tracing.sampling: {} is not a percentage, 0 to 100",
+                tracing.sampling
+            ));
+        }
+        if tracing.propagation.is_empty() {
+            return Err("gateway.tracing.propagation is empty, so that no trace would go on; name at least one of tracecontext, b3 and b3multi".into());
+        }
+        if tracing.queue == 0 {
+            return Err("gateway.tracing.queue: 0 would drop every span; unset gateway.tracing.endpoint to trace nothing".into());
+        }
+        if tracing.timeout.0.is_zero() {
+            return Err("gateway.tracing.timeout: 0s would drop every span".into());
+        }
+        if tracing.endpoint.is_empty() {
+            return Ok(());
+        }
+        let wrong = |what: &str| {
+            Err(format!(
+                "gateway.tracing.endpoint: `{}` {what}; write for example http://collector.observability:4317",
+                tracing.endpoint
+            ))
+        };
+        let Ok(url) = tracing.endpoint.parse::<Uri>() else {
+            return wrong("is not a URL");
+        };
+        match url.scheme_str() {
+            Some("http") => {}
+            Some("https") => {
+                return wrong(
+                    "asks for TLS, which is not spoken to collectors; send to one on this host or in this network that passes the spans on",
+                );
+            }
+            _ => return wrong("does not begin with http://"),
+        }
+        let has_path = !matches!(url.path(), "" | "/") || url.query().is_some();
+        if has_path && tracing.protocol == OtlpProtocol::Grpc {
+            return wrong("has a path, which the protocol grpc has no use for");
+        }
+        Ok(())
+    }
+
+    /// What is traced unless Telemetry resources say otherwise.
+    pub(super) fn traces(&self) -> Option<Tracing> {
+        let tracing = &self.gateway.tracing;
+        (!tracing.endpoint.is_empty()).then(|| Tracing {
+            sampling: Share::of_percent(tracing.sampling),
+            propagation: tracing
+                .propagation
+                .iter()
+                .map(|headers| match headers {
+                    TraceHeaders::TraceContext => Propagation::TraceContext,
+                    TraceHeaders::B3 => Propagation::B3,
+                    TraceHeaders::B3Multi => Propagation::B3Multi,
+                })
+                .collect(),
+            ..Tracing::default()
+        })
+    }
+
+    /// Where spans go.
+    pub(super) fn trace_options(&self) -> Option<TraceOptions> {
+        let gateway = &self.gateway;
+        let tracing = &gateway.tracing;
+        (!tracing.endpoint.is_empty()).then(|| TraceOptions {
+            endpoint: tracing.endpoint.clone(),
+            protocol: match tracing.protocol {
+                OtlpProtocol::Grpc => TraceProtocol::Grpc,
+                OtlpProtocol::Http => TraceProtocol::Http,
+            },
+            timeout: tracing.timeout.0,
+            queue: tracing.queue,
+            service: match tracing.service_name.as_str() {
+                "" => format!("{}.{}", gateway.workload, gateway.namespace),
+                name => name.to_owned(),
+            },
+            redaction: Redaction::new(gateway.access_log.hidden_parameters.iter().cloned()),
+        })
+    }
+}
