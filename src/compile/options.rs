@@ -23,6 +23,9 @@ pub struct Options {
     pub locality_failover: bool,
     /// `meshConfig.rootNamespace` (`istio-system`).
     pub root_namespace: Arc<str>,
+    /// `meshConfig.trustDomain` (`cluster.local`), and `trustDomainAliases` after it: what the
+    /// names of service accounts begin with.
+    pub trust_domains: Vec<String>,
     /// Cluster domain (`cluster.local`).
     pub domain: Arc<str>,
     /// Declared port to bound port.
@@ -63,6 +66,7 @@ impl Default for Options {
             locality: Arc::default(),
             locality_failover: true,
             root_namespace: "istio-system".into(),
+            trust_domains: vec!["cluster.local".to_owned()],
             domain: "cluster.local".into(),
             ports: BTreeMap::new(),
             bind: vec![IpAddr::from([0, 0, 0, 0])],

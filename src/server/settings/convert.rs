@@ -17,7 +17,7 @@ use crate::observe::{
 };
 use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
 use crate::proxy::{Limits, MAX_ATTEMPTS, MirrorLimits, RETRY_BODY};
-use crate::upstream::DnsOptions;
+use crate::upstream::{DnsOptions, Locals};
 
 use crate::server::handover::Folder;
 
@@ -64,6 +64,17 @@ impl Settings {
             return Err(format!(
                 "gateway.accessLog.sampled: {sampled} is not a percentage, 0 to 100"
             ));
+        }
+        // Pingora panics at one that is none.
+        for text in &self.client_bind_to_ipv4 {
+            if text.parse::<Ipv4Addr>().is_err() {
+                return Err(format!("client_bind_to_ipv4: `{text}` is no IPv4 address"));
+            }
+        }
+        for text in &self.client_bind_to_ipv6 {
+            if text.parse::<Ipv6Addr>().is_err() {
+                return Err(format!("client_bind_to_ipv6: `{text}` is no IPv6 address"));
+            }
         }
         if self.max_retries == 0 {
             return Err("max_retries: 0 would send no request at all; use 1 for no retries".into());
@@ -114,6 +125,10 @@ impl Settings {
             locality: gateway.locality.as_str().into(),
             locality_failover: mesh.locality_lb_setting.enabled,
             root_namespace: mesh.root_namespace.as_str().into(),
+            trust_domains: std::iter::once(&mesh.trust_domain)
+                .chain(&mesh.trust_domain_aliases)
+                .cloned()
+                .collect(),
             domain: gateway.dns.cluster_domain.as_str().into(),
             ports: gateway.ports.clone(),
             bind: gateway.bind.clone(),
@@ -193,6 +208,14 @@ impl Settings {
             graceful_shutdown_timeout_seconds: Some(1),
             ..ServerConf::default()
         }
+    }
+
+    /// Addresses to connect to origins from, where Pingora does not see to it.
+    pub fn locals(&self) -> Locals {
+        let all = [&self.client_bind_to_ipv4, &self.client_bind_to_ipv6];
+        let all = all.into_iter().flatten();
+        // `verify` has refused what is no address.
+        Locals(all.filter_map(|address| address.parse().ok()).collect())
     }
 
     /// What is recorded and where.
