@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingress::base::{Share, clock};
 use pingress::policy::rate_limit::key::Asked;
 use pingress::policy::rate_limit::spec::{
-    Announce, Bucket, Limit, Part, RateLimit, Refusal, Source,
+    Announce, Bucket, Counted, Limit, Part, RateLimit, Refusal, Source,
 };
 use pingress::policy::rate_limit::state::{Limiter, Limiters};
 
@@ -69,6 +69,7 @@ fn limiter(key: Vec<Source>) -> Arc<Limiter> {
         enforced: Share::ALL,
         refusal: Refusal::default(),
         announce: Announce::default(),
+        counted: Counted::Here,
     };
     let limiters = Limiters::default().of([Arc::new(policy)].iter());
     limiters.first().cloned().expect("a limiter")

@@ -102,6 +102,7 @@ pub fn compile(inventory: &Inventory, memory: &mut Memory, options: &Options) ->
         options,
         &gateways,
         &patterns,
+        &mut registry,
         &mut listeners,
         &mut findings,
     );

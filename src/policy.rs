@@ -7,6 +7,7 @@ pub mod compression;
 pub mod cors;
 pub mod direct_response;
 pub mod fault;
+pub mod global;
 pub mod headers;
 pub mod mirror;
 pub mod outcall;

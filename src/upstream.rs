@@ -19,6 +19,7 @@ pub mod dns;
 #[cfg(test)]
 mod fixture;
 mod group;
+mod grpc;
 mod health;
 mod keys;
 mod line;
@@ -47,6 +48,7 @@ pub use cluster::{ClusterState, EndpointState};
 #[cfg(test)]
 pub(crate) use dns::tests::server as dns_server;
 pub use dns::{DnsOptions, IpFamily};
+pub use grpc::GrpcCaller;
 pub use health::{EjectionView, EndpointHealth, HealthView};
 pub use outcall::{ClusterCaller, CopyResult};
 pub use outlier::{EjectionCounts, Reason};

@@ -78,6 +78,10 @@ pub enum CauseKind {
     AccessDenied,
     /// A limit on the rate of requests is reached (RL). Its policy may set another status.
     RateLimited,
+    /// A rate limit service says that a limit is reached (RL). Its policy may set another status.
+    GlobalRateLimited,
+    /// A rate limit service could not be asked, and its policy refuses such requests (RLSE).
+    RateLimitUnknown,
     /// A rule's `corsPolicy` answers a browser's preflight.
     CorsPreflight,
 }
@@ -123,6 +127,8 @@ impl CauseKind {
             FaultAbort => "fault_abort",
             CorsPreflight => "cors_preflight",
             RateLimited => "rate_limited",
+            GlobalRateLimited => "global_rate_limited",
+            RateLimitUnknown => "rate_limit_unknown",
             AccessDenied => "access_denied",
         }
     }
@@ -141,9 +147,9 @@ impl CauseKind {
             ExpectationFailed => 417,
             Misdirected => 421,
             UpgradeRequired => 426,
-            RateLimited => 429,
+            RateLimited | GlobalRateLimited => 429,
             HeadersTooLarge => 431,
-            Internal => 500,
+            Internal | RateLimitUnknown => 500,
             NotImplemented => 501,
             UpstreamProtocolError => 502,
             UpstreamTimeout | UpstreamPerTryTimeout => 504,
@@ -179,7 +185,8 @@ impl CauseKind {
             ClientDisconnect => "DC",
             StreamDuration => "DT",
             FaultAbort => "FI",
-            RateLimited => "RL",
+            RateLimited | GlobalRateLimited => "RL",
+            RateLimitUnknown => "RLSE",
             BadRequest | EarlyRefusal | HeaderTimeout | BadPath | ProxyHeader => "DPE",
             _ => "-",
         }
@@ -228,6 +235,8 @@ impl CauseKind {
             FaultAbort => "fault_filter_abort",
             CorsPreflight => "cors_response",
             RateLimited => "local_rate_limited",
+            GlobalRateLimited => "request_rate_limited",
+            RateLimitUnknown => "rate_limiter_error",
             AccessDenied => "rbac_access_denied_matched_policy[none]",
         }
     }

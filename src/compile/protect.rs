@@ -26,6 +26,7 @@ use crate::plan::{Checks, Fence, LimitId, Listener, PlacedLimit};
 use super::Options;
 use super::gateway::{Gateways, selects, show_labels};
 use super::pattern::Patterns;
+use super::registry::Registry;
 use super::version::Versions;
 
 use scope::Scope;
@@ -39,6 +40,7 @@ pub(crate) fn protect(
     options: &Options,
     gateways: &Gateways<'_>,
     patterns: &Patterns,
+    registry: &mut Registry<'_>,
     listeners: &mut [Listener],
     findings: &mut Findings,
 ) -> (Vec<PlacedLimit>, Checks) {
@@ -92,7 +94,7 @@ pub(crate) fn protect(
                     envoy_filter::read(&mut guard, spec, &mut patches);
                 }
             }
-            Spec::RateLimit(spec) => rate_limit::read(&mut guard, spec),
+            Spec::RateLimit(spec) => rate_limit::read(&mut guard, registry, spec),
             Spec::AccessList(spec) => own::read_access(&mut guard, spec),
             Spec::BodyLimit(spec) => own::read_body(&mut guard, spec),
             Spec::Unsupported => guard.unsupported(),
@@ -101,7 +103,7 @@ pub(crate) fn protect(
     }
     if let Some(first) = patches.first() {
         guard.object = first.object();
-        envoy_filter::put_in_force(&mut guard, patches);
+        envoy_filter::put_in_force(&mut guard, registry, patches);
     }
     let mut turns = compression::Turns::default();
     for (object, spec, turn) in compression::by_turns(versions.others()) {
@@ -301,21 +303,7 @@ impl Guard<'_, '_> {
 
     /// The line of a printed path.
     fn origin_of(&self, path: &str) -> Origin {
-        let mut steps = FieldPath::default();
-        for part in path.split('.') {
-            let (name, index) = match part.split_once('[') {
-                Some((name, rest)) => (
-                    name,
-                    rest.strip_suffix(']').and_then(|index| index.parse().ok()),
-                ),
-                None => (part, None),
-            };
-            steps = steps.field(name);
-            if let Some(index) = index {
-                steps = steps.index(index);
-            }
-        }
-        self.object.origin_of(&steps)
+        self.object.origin_of(&steps(path))
     }
 
     /// Whether a part of the object cannot be read, so that its absence says nothing.
@@ -324,6 +312,25 @@ impl Guard<'_, '_> {
             .damage(&self.object.key)
             .is_some_and(|damage| damage.under(path).next().is_some())
     }
+}
+
+/// A path that was printed.
+fn steps(path: &str) -> FieldPath {
+    let mut steps = FieldPath::default();
+    for part in path.split('.') {
+        let (name, index) = match part.split_once('[') {
+            Some((name, rest)) => (
+                name,
+                rest.strip_suffix(']').and_then(|index| index.parse().ok()),
+            ),
+            None => (part, None),
+        };
+        steps = steps.field(name);
+        if let Some(index) = index {
+            steps = steps.index(index);
+        }
+    }
+    steps
 }
 
 /// Why an object is not for this gateway, with the field that says so; `None` if it is.

@@ -4,6 +4,7 @@
 //! every destination and takes the clusters and their endpoints at the end. Only destinations
 //! that were asked for become clusters.
 
+mod apart;
 mod broken;
 mod cluster;
 mod discovery;
@@ -36,6 +37,7 @@ use crate::plan::{ClusterEndpoints, ClusterId, Clusters, EndpointTable, Fence};
 use super::Options;
 use super::gateway::tls::credentials::Credentials;
 use super::version::Versions;
+pub(crate) use apart::Apart;
 use cluster::{Planned, Use};
 use health::HealthChecks;
 use missing::Missing;
@@ -61,6 +63,8 @@ pub(crate) struct Registry<'a> {
     workloads: Workloads<'a>,
     health_checks: HealthChecks<'a>,
     clusters: Vec<Planned<'a>>,
+    /// Clusters that are no destination of a service.
+    apart: Vec<apart::Kept>,
     /// What each service and port came to, by subset.
     outcomes: HashMap<(usize, u16), Vec<SubsetOutcome>>,
     /// What AUTO_PASSTHROUGH servers lead to: by server name, the service and its subset.
@@ -175,6 +179,7 @@ impl<'a> Registry<'a> {
             rule_of,
             workloads: Workloads::index(all.clone()),
             clusters: Vec::new(),
+            apart: Vec::new(),
             outcomes: HashMap::default(),
             passed: HashMap::default(),
             nearest: Nearest::new(),
@@ -290,14 +295,20 @@ impl<'a> Registry<'a> {
                 .clusters
                 .insert(planned.cluster.name.clone(), Arc::new(endpoints));
         }
+        for kept in &self.apart {
+            let endpoints = Arc::new(kept.endpoints.clone());
+            table.clusters.insert(kept.cluster.name.clone(), endpoints);
+        }
         table.seal();
         self.report_unused(findings);
         let planned = self.clusters.iter().map(|planned| &*planned.cluster);
         self.health_checks.report_unused(planned, findings);
         let mut clusters = Clusters::default();
-        for planned in self.clusters {
-            if let Some(id) = self.slots.get(&planned.cluster.name) {
-                clusters.insert(id, planned.cluster);
+        let apart = self.apart.into_iter().map(|kept| kept.cluster);
+        let planned = self.clusters.into_iter().map(|planned| planned.cluster);
+        for cluster in planned.chain(apart) {
+            if let Some(id) = self.slots.get(&cluster.name) {
+                clusters.insert(id, cluster);
             }
         }
         (clusters, table, self.slots)

@@ -82,6 +82,8 @@ impl Digest {
                     policy,
                     origin: _,
                     origins: _,
+                    // By name in the policy.
+                    service: _,
                 } = limit;
                 policy.hash(to);
             });

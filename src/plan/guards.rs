@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::ClusterId;
 use crate::base::{Cause, CauseKind, Origin};
 use crate::policy::access::Access;
 use crate::policy::compression::spec::Compression;
@@ -25,8 +26,10 @@ pub struct LimitId(pub u32);
 pub struct PlacedLimit {
     pub policy: Arc<RateLimit>,
     pub origin: Origin,
-    /// Of each limit.
+    /// Of each limit, or of each descriptor that a service is told.
     pub origins: Box<[Origin]>,
+    /// The cluster of the service that counts, if one does.
+    pub service: Option<ClusterId>,
 }
 
 /// The place of a policy in [`Checks::access`].

@@ -64,10 +64,11 @@ impl Plan {
             policy,
             origin,
             origins,
+            service: _,
         } in &self.limits
         {
             writeln!(out, "  {} ({policy}) at {origin}", policy.id)?;
-            for (limit, origin) in policy.limits.iter().zip(origins) {
+            for (limit, origin) in policy.lines().iter().zip(origins) {
                 writeln!(out, "    {limit} at {origin}")?;
             }
         }

@@ -2,8 +2,9 @@
 //! can reach a cluster.
 //!
 //! `upstream` implements [`Caller`], one for each cluster. Mirroring streams a copy of the
-//! client's request and wants none of the answer; a limit that is counted elsewhere sends one
-//! message and reads one.
+//! client's request and wants none of the answer. What is asked before a request goes on, like a
+//! limit that is counted elsewhere, goes another way (`upstream/grpc.rs`): it must not wait for a
+//! connection that only it needs.
 
 use std::time::Duration;
 
@@ -59,6 +60,9 @@ pub enum Failed {
     /// The client left, or came faster than the copy may lag behind.
     #[error("the body was not copied to its end")]
     Cut,
+    /// It answered with an error of its own.
+    #[error("it answered with an error")]
+    Refused,
 }
 
 /// Reaches one cluster.

@@ -11,7 +11,7 @@ use pingora::proxy::Session;
 use super::admit::authority;
 use super::context::Context;
 use super::fault;
-use super::guard;
+use super::guard::{self, Passage, Position};
 use super::panics::caught;
 use super::reply::Reply;
 use super::route::{self, Routed, Step};
@@ -31,7 +31,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Context, to: Routed)
         Routed::Nowhere(reply) => Some(reply),
         Routed::Rule => None,
     };
-    if let Some(reply) = caught(ctx, |ctx| Ok(guard::front(session, ctx)))? {
+    if let Some(reply) = guarded(session, ctx, Position::Front).await? {
         return Ok(Step::Answer(reply));
     }
     let fault = ctx
@@ -42,14 +42,41 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Context, to: Routed)
     {
         return Ok(Step::Answer(reply));
     }
+    if let Some(reply) = caught(ctx, |ctx| Ok(cors(ctx, session.req_header())))? {
+        return Ok(Step::Answer(reply));
+    }
+    if let Some(reply) = guarded(session, ctx, Position::Back).await? {
+        return Ok(Step::Answer(reply));
+    }
     caught(ctx, |ctx| {
-        let made = cors(ctx, session.req_header());
-        let made = made.or_else(|| guard::back(session, ctx)).or(nowhere);
-        Ok(match made {
+        Ok(match nowhere {
             Some(reply) => Step::Answer(reply),
             None => route::serve(session, ctx),
         })
     })
+}
+
+/// The answer of a policy at a position, if one does not let the request pass. Nothing is waited
+/// for but services that count.
+async fn guarded(
+    session: &mut Session,
+    ctx: &mut Context,
+    position: Position,
+) -> Result<Option<Reply>> {
+    let mut from = 0;
+    loop {
+        let asking = match caught(ctx, |ctx| Ok(guard::pass(session, ctx, position, from)))? {
+            Passage::Free => return Ok(None),
+            Passage::Refused(reply) => return Ok(Some(reply)),
+            Passage::Asks(asking) => asking,
+        };
+        // Apart, so that requests without such a policy do not carry room for it.
+        let said = Box::pin(asking.answer()).await;
+        if let Some(reply) = caught(ctx, |ctx| Ok(asking.heed(ctx, said)))? {
+            return Ok(Some(reply));
+        }
+        from = asking.place + 1;
+    }
 }
 
 /// Notes who asks from another origin, and answers preflights.

@@ -13,6 +13,7 @@ use pingora::{Error, ErrorType};
 
 use super::admit::Refusal;
 use super::grpc_web::GrpcWeb;
+use super::guard::Told;
 use super::mirror::Copies;
 use super::reply::Reply;
 use super::retry::Retrying;
@@ -73,6 +74,8 @@ pub struct Context {
     pub(super) body_seen: u64,
     /// How the limit stands that is nearest to its end, of those that say so.
     pub(super) reading: Option<(LimitId, Reading)>,
+    /// What services that count requests have to say to the client and to the origin.
+    pub(super) told: Option<Box<Told>>,
     /// The rule's fault delayed the request.
     pub(super) delayed: bool,
     /// Of the body, for the rule's mirrors, once they are begun.
@@ -149,6 +152,7 @@ impl Context {
             body_limit: None,
             body_seen: 0,
             reading: None,
+            told: None,
             delayed: false,
             copies: None,
             pick: None,

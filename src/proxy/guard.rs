@@ -18,11 +18,45 @@ use crate::plan::{BodyLimitId, Guarding, Guards, LimitId, PlacedLimit};
 use crate::policy::rate_limit::apply::{Reading, Verdict};
 use crate::policy::rate_limit::key::Asked;
 
-/// The answer of a guard that comes before everything else.
-pub(super) fn front(session: &Session, ctx: &mut Context) -> Option<Reply> {
-    access(ctx)
-        .or_else(|| body(session, ctx))
-        .or_else(|| limits(session, ctx, |guards| &guards.front))
+mod service;
+
+pub(super) use service::{Asking, Told};
+
+/// Where policies stand among Envoy's filters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Position {
+    /// Before all others.
+    Front,
+    /// After faults and CORS.
+    Back,
+}
+
+/// How far a request comes.
+pub(super) enum Passage {
+    Free,
+    Refused(Reply),
+    /// A service is to be asked; then it goes on with the next policy.
+    Asks(Box<Asking>),
+}
+
+/// Whether the request passes a position, from a place among its policies on.
+pub(super) fn pass(
+    session: &Session,
+    ctx: &mut Context,
+    position: Position,
+    from: usize,
+) -> Passage {
+    if position == Position::Back {
+        return limits(session, ctx, from, |guards| &guards.back);
+    }
+    let answer = match from {
+        0 => access(ctx).or_else(|| body(session, ctx)),
+        _ => None,
+    };
+    match answer {
+        Some(reply) => Passage::Refused(reply),
+        None => limits(session, ctx, from, |guards| &guards.front),
+    }
 }
 
 /// The answer to a client that is not let in.
@@ -89,13 +123,11 @@ fn too_large(ctx: &mut Context) {
     }
 }
 
-/// The answer of a limit that comes after faults and CORS.
-pub(super) fn back(session: &Session, ctx: &mut Context) -> Option<Reply> {
-    limits(session, ctx, |guards| &guards.back)
-}
-
-/// Tells the client how the limit stands that is nearest to its end.
+/// Tells the client how the limit stands that is nearest to its end, and what services have to say.
 pub(super) fn announce(ctx: &Context, response: &mut ResponseHeader) {
+    if let Some(told) = &ctx.told {
+        told.to_client(response);
+    }
     if let Some((id, reading)) = &ctx.reading
         && let Some(limiter) = ctx.serving.limiter(*id)
     {
@@ -119,24 +151,40 @@ pub(super) fn guards(ctx: &Context) -> Option<&Guards> {
 fn limits(
     session: &Session,
     ctx: &mut Context,
+    from: usize,
     place: impl Fn(&Guards) -> &[LimitId],
-) -> Option<Reply> {
+) -> Passage {
     let count = guards(ctx).map_or(0, |guards| place(guards).len());
-    for index in 0..count {
-        let id = *guards(ctx).and_then(|guards| place(guards).get(index))?;
-        match ask(session, ctx, id) {
-            Some(Verdict::Allowed(reading)) => note(ctx, id, reading),
-            Some(Verdict::Limited(reading)) => return refuse(ctx, id, reading),
-            Some(Verdict::Unconcerned | Verdict::Observed) | None => {}
+    for index in from..count {
+        let id = guards(ctx).and_then(|guards| place(guards).get(index).copied());
+        let Some((id, limiter)) = id.and_then(|id| Some((id, ctx.serving.limiter(id)?))) else {
+            continue;
+        };
+        if limiter.spec().service().is_some() {
+            match service::question(session, ctx, index, id) {
+                Some(asking) => return Passage::Asks(asking),
+                None => continue,
+            }
+        }
+        let asked = asked(session, ctx);
+        match limiter.ask(&asked, clock::now(), |limit| fastrand::u32(..limit)) {
+            Verdict::Allowed(reading) => note(ctx, id, reading),
+            Verdict::Limited(reading) => {
+                if let Some(reply) = refuse(ctx, id, reading) {
+                    return Passage::Refused(reply);
+                }
+            }
+            Verdict::Unconcerned | Verdict::Observed => {}
         }
     }
-    None
+    Passage::Free
 }
 
-fn ask(session: &Session, ctx: &Context, id: LimitId) -> Option<Verdict> {
+/// A request as limits see it.
+fn asked<'r>(session: &'r Session, ctx: &'r Context) -> Asked<'r> {
     let request = session.req_header();
     let (path, query) = ctx.path_and_query(request);
-    let asked = Asked {
+    Asked {
         client: ctx.client,
         headers: &request.headers,
         path,
@@ -146,9 +194,7 @@ fn ask(session: &Session, ctx: &Context, id: LimitId) -> Option<Verdict> {
         authority: authority(request),
         scheme: ctx.scheme(),
         cluster: ctx.cluster().map(|cluster| &*cluster.name),
-    };
-    let limiter = ctx.serving.limiter(id)?;
-    Some(limiter.ask(&asked, clock::now(), |limit| fastrand::u32(..limit)))
+    }
 }
 
 /// Keeps what is to be told.

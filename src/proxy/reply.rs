@@ -217,7 +217,10 @@ fn render(session: &Session, ctx: &mut Context, reply: Reply) -> Result<(Respons
         head.insert_header(LOCATION, location)?;
     }
     for (name, value) in headers {
-        head.append_header(name, value)?;
+        match name {
+            CONTENT_TYPE => head.insert_header(name, value)?,
+            name => drop(head.append_header(name, value)?),
+        }
     }
     if matches!(
         head.status,

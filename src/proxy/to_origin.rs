@@ -56,6 +56,9 @@ pub(super) fn prepare(session: &Session, ctx: &Context, request: &mut RequestHea
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         request.insert_header(EXPECTED_TIMEOUT, HeaderValue::from(millis))?;
     }
+    if let Some(told) = &ctx.told {
+        told.to_origin(request);
+    }
     edit_request(&destination.request, request, &known(session, ctx, None));
     if let Some(wanted) = rewritten_authority(ctx) {
         if options.forwarded_host && wanted.as_bytes() != host.as_bytes() {

@@ -88,7 +88,9 @@ impl CopyResult {
             Err(Failed::TimedOut) => Self::TimedOut,
             Err(Failed::Cut) => Self::Cut,
             Err(Failed::Overflow) => Self::Refused,
-            Err(Failed::NoEndpoint | Failed::Unconnected | Failed::Broken) => Self::Failed,
+            Err(Failed::NoEndpoint | Failed::Unconnected | Failed::Broken | Failed::Refused) => {
+                Self::Failed
+            }
         }
     }
 }

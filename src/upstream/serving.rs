@@ -12,12 +12,15 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
-use crate::plan::{Cluster, ClusterEndpoints, ClusterId, EndpointTable, LimitId, Plan, Resolution};
+use crate::plan::{
+    Cluster, ClusterEndpoints, ClusterId, EndpointTable, LimitId, PlacedLimit, Plan, Resolution,
+};
 use crate::policy::rate_limit::state::{LimitTotals, Limiter, Limiters};
 
 use super::ClusterState;
 use super::dial::Dialer;
 use super::dns::{DnsOptions, Names};
+use super::grpc::GrpcCaller;
 use super::membership::{Membership, literal};
 use super::outcall::{ClusterCaller, Outcalls};
 use super::probe::{Probes, Target, Totals};
@@ -35,6 +38,8 @@ pub struct Serving {
     clusters: Vec<Option<Arc<ClusterState>>>,
     /// Indexed by [`LimitId`].
     limiters: Box<[Arc<Limiter>]>,
+    /// Of limits that a service counts; indexed by [`LimitId`], and empty if there are none.
+    services: Box<[Option<Arc<GrpcCaller>>]>,
     outcalls: Option<Arc<Outcalls>>,
 }
 
@@ -57,6 +62,8 @@ pub(super) struct Live {
     names: Names,
     probes: Probes,
     limiters: Limiters,
+    /// Of the last plan, by cluster.
+    services: HashMap<Arc<str>, Arc<GrpcCaller>>,
     /// Given to each new cluster.
     events: UnboundedSender<Event>,
     dialer: Arc<Dialer>,
@@ -71,6 +78,11 @@ impl Serving {
     /// A policy's buckets.
     pub fn limiter(&self, id: LimitId) -> Option<&Arc<Limiter>> {
         self.limiters.get(id.0 as usize)
+    }
+
+    /// The service that counts for a policy.
+    pub fn service(&self, id: LimitId) -> Option<&Arc<GrpcCaller>> {
+        self.services.get(id.0 as usize)?.as_ref()
     }
 
     /// A cluster, for requests of policies' own.
@@ -103,6 +115,7 @@ impl Upstreams {
                 names,
                 probes,
                 limiters: Limiters::default(),
+                services: HashMap::new(),
                 events,
                 dialer,
                 runtime: runtime.clone(),
@@ -149,12 +162,14 @@ impl Upstreams {
         live.states.retain(|_, state| state.strong_count() > 0);
         let limits = plan.limits.iter().map(|limit| &limit.policy);
         let limiters = live.limiters.of(limits);
+        let services = live.services(&plan, &clusters);
         let named = plan.clusters.iter().map(|cluster| &cluster.name);
         live.probes.retain(&named.collect());
         Arc::new(Serving {
             plan,
             clusters,
             limiters,
+            services,
             outcalls: Some(self.outcalls.clone()),
         })
     }
@@ -207,6 +222,33 @@ impl Live {
             .insert(definition.name.clone(), Arc::downgrade(&state));
         self.refresh(&definition.name);
         state
+    }
+
+    /// The services of a plan's limits. Their connections outlive the plan.
+    fn services(
+        &mut self,
+        plan: &Plan,
+        clusters: &[Option<Arc<ClusterState>>],
+    ) -> Box<[Option<Arc<GrpcCaller>>]> {
+        let before = std::mem::take(&mut self.services);
+        if plan.limits.iter().all(|limit| limit.service.is_none()) {
+            return Box::default();
+        }
+        let mut of_limit = |limit: &PlacedLimit| {
+            let state = clusters.get(limit.service?.0 as usize)?.as_ref()?;
+            let service = limit.policy.service()?;
+            let known = self.services.get(&service.cluster);
+            let known = known.or_else(|| before.get(&service.cluster)).cloned();
+            let known = known.filter(|known| known.is_of(state));
+            let caller = known.unwrap_or_else(|| {
+                GrpcCaller::new(state.clone(), self.dialer.clone(), self.runtime.clone())
+            });
+            caller.prepare(&service.authority);
+            self.services
+                .insert(service.cluster.clone(), caller.clone());
+            Some(caller)
+        };
+        plan.limits.iter().map(&mut of_limit).collect()
     }
 
     fn publish(&mut self, cluster: &Arc<str>, endpoints: &Arc<ClusterEndpoints>) {

@@ -154,3 +154,37 @@ fn httpbin_gets_every_path() {
     }
     assert_eq!(origin.count(), 4);
 }
+
+#[test]
+fn bookinfos_global_rate_limit_works_unchanged_against_a_rate_limit_service() {
+    let Some(corpus) = corpus() else { return };
+    let page = Origin::echo("productpage");
+    let service = RateLimitService::start(&[(Some("/productpage"), 1), (None, 100)]);
+    let ratelimit = format!(
+        "---\napiVersion: v1\nkind: Service\nmetadata: {{name: ratelimit}}\nspec:\n  ports: [{{name: http-port, port: 8080}}, {{name: grpc-port, port: 8081}}]\n  selector: {{app: ratelimit}}\n---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: ratelimit-1\n  labels: {{kubernetes.io/service-name: ratelimit}}\naddressType: IPv4\nports: [{{name: grpc-port, port: {}, protocol: TCP}}]\nendpoints:\n  - {{addresses: [127.0.0.1], conditions: {{ready: true}}}}\n",
+        service.port
+    );
+    let gateway = start(
+        &corpus,
+        &[
+            "bookinfo/platform/bookinfo.yaml",
+            "bookinfo/networking/bookinfo-gateway.yaml",
+            "bookinfo/policy/productpage_envoy_ratelimit.yaml",
+        ],
+        pod("productpage", "v1", "http", &page) + &ratelimit,
+    )
+    .ready();
+    let mut client = Client::connect(gateway.addr_of(8080));
+    let mut get = |path: &str| client.get("bookinfo.example.com", path, &[]);
+    assert_eq!(get("/productpage").status, 200);
+    let refused = get("/productpage");
+    assert_eq!(refused.status, 429);
+    assert_eq!(refused.header("x-envoy-ratelimited"), Some("true"));
+    assert_eq!(get("/login").status, 200);
+    // Nothing is asked about what no rule takes.
+    assert_eq!(get("/elsewhere").status, 404);
+    let asked = ["/productpage", "/productpage", "/login"];
+    let asked = asked.map(|path| format!("productpage-ratelimit PATH={path}"));
+    assert_eq!(service.asked(), asked);
+    assert_eq!(page.count(), 2);
+}

@@ -4,11 +4,13 @@
 
 mod bytes;
 mod client;
+mod limiter;
 mod origin;
 mod process;
 
 pub use bytes::{ByteOrigin, Manner, Wire};
 pub use client::{Client, Response, exchange};
+pub use limiter::{Mood, RateLimitService};
 pub use origin::{Behaviour, Origin};
 pub use process::{Gateway, Start, install};
 

@@ -8,6 +8,7 @@ mod compression;
 mod corpus;
 mod failures;
 mod forwarding;
+mod global_limits;
 mod harness;
 mod hashing;
 mod health;

@@ -214,6 +214,28 @@ fn descriptors_concern_the_requests_of_which_actions_make_them() {
 }
 
 #[test]
+fn an_action_that_may_be_skipped_leads_to_a_descriptor_with_and_without_its_entry() {
+    let descriptors = "descriptors: [{entries: [{key: fixed, value: x}], token_bucket: {max_tokens: 1, fill_interval: 60s}}, {entries: [{key: tier}, {key: fixed, value: x}], token_bucket: {max_tokens: 2, fill_interval: 60s}}, {entries: [{key: query_match, value: q}], token_bucket: {max_tokens: 3, fill_interval: 60s}}]";
+    let filter = inserted(&local(&format!(", {BUCKET}, {ON}, {descriptors}")));
+    let actions = "{rate_limits: [{disable_key: none, actions: [{request_headers: {header_name: x-tier, descriptor_key: tier, skip_if_absent: true}}, {generic_key: {descriptor_key: fixed, descriptor_value: x}}]}, {actions: [{query_parameter_value_match: {descriptor_value: q, query_parameters: [{name: a, string_match: {exact: b}}, {name: c, present_match: false}]}}]}, {stage: 2, actions: [{generic_key: {descriptor_key: fixed, descriptor_value: x}}]}]}";
+    let host = patch("VIRTUAL_HOST", EVERY_HOST, "MERGE", actions);
+    let world = site(&[object("l", &[filter, host])]);
+    // No filter is of the last item's stage.
+    assert_eq!(world.paths(Code::INERT_FIELD), ["spec.configPatches[1]"]);
+    assert_eq!(world.troubles().len(), 1);
+    let ids = world.limits(&get("a.com", "/"));
+    let policy = &world.compiled.plan.limits[ids[0].0 as usize].policy;
+    assert_eq!(
+        policy.lines()[..3],
+        [
+            "1 per 60s, at most 1 at once where not: the header x-tier is there",
+            "1 per 60s, at most 2 at once for each header x-tier",
+            "1 per 60s, at most 3 at once where the query parameter a is \"b\" and not: the query parameter c is there",
+        ]
+    );
+}
+
+#[test]
 fn rules_with_other_actions_share_the_buckets_of_their_filter() {
     let descriptors = "descriptors: [{entries: [{key: generic_key, value: x}], token_bucket: {max_tokens: 1, fill_interval: 60s}}]";
     let filter = inserted(&local(&format!(", {BUCKET}, {ON}, {descriptors}")));
@@ -339,7 +361,7 @@ fn what_is_not_honoured_of_a_limit_fences_it_and_its_finding_quotes_the_patch() 
     }
     for action in [
         "{source_cluster: {}}",
-        "{request_headers: {header_name: a, descriptor_key: b, skip_if_absent: true}}",
+        "{masked_remote_address: {v4_prefix_mask_len: 24}}",
         "{remote_address: {}, generic_key: {}}",
     ] {
         let actions = format!("{{rate_limits: [{{actions: [{action}]}}]}}");

@@ -9,6 +9,7 @@ mod compression;
 mod delegates;
 mod envoy_filters;
 mod fences;
+mod global_limits;
 mod gotchas;
 mod headers;
 mod matches;

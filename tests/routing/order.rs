@@ -54,7 +54,7 @@ const SERVERS: [&str; 7] = [
     "{port: {number: 80, name: u, protocol: HTTP}, hosts: ['x.*']}",
     "{hosts: [a.com]}",
 ];
-pub const GUARDS: [&str; 18] = [
+pub const GUARDS: [&str; 20] = [
     "",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g, namespace: istio-system}\nspec: {rules: [{}]}\n",
     "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: g}\nspec: {rules: [{}]}\n",
@@ -66,6 +66,8 @@ pub const GUARDS: [&str; 18] = [
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, mode: observe, limits: [{requests: 5, unit: second}]}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-0}, limits: [{requests: 0, unit: second}]}\n",
     "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: g, namespace: istio-system}\nspec: {configPatches: [{applyTo: VIRTUAL_HOST, match: {context: GATEWAY, routeConfiguration: {vhost: {name: absent}}}, patch: {operation: MERGE, value: {rate_limits: [{actions: [{request_headers: {header_name: ':path', descriptor_key: PATH}}]}]}}}]}\n",
+    "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {name: g, namespace: istio-system}\nspec: {configPatches: [{applyTo: HTTP_FILTER, match: {context: GATEWAY}, patch: {operation: INSERT_FIRST, value: {name: limit, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit, domain: d, rate_limit_service: {grpc_service: {envoy_grpc: {cluster_name: 'outbound|80||b.internal'}}}}}}}, {applyTo: VIRTUAL_HOST, match: {context: GATEWAY}, patch: {operation: MERGE, value: {rate_limits: [{actions: [{remote_address: {}}]}]}}}]}\n",
+    "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-0}, global: {service: 'a.internal:80', domain: d}, limits: [{}]}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: AccessList\nmetadata: {name: g}\nspec: {targetRef: {kind: Gateway, name: tls}, deny: [10.0.0.0/8]}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: AccessList\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-0}, allow: [wrong]}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: BodyLimit\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, maxBytes: 1000}\n",

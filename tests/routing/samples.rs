@@ -102,17 +102,31 @@ fn helloworld_says_hello_on_its_path() {
 }
 
 #[test]
-fn the_rate_limit_sample_fences_what_it_limits() {
+fn the_rate_limit_sample_asks_its_service_about_the_paths_of_what_is_routed() {
     let files = [
+        "bookinfo/platform/bookinfo.yaml",
         "bookinfo/networking/bookinfo-gateway.yaml",
         "bookinfo/policy/productpage_envoy_ratelimit.yaml",
     ];
     let Some(world) = sample(&files, "productpage", 9080) else {
         return;
     };
-    assert!(
-        world
-            .ask(&get("a.com", "/productpage").port(8080))
-            .starts_with("fenced")
+    assert_eq!(world.troubles(), [""; 0]);
+    let ask = |path: &str| world.passes(&get("a.com", path).port(8080));
+    let limit = "EnvoyFilter istio-system/filter-ratelimit spec.configPatches[0]";
+    assert_eq!(ask("/productpage"), [limit]);
+    assert_eq!(ask("/elsewhere"), [""; 0]);
+    let policy = &world.compiled.plan.limits[0].policy;
+    assert_eq!(
+        policy.to_string(),
+        "rate_limit_cluster asked within 10s for domain productpage-ratelimit, 500 if it cannot be asked, refused with 429, x-envoy-ratelimited said"
     );
+    assert_eq!(policy.lines(), ["descriptor PATH=the path with query"]);
+    let endpoints = &world.compiled.endpoints.clusters["rate_limit_cluster"].resolution;
+    let Resolution::Dns { names, single } = endpoints else {
+        panic!("{endpoints:?}");
+    };
+    let names: Vec<_> = names.iter().map(|name| (&*name.name, name.port)).collect();
+    let expected = [("ratelimit.default.svc.cluster.local", 8081)];
+    assert_eq!((names.as_slice(), *single), (&expected[..], false));
 }

@@ -97,15 +97,16 @@ impl GuardShown {
             policy,
             origin,
             origins,
+            service: _,
         } = limit;
-        let limits = policy.limits.iter().zip(origins);
+        let limits = policy.lines().into_iter().zip(origins);
         Self {
             policy: policy.id.to_string(),
             position,
             effect: policy.to_string(),
             limits: limits
                 .map(|(limit, origin)| LimitShown {
-                    limit: limit.to_string(),
+                    limit,
                     origin: origin.to_string(),
                 })
                 .collect(),

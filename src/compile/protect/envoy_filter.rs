@@ -1,15 +1,19 @@
-//! EnvoyFilters: Envoy's local rate limit is put in force, whatever else protects fences what it
-//! covers, and the rest is reported.
+//! EnvoyFilters: Envoy's local and global rate limits are put in force, whatever else protects
+//! fences what it covers, and the rest is reported.
 //!
 //! A patch is honoured as a whole or not at all. Filters are told by their type, never by their
 //! name. What belongs together may stand in several objects, so patches are collected first and
 //! put in force when all are read.
 
 mod actions;
+mod cluster;
 mod force;
+mod global;
 mod local;
 mod node;
+mod service;
 mod table;
+mod unused;
 
 use crate::base::Code;
 use crate::model::Object;
@@ -19,7 +23,8 @@ use crate::model::node::{Node, Value};
 
 use super::Guard;
 use super::scope::Scope;
-use actions::Entries;
+use actions::Item;
+use cluster::Added;
 use local::Config;
 use node::{Fields, Wrong, get, quote};
 use table::{RouteMatch, TableMatch};
@@ -51,13 +56,13 @@ pub(super) struct Patch<'a> {
 }
 
 enum What {
-    /// A local rate limit among the HTTP filters.
+    /// A rate limit among the HTTP filters.
     Filter {
         name: String,
         /// In front of all others; right before the router if not.
         is_front: bool,
         port: Option<u16>,
-        config: Box<Config>,
+        config: Kind,
     },
     /// What virtual hosts or routes have of their own.
     Table {
@@ -65,9 +70,23 @@ enum What {
         /// Only these routes, and not the virtual hosts.
         routes: Option<RouteMatch>,
         /// By the name of the filter that they are for.
-        configs: Vec<(String, Config)>,
-        limits: Vec<Entries>,
+        configs: Vec<(String, OwnKind)>,
+        limits: Vec<Item>,
     },
+    /// A cluster that a rate limit service may be reached by.
+    Cluster(Added),
+}
+
+/// A filter's configuration.
+enum Kind {
+    Local(Box<Config>),
+    Global(Box<global::Config>),
+}
+
+/// What a virtual host or route has for a filter.
+enum OwnKind {
+    Local(Box<Config>),
+    Global(global::OfRoute),
 }
 
 impl<'a> Patch<'a> {
@@ -137,12 +156,18 @@ pub(super) fn read<'a>(
 
 /// Says that a limit without shares does nothing (gotcha 40).
 fn unshared(guard: &mut Guard<'_, '_>, path: &str, what: &What) {
-    let configs: Vec<&Config> = match what {
-        What::Filter { config, .. } => vec![config],
-        What::Table { configs, .. } => configs.iter().map(|(_, config)| config).collect(),
+    let is_inert = |config: &Config| config.bucket.is_some() && !config.has_shares;
+    let is_unshared = match what {
+        What::Filter {
+            config: Kind::Local(config),
+            ..
+        } => is_inert(config),
+        What::Table { configs, .. } => configs
+            .iter()
+            .any(|(_, own)| matches!(own, OwnKind::Local(config) if is_inert(config))),
+        What::Filter { .. } | What::Cluster(_) => false,
     };
-    let limits = |config: &&Config| config.bucket.is_some() && !config.has_shares;
-    if configs.iter().any(limits) {
+    if is_unshared {
         let message = "without `filter_enabled` and `filter_enforced` the limit holds for 0 % of requests, as in Envoy";
         let hint = "set both to 100 % to put it in force";
         guard.note(Code::INERT_FIELD, path, message.to_owned(), hint);
@@ -177,12 +202,20 @@ fn understand(guard: &Guard<'_, '_>, patch: &ConfigPatch) -> Understood {
     let matches = patch.matches.as_ref();
     match patch.apply_to.as_deref().unwrap_or_default() {
         "HTTP_FILTER" => {
-            let typed = get(value, "typed_config").and_then(local::find);
-            let Some(config) = typed else {
-                return Understood::No(Wrong::new());
-            };
-            filter(operation, value, config, matches)
+            let typed = get(value, "typed_config");
+            let read = typed.and_then(|typed| match local::find(typed) {
+                Some(found) => Some(local::read(found).map(|config| Kind::Local(Box::new(config)))),
+                None if global::is_global(typed) => {
+                    Some(global::read(typed).map(|config| Kind::Global(Box::new(config))))
+                }
+                None => None,
+            });
+            match read {
+                Some(config) => filter(operation, value, config, matches),
+                None => Understood::No(Wrong::new()),
+            }
         }
+        "CLUSTER" if operation == "ADD" => cluster::read(value).map(What::Cluster).into(),
         name @ ("VIRTUAL_HOST" | "HTTP_ROUTE") if operation == "MERGE" && is_limit(value) => {
             table(guard, value, matches, name == "HTTP_ROUTE").into()
         }
@@ -197,14 +230,16 @@ fn is_limit(value: &Node) -> bool {
         || route.is_some_and(|route| get(route, "rate_limits").is_some())
         || get(value, "typed_per_filter_config").is_some_and(|configs| {
             let mut entries = configs.entries().iter();
-            entries.any(|entry| local::find(&entry.value).is_some())
+            entries.any(|entry| {
+                local::find(&entry.value).is_some() || global::is_of_route(&entry.value)
+            })
         })
 }
 
 fn filter(
     operation: &str,
     value: &Node,
-    config: &Node,
+    config: Result<Kind, Wrong>,
     matches: Option<&PatchMatch>,
 ) -> Understood {
     let (is_front, port) = match place(operation, matches) {
@@ -216,13 +251,13 @@ fn filter(
         }
         Err(wrong) => return Understood::No(wrong),
     };
-    let read = || {
+    let read = move || {
         let fields = Fields::read(value, "value", &["name", "typed_config"])?;
         Ok(What::Filter {
             name: fields.text("name")?.unwrap_or_default().to_owned(),
             is_front,
             port,
-            config: Box::new(local::read(config)?),
+            config: config?,
         })
     };
     read().into()
@@ -299,6 +334,11 @@ fn table(
     let mut configs = Vec::new();
     let entries = fields.get("typed_per_filter_config");
     for entry in entries.map(Node::entries).unwrap_or_default() {
+        if global::is_of_route(&entry.value) {
+            let own = global::read_of_route(&entry.value)?;
+            configs.push((entry.key.to_string(), OwnKind::Global(own)));
+            continue;
+        }
         let Some(node) = local::find(&entry.value) else {
             return Err(format!(
                 "the configuration of `{}` is not supported",
@@ -312,7 +352,7 @@ fn table(
                     .into(),
             );
         }
-        configs.push((entry.key.to_string(), config));
+        configs.push((entry.key.to_string(), OwnKind::Local(Box::new(config))));
     }
     Ok(What::Table {
         table,
@@ -333,13 +373,15 @@ fn report(guard: &mut Guard<'_, '_>, patch: &ConfigPatch, path: &str, wrong: &st
         wrong => format!(": {wrong}"),
     };
     if !body.is_some_and(mentions) {
-        let message =
-            format!("this patch of {apply_to} is not supported and has no effect: `{quoted}`");
+        let message = format!(
+            "this patch of {apply_to} is not supported and has no effect{why}; it says `{quoted}`"
+        );
         guard.note(Code::UNSUPPORTED, path, message, "remove it to accept this");
         return;
     }
     if apply_to == "CLUSTER" {
-        let message = format!("clusters added for a rate limit are not supported yet: `{quoted}`");
+        // A filter that would ask it is fenced.
+        let message = format!("this cluster is not added{why}; it says `{quoted}`");
         guard.note(Code::UNSUPPORTED, path, message, "");
         return;
     }

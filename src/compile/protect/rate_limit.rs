@@ -5,16 +5,20 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::base::{Code, Share};
+use crate::compile::registry::Registry;
 use crate::compile::validate::rate_limit::{HEADERS, bucket};
 use crate::model::own::RateLimit as Written;
 use crate::model::own::rate_limit::{KeyPart, Limit as WrittenLimit};
 use crate::model::{FieldPath, Object};
 use crate::plan::{LimitId, PlacedLimit};
 use crate::policy::rate_limit::spec::{
-    Announce, Limit, Part, PathTemplate, RateLimit, Refusal, Source,
+    Announce, Counted, Limit, Part, PathTemplate, RateLimit, Refusal, Source,
 };
 
 use super::Guard;
+use super::scope::Scope;
+
+mod global;
 
 /// Keys that a limit counts apart unless it says otherwise: 1 MiB.
 const KEYS: u32 = 65_536;
@@ -22,7 +26,7 @@ const KEYS: u32 = 65_536;
 /// Bits of an address that tell clients apart. A client usually has a whole IPv6 /64.
 const PREFIXES: (u32, u32) = (32, 64);
 
-pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &Written) {
+pub(super) fn read(guard: &mut Guard<'_, '_>, registry: &mut Registry<'_>, spec: &Written) {
     let Some(spots) = guard.spots(&spec.target_ref) else {
         return;
     };
@@ -31,6 +35,18 @@ pub(super) fn read(guard: &mut Guard<'_, '_>, spec: &Written) {
         guard.note(Code::UNUSED_OBJECT, "spec.targetRef", message, "");
     }
     let limit = compile(guard.object, spec);
+    let limit = match &spec.global {
+        None => limit,
+        Some(written) => match global::counted(guard, registry, spec, written, limit) {
+            Ok(limit) => limit,
+            Err(wrong) => {
+                let what = format!("limits and is not enforced: {wrong}");
+                let name = "what it is for".to_owned();
+                guard.protect(&Scope::Target { spots, name }, "spec.global.service", &what);
+                return;
+            }
+        },
+    };
     let id = guard.limit(limit);
     let limits = &*guard.limits;
     // What tells clients apart comes before what all share: a client that is refused by its own
@@ -53,7 +69,7 @@ fn compile(object: &Object, spec: &Written) -> PlacedLimit {
     let written = spec.limits.iter().enumerate();
     let (mut limits, origins): (Vec<Limit>, Vec<_>) = written
         .filter_map(|(index, slot)| {
-            let limit = of_limit(slot.good()?)?;
+            let limit = of_limit(slot.good()?).filter(|_| spec.global.is_none())?;
             Some((limit, object.origin_of(&limits.index(index))))
         })
         .unzip();
@@ -89,11 +105,13 @@ fn compile(object: &Object, spec: &Written) -> PlacedLimit {
                 x_ratelimit,
             },
         },
+        counted: Counted::Here,
     };
     PlacedLimit {
         policy: Arc::new(policy),
         origin: object.origin.clone(),
         origins: origins.into(),
+        service: None,
     }
 }
 
@@ -108,7 +126,16 @@ fn of_limit(written: &WrittenLimit) -> Option<Limit> {
     })
 }
 
+/// What tells keys apart. Leaving it out is no way around the limit.
 fn part(written: &KeyPart) -> Option<Part> {
+    let source = source(written)?;
+    Some(Part::Each {
+        source,
+        shared: true,
+    })
+}
+
+fn source(written: &KeyPart) -> Option<Source> {
     let KeyPart {
         client_address,
         header,
@@ -117,7 +144,7 @@ fn part(written: &KeyPart) -> Option<Part> {
         path,
     } = written;
     let bits = |length: Option<u32>, default: u32| u8::try_from(length.unwrap_or(default)).ok();
-    let source = if let Some(address) = client_address {
+    Some(if let Some(address) = client_address {
         Source::Client {
             v4: bits(address.ipv4_prefix_length, PREFIXES.0)?,
             v6: bits(address.ipv6_prefix_length, PREFIXES.1)?,
@@ -130,10 +157,5 @@ fn part(written: &KeyPart) -> Option<Part> {
         Source::Query(name.as_str().into())
     } else {
         Source::Path(PathTemplate::parse(path.as_deref()?).ok()?)
-    };
-    // Leaving the value out is no way around the limit.
-    Some(Part::Each {
-        source,
-        shared: true,
     })
 }

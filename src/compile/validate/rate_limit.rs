@@ -1,13 +1,16 @@
 //! What is wrong with a RateLimit, and what its words mean.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use http::HeaderName;
 
 use crate::base::Findings;
+use crate::base::quantity::parse_duration;
 use crate::model::own::RateLimit;
-use crate::model::own::rate_limit::{KeyPart, Limit};
+use crate::model::own::rate_limit::{GlobalLimit, KeyPart, Limit};
 use crate::model::{FieldPath, Object};
+use crate::policy::global::spec::Unit;
 use crate::policy::rate_limit::spec::{Bucket, PathTemplate};
 
 use super::{fault, target};
@@ -16,6 +19,8 @@ use super::{fault, target};
 const MOST: u64 = 1_000_000;
 /// Bytes of all keys of a limit stay below 16 times this.
 const MOST_KEYS: u32 = 1 << 24;
+
+const UNITS: &str = "second, minute, hour or day";
 
 /// What responses tell clients of a limit.
 pub(crate) const HEADERS: [(&str, (bool, bool)); 4] = [
@@ -41,14 +46,19 @@ pub(super) fn check(object: &Object, spec: &RateLimit, findings: &mut Findings) 
         let hint = "ietf, x-ratelimit, both or none";
         check.fault(&path.field("headers"), message, hint);
     }
+    if let Some(global) = &spec.global {
+        check.global(&path.field("global"), global);
+    }
     let limits = path.field("limits");
     if spec.limits.is_empty() && object.issues_under(&limits).next().is_none() {
         let hint = "write for example `limits: [{requests: 100, unit: minute}]`";
         check.fault(&limits, "nothing is limited", hint);
     }
     for (index, slot) in spec.limits.iter().enumerate() {
-        if let Some(limit) = slot.good() {
-            check.limit(&limits.index(index), limit);
+        let Some(limit) = slot.good() else { continue };
+        match spec.global {
+            Some(_) => check.descriptor(&limits.index(index), limit),
+            None => check.limit(&limits.index(index), limit),
         }
     }
 }
@@ -83,17 +93,16 @@ impl Check<'_> {
             }
             _ => {}
         }
-        let words = "second, minute, hour or day";
         match interval {
             Some(None) => {
                 let message = format!(
                     "`{}` is no unit of time",
                     limit.unit.as_deref().unwrap_or("")
                 );
-                self.fault(&path.field("unit"), message, words);
+                self.fault(&path.field("unit"), message, UNITS);
             }
             None if is_readable => {
-                self.fault(&path.field("unit"), "the limit has no unit of time", words);
+                self.fault(&path.field("unit"), "the limit has no unit of time", UNITS);
             }
             _ => {}
         }
@@ -112,11 +121,68 @@ impl Check<'_> {
             let hint = format!("from 512 to {MOST_KEYS}; a key takes 16 bytes");
             self.fault(&path.field("maxKeys"), message, hint);
         }
+        self.key(path, limit);
+    }
+
+    fn key(&mut self, path: &FieldPath, limit: &Limit) {
         for (index, slot) in limit.key.iter().enumerate() {
             if let Some(part) = slot.good() {
                 self.part(&path.field("key").index(index), part);
             }
         }
+    }
+
+    fn global(&mut self, path: &FieldPath, global: &GlobalLimit) {
+        if let Err(message) = address(global) {
+            let hint = "write for example `service: ratelimit.shop.svc.cluster.local:8081`";
+            self.fault(&path.field("service"), message, hint);
+        }
+        if global.domain.is_empty() {
+            let hint = "write the domain that the service's configuration has";
+            self.fault(&path.field("domain"), "it has no domain", hint);
+        }
+        let timeout = global
+            .timeout
+            .as_deref()
+            .map(|text| parse_duration(text, false));
+        if let Some(Err(message)) = timeout {
+            self.fault(&path.field("timeout"), message, "write for example `20ms`");
+        }
+        let on_error = global.on_error.as_deref().unwrap_or("allow");
+        if !matches!(on_error, "allow" | "deny") {
+            let message = format!("`{on_error}` is nothing to do");
+            self.fault(&path.field("onError"), message, "allow or deny");
+        }
+    }
+
+    /// A limit that a service counts.
+    fn descriptor(&mut self, path: &FieldPath, limit: &Limit) {
+        let is_readable = self.object.issues_under(path).next().is_none();
+        match (limit.requests, limit.unit.as_deref()) {
+            (Some(0), _) => {
+                let hint = "1 or more; to refuse everything, let the rule answer by itself";
+                self.fault(&path.field("requests"), "0 requests are no rate", hint);
+            }
+            (_, Some(unit)) if Unit::parse(unit).is_none() => {
+                let message = format!("`{unit}` is no unit of time");
+                self.fault(&path.field("unit"), message, UNITS);
+            }
+            (Some(_), None) if is_readable => {
+                self.fault(&path.field("unit"), "the limit has no unit of time", UNITS);
+            }
+            (None, Some(_)) if is_readable => {
+                let hint = "write how many may come in the unit, or remove it: the service knows";
+                self.fault(&path.field("requests"), "the limit has no number", hint);
+            }
+            _ => {}
+        }
+        for (field, value) in [("burst", limit.burst), ("maxKeys", limit.max_keys)] {
+            if value.is_some() {
+                let message = "a service that counts has no such thing";
+                self.fault(&path.field(field), message, "remove it");
+            }
+        }
+        self.key(path, limit);
     }
 
     fn part(&mut self, path: &FieldPath, part: &KeyPart) {
@@ -171,6 +237,33 @@ impl Check<'_> {
                 );
             }
         }
+    }
+}
+
+/// Host and port of a service that counts.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn address(global: &GlobalLimit) -> Result<(&str, u16), String> {
+    let (host, port) = match (global.port, global.service.rsplit_once(':')) {
+        (Some(port), _) => (&*global.service, u16::try_from(port).ok()),
+        (None, Some((host, port))) => (host, port.parse().ok()),
+        (None, None) => return Err("it has no port".into()),
+    };
+    let port = port
+        .filter(|port| *port > 0)
+        .ok_or("it has no port that is one")?;
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let bare = bare.unwrap_or(host);
+    let is_name = |name: &str| {
+        let mut letters = name.bytes();
+        letters.all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.'))
+    };
+    match !bare.is_empty() && (is_name(bare) || bare.parse::<IpAddr>().is_ok()) {
+        true => Ok((bare, port)),
+        false => Err(format!("`{host}` is no host")),
     }
 }
 

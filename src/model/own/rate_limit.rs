@@ -15,6 +15,32 @@ pub struct RateLimit {
     pub mode: Option<String>,
     /// What responses tell clients: `ietf` (default), `x-ratelimit`, `both` or `none`.
     pub headers: Option<String>,
+    /// A service counts, by Envoy's rate limit protocol, and not this gateway.
+    pub global: Option<GlobalLimit>,
+}
+
+/// A service that speaks `envoy.service.ratelimit.v3`.
+///
+/// It is told one descriptor for each of `limits`: an entry for each part of its key, in their
+/// order, and the limit's `requests` and `unit` if it has them; if not, the service's own
+/// configuration says how many there may be. Entries are named `remote_address` (the value is an
+/// address, or a range where fewer bits count), `header.NAME`, `cookie.NAME`, `query.NAME` and
+/// `path` (the template with the path's own values in its places). A limit without a key has the one
+/// entry `generic_key`, whose value is the RateLimit's name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct GlobalLimit {
+    /// Host and port (`ratelimit.shop.svc.cluster.local:8081`): a service that rules may route to as
+    /// well, or any other name or address.
+    pub service: String,
+    /// In place of one in `service`.
+    pub port: Option<u32>,
+    pub domain: String,
+    /// For one check (`20ms`).
+    pub timeout: Option<String>,
+    /// What becomes of requests that could not be checked: `allow` (default) serves them, `deny`
+    /// answers 500.
+    pub on_error: Option<String>,
 }
 
 /// So many requests in so much time.

@@ -3,6 +3,7 @@
 //! Values are read in place; only a hash of them is kept, seeded anew for each limit so that
 //! nobody can choose what falls together.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
@@ -207,6 +208,32 @@ impl Source {
         }
     }
 
+    /// The value in words, as a rate limit service is told it.
+    pub(in crate::policy) fn text<'r>(&self, asked: &Asked<'r>) -> Option<Cow<'r, str>> {
+        match self {
+            Self::Client { v4, v6 } => {
+                let (address, length) = match asked.client? {
+                    IpAddr::V4(address) => {
+                        let bits = masked(address.to_bits().into(), 32, *v4) as u32;
+                        (IpAddr::from(bits.to_be_bytes()), (*v4 < 32).then_some(v4))
+                    }
+                    IpAddr::V6(address) => {
+                        let bits = masked(address.to_bits(), 128, *v6);
+                        (IpAddr::from(bits.to_be_bytes()), (*v6 < 128).then_some(v6))
+                    }
+                };
+                Some(Cow::Owned(match length {
+                    Some(length) => format!("{address}/{length}"),
+                    None => address.to_string(),
+                }))
+            }
+            Self::Path(template) => template.filled(asked.path).map(Cow::Owned),
+            _ => self.with_value(asked, |value| {
+                value.map(|value| Cow::Owned(String::from_utf8_lossy(value).into_owned()))
+            }),
+        }
+    }
+
     /// The value as one text, as Envoy reads it.
     fn with_value<R>(&self, asked: &Asked<'_>, look: impl FnOnce(Option<&[u8]>) -> R) -> R {
         let mut value: SmallVec<[u8; 256]> = SmallVec::new();
@@ -302,10 +329,30 @@ impl PathTemplate {
         }
         self.is_open || given.next().is_none()
     }
+
+    /// The template with a path's own values in the named places. `None` if it is not of the path.
+    fn filled(&self, path: &str) -> Option<String> {
+        if !self.read(path, |_| {}) {
+            return None;
+        }
+        let mut given = path.split('/').filter(|segment| !segment.is_empty());
+        let own = self.segments.iter().map(|segment| match segment {
+            Segment::Named(_) => Segment::Literal(given.next().unwrap_or_default().into()),
+            Segment::Literal(_) | Segment::Any => {
+                given.next();
+                segment.clone()
+            }
+        });
+        let filled = Self {
+            segments: own.collect(),
+            is_open: self.is_open,
+        };
+        Some(filled.to_string())
+    }
 }
 
 impl Condition {
-    fn holds(&self, asked: &Asked<'_>) -> bool {
+    pub(in crate::policy) fn holds(&self, asked: &Asked<'_>) -> bool {
         let holds = self.source.with_value(asked, |value| match value {
             Some(value) => Some(self.test.holds(value)),
             None if self.missing_is_empty => Some(self.test.holds(b"")),

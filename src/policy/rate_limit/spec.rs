@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 use super::key::Way;
 pub use super::key::{Condition, Part, PathTemplate, Source, Test};
 use crate::base::Share;
+use crate::policy::global::spec::Service;
 
 /// A policy. Values that cannot be wrong; `compile` makes them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,6 +24,17 @@ pub struct RateLimit {
     pub enforced: Share,
     pub refusal: Refusal,
     pub announce: Announce,
+    pub counted: Counted,
+}
+
+/// Who counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Counted {
+    /// This process does, in the limits' buckets.
+    #[default]
+    Here,
+    /// A rate limit service does; the policy has no limits of its own.
+    Service(Box<Service>),
 }
 
 /// One limit: buckets, one for each key that its requests have.
@@ -104,6 +116,28 @@ impl RateLimit {
     pub fn is_shared(&self) -> bool {
         self.limits.iter().any(Limit::is_single)
     }
+
+    /// The service that counts, if one does.
+    #[must_use]
+    pub fn service(&self) -> Option<&Service> {
+        match &self.counted {
+            Counted::Service(service) => Some(service),
+            Counted::Here => None,
+        }
+    }
+
+    /// Each limit, or what a service is told, in words.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        match &self.counted {
+            Counted::Service(service) => service
+                .descriptors
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            Counted::Here => self.limits.iter().map(ToString::to_string).collect(),
+        }
+    }
 }
 
 impl Limit {
@@ -158,6 +192,9 @@ impl fmt::Display for Limit {
 /// What holds for all limits of a policy.
 impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(service) = self.service() {
+            write!(f, "{service}, ")?;
+        }
         if !self.enabled.is_all() {
             write!(f, "asked for {} of requests, ", self.enabled)?;
         }
@@ -169,6 +206,9 @@ impl fmt::Display for RateLimit {
         write!(f, "refused with {}", self.refusal.status)?;
         for (name, value) in &self.refusal.headers {
             write!(f, ", {name}: {}", String::from_utf8_lossy(value.as_bytes()))?;
+        }
+        if self.service().is_some_and(|service| service.marks) {
+            f.write_str(", x-envoy-ratelimited said")?;
         }
         for (said, name) in [
             (self.refusal.retry_after, "retry-after"),

@@ -22,12 +22,16 @@ const STRIPES: usize = 16;
 pub struct Limiter {
     pub(super) spec: Arc<RateLimit>,
     pub(super) limits: Box<[Arc<State>]>,
+    /// Of requests about which a service is asked.
+    tally: Option<Arc<Tally>>,
 }
 
 /// The buckets of the last plan's limits, by their group.
 #[derive(Debug, Default)]
 pub struct Limiters {
     known: HashMap<Arc<str>, Owned>,
+    /// By the id of policies that a service counts for.
+    tallies: HashMap<Arc<str>, Arc<Tally>>,
 }
 
 /// Buckets, and the policy that they are counted under.
@@ -39,8 +43,9 @@ struct Owned {
     state: Arc<State>,
 }
 
-/// How many requests of a policy's limit had each of [`Fate::ALL`].
-pub type LimitTotals = BTreeMap<(Arc<str>, usize), [u64; 3]>;
+/// How many requests of a policy's limit had each of [`Fate::ALL`], or, where this process counts,
+/// of [`Fate::HERE`].
+pub type LimitTotals = BTreeMap<(Arc<str>, usize), Vec<u64>>;
 
 /// One limit's buckets.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ pub(super) struct State {
     buckets: Buckets,
     seed: RandomState,
     epoch: Instant,
-    counts: [Counts; STRIPES],
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -61,12 +66,12 @@ enum Buckets {
 
 /// What became of requests.
 #[derive(Debug, Default)]
+struct Tally([Counts; STRIPES]);
+
+/// By [`Fate`].
+#[derive(Debug, Default)]
 #[repr(align(64))]
-struct Counts {
-    allowed: AtomicU64,
-    limited: AtomicU64,
-    observed: AtomicU64,
-}
+struct Counts([AtomicU64; Fate::ALL.len()]);
 
 /// What became of a limit's requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +81,23 @@ pub enum Fate {
     Limited,
     /// Over the limit and let through.
     Observed,
+    /// Let through because whoever counts could not be asked.
+    Unchecked,
+    /// Refused because whoever counts could not be asked.
+    Denied,
 }
 
 impl Fate {
-    pub const ALL: [Self; 3] = [Self::Allowed, Self::Limited, Self::Observed];
+    pub const ALL: [Self; 5] = [
+        Self::Allowed,
+        Self::Limited,
+        Self::Observed,
+        Self::Unchecked,
+        Self::Denied,
+    ];
+
+    /// What may become of requests where this process counts.
+    pub const HERE: [Self; 3] = [Self::Allowed, Self::Limited, Self::Observed];
 
     /// The metric label.
     #[must_use]
@@ -88,6 +106,8 @@ impl Fate {
             Self::Allowed => "allowed",
             Self::Limited => "limited",
             Self::Observed => "observed",
+            Self::Unchecked => "unchecked",
+            Self::Denied => "denied",
         }
     }
 }
@@ -99,6 +119,7 @@ impl Limiters {
         specs: impl Iterator<Item = &'s Arc<RateLimit>>,
     ) -> Box<[Arc<Limiter>]> {
         let before = std::mem::take(&mut self.known);
+        let tallies = std::mem::take(&mut self.tallies);
         specs
             .map(|spec| {
                 let limits = spec.limits.iter().enumerate().map(|(index, limit)| {
@@ -117,9 +138,16 @@ impl Limiters {
                     self.known.insert(limit.group.clone(), owned);
                     state
                 });
+                let limits = limits.collect();
+                let tally = spec.service().map(|_| {
+                    let known = tallies.get(&spec.id).cloned().unwrap_or_default();
+                    let owned = self.tallies.entry(spec.id.clone()).or_insert(known);
+                    owned.clone()
+                });
                 Arc::new(Limiter {
-                    limits: limits.collect(),
+                    limits,
                     spec: spec.clone(),
+                    tally,
                 })
             })
             .collect()
@@ -131,10 +159,16 @@ impl Limiters {
         let mut totals = LimitTotals::new();
         for owned in self.known.values() {
             let key = (owned.policy.clone(), owned.index);
-            let total = totals.entry(key).or_default();
-            for (total, fate) in total.iter_mut().zip(Fate::ALL) {
-                *total += owned.state.total(fate);
+            let total = totals
+                .entry(key)
+                .or_insert_with(|| vec![0; Fate::HERE.len()]);
+            for (total, fate) in total.iter_mut().zip(Fate::HERE) {
+                *total += owned.state.tally.total(fate);
             }
+        }
+        for (policy, tally) in &self.tallies {
+            let total = Fate::ALL.iter().map(|fate| tally.total(*fate));
+            totals.insert((policy.clone(), 0), total.collect());
         }
         totals
     }
@@ -144,6 +178,13 @@ impl Limiter {
     #[must_use]
     pub fn spec(&self) -> &RateLimit {
         &self.spec
+    }
+
+    /// Counts a request about which a service was asked. `random` spreads threads' counts.
+    pub fn count(&self, random: u64, fate: Fate) {
+        if let Some(tally) = &self.tally {
+            tally.count(random, fate);
+        }
     }
 }
 
@@ -158,7 +199,7 @@ impl State {
             },
             seed: RandomState::new(),
             epoch: clock::now(),
-            counts: Default::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -189,26 +230,25 @@ impl State {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn total(&self, fate: Fate) -> u64 {
-        let read = |counts: &Counts| counts.of(fate).load(Ordering::Relaxed);
-        self.counts.iter().map(read).sum()
-    }
-
     pub(super) fn count(&self, key: u64, fate: Fate) {
         // Of the key's bits, others than those that choose its bucket.
-        let stripe = (key >> 32) as usize % STRIPES;
-        if let Some(counts) = self.counts.get(stripe) {
-            counts.of(fate).fetch_add(1, Ordering::Relaxed);
-        }
+        self.tally.count(key >> 32, fate);
     }
 }
 
-impl Counts {
-    fn of(&self, fate: Fate) -> &AtomicU64 {
-        match fate {
-            Fate::Allowed => &self.allowed,
-            Fate::Limited => &self.limited,
-            Fate::Observed => &self.observed,
+impl Tally {
+    fn count(&self, random: u64, fate: Fate) {
+        let counts = self.0.get(random as usize % STRIPES);
+        if let Some(count) = counts.and_then(|counts| counts.0.get(fate as usize)) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    fn total(&self, fate: Fate) -> u64 {
+        let counts = self
+            .0
+            .iter()
+            .filter_map(|counts| counts.0.get(fate as usize));
+        counts.map(|count| count.load(Ordering::Relaxed)).sum()
     }
 }

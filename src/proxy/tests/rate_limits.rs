@@ -7,7 +7,9 @@ use super::origins;
 use super::rig::*;
 use crate::base::{CauseKind, Share};
 use crate::plan::{Action, LimitId, PlacedLimit};
-use crate::policy::rate_limit::spec::{Announce, Bucket, Limit, Part, RateLimit, Refusal, Source};
+use crate::policy::rate_limit::spec::{
+    Announce, Bucket, Counted, Limit, Part, RateLimit, Refusal, Source,
+};
 
 fn limit(requests: u32, key: Vec<Source>) -> Limit {
     let part = |source| Part::Each {
@@ -41,6 +43,7 @@ fn policy(limit: Limit) -> RateLimit {
             ietf: Some("limit".into()),
             x_ratelimit: true,
         },
+        counted: Counted::Here,
     }
 }
 
@@ -49,6 +52,7 @@ fn placed(policy: RateLimit) -> PlacedLimit {
         policy: Arc::new(policy),
         origin: origin(),
         origins: Box::new([origin()]),
+        service: None,
     }
 }
 

@@ -1,22 +1,23 @@
-//! Puts the local rate limits of all EnvoyFilters in force.
+//! Puts the rate limits of all EnvoyFilters in force.
 //!
 //! As Envoy does it: a filter stands in a listener; a route's own configuration for the filter's
 //! name comes before its virtual host's, and that before the filter's. Each place that has a
-//! configuration has buckets of its own.
+//! configuration has buckets of its own; what a service is asked depends on the route alone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::base::Code;
-use crate::plan::{Guards, LimitId, Listener, PlacedLimit, Route};
-use crate::policy::rate_limit::spec::{Announce, Limit, RateLimit};
+use crate::plan::{Action, Guards, LimitId, Listener, PlacedLimit, Route};
+use crate::policy::rate_limit::spec::{Announce, Counted, Limit, RateLimit};
 
 use super::super::Guard;
-use super::super::scope::{Scope, has_port};
+use super::super::scope::has_port;
 use super::super::sheet::Spot;
-use super::actions::{Entries, way};
+use super::actions::{Item, ways};
 use super::local::{Config, HostLimits};
-use super::{Patch, What};
+use super::service::Services;
+use super::{Kind, OwnKind, Patch, What, global, unused};
+use crate::compile::registry::Registry;
 
 /// Values of a descriptor that are counted apart, where any value is one.
 const KEYS: u32 = 65_536;
@@ -26,15 +27,15 @@ struct Filter<'p> {
     patch: usize,
     name: &'p str,
     is_front: bool,
-    config: &'p Config,
+    config: &'p Kind,
 }
 
 /// A virtual host's or route's own, from one patch.
 #[derive(Clone, Copy)]
 struct Own<'p> {
     patch: usize,
-    configs: &'p [(String, Config)],
-    limits: &'p [Entries],
+    configs: &'p [(String, OwnKind)],
+    limits: &'p [Item],
 }
 
 /// What is needed to make each limit once.
@@ -44,19 +45,25 @@ struct Force<'p, 'g, 'o, 'a> {
     known: HashMap<(usize, String, Vec<usize>), LimitId>,
     /// The patches of tables, with the virtual hosts that they match.
     matched: Vec<(BTreeSet<Spot>, &'p What, Own<'p>)>,
+    /// What global filters ask, by their patch.
+    services: Services,
     /// Patches that take part somewhere.
     used: Vec<bool>,
 }
 
 pub(in crate::compile::protect) fn put_in_force<'a>(
     guard: &mut Guard<'_, 'a>,
+    registry: &mut Registry<'_>,
     mut patches: Vec<Patch<'a>>,
 ) {
     patches.sort_by_key(|patch| patch.rank);
+    let mut used = vec![false; patches.len()];
+    let services = Services::find(guard, registry, &patches, &mut used);
     let mut force = Force {
         known: HashMap::new(),
         matched: matched(guard, &patches),
-        used: vec![false; patches.len()],
+        services,
+        used,
         patches: &patches,
         guard,
     };
@@ -64,36 +71,7 @@ pub(in crate::compile::protect) fn put_in_force<'a>(
         force.listener(index);
     }
     let used = force.used;
-    for (patch, is_used) in patches.iter().zip(used) {
-        if !is_used {
-            report(guard, patch);
-        }
-    }
-}
-
-/// Says of a patch that it takes no part.
-fn report<'a>(guard: &mut Guard<'_, 'a>, patch: &Patch<'a>) {
-    guard.object = patch.object;
-    let path = patch.path();
-    match &patch.what {
-        What::Filter { .. } => {
-            let message = "no listener has the port that it is for".to_owned();
-            guard.note(Code::UNUSED_OBJECT, &path, message, "");
-        }
-        What::Table { table, limits, .. } => {
-            let spots = table.hosts(guard.targets.gateways(), guard.listeners);
-            if limits.is_empty() || spots.is_empty() {
-                let message = "no virtual host or route that it is for has a filter of the name that it is for, so it has no effect, as in Envoy";
-                let hint = "insert the filter with a patch of HTTP_FILTER";
-                guard.note(Code::INERT_FIELD, &path, message.to_owned(), hint);
-                return;
-            }
-            // Its limits may be meant for a filter that is not supported.
-            let name = table.show();
-            let what = "limits or authorizes and is not enforced yet: no local rate limit is inserted for it";
-            guard.protect(&Scope::Target { spots, name }, &path, what);
-        }
-    }
+    unused::report(guard, &patches, &used);
 }
 
 impl<'p> Force<'p, '_, '_, '_> {
@@ -104,9 +82,12 @@ impl<'p> Force<'p, '_, '_, '_> {
         }
         let place = place(self.guard.listeners, index);
         for filter in &filters {
-            self.used_by(filter.patch);
-            let id = self.limit(filter.patch, filter.config, &place, &[]);
-            self.add(Spot::Unrouted(index), filter, id);
+            // Nothing is asked about requests without a route.
+            if let Kind::Local(config) = filter.config {
+                self.used_by(filter.patch);
+                let id = self.limit(filter.patch, config, &place, &[]);
+                self.add(Spot::Unrouted(index), filter, id);
+            }
         }
         let Some(listener) = self.guard.listeners.get(index) else {
             return;
@@ -125,7 +106,13 @@ impl<'p> Force<'p, '_, '_, '_> {
                 for filter in &filters {
                     let spot = Spot::Route(index, number, route_number);
                     let host_place = format!("{place} {}", host.name);
-                    let id = self.of_route(filter, &place, &host_place, &own, route, &of_route);
+                    let id = match filter.config {
+                        Kind::Local(config) => {
+                            let places = (&*place, &*host_place);
+                            self.of_route(filter, config, places, &own, route, &of_route)
+                        }
+                        Kind::Global(config) => self.global(filter, config, &own, route, &of_route),
+                    };
                     self.add(spot, filter, id);
                 }
             }
@@ -173,19 +160,17 @@ impl<'p> Force<'p, '_, '_, '_> {
     fn of_route(
         &mut self,
         filter: &Filter<'p>,
-        place: &str,
-        host_place: &str,
+        of_filter: &'p Config,
+        (place, host_place): (&str, &str),
         host: &[Own<'p>],
         route: &Route,
         own: &[Own<'p>],
     ) -> Option<LimitId> {
         let config = |owns: &[Own<'p>]| {
-            let named = |own: &Own<'p>| {
-                let mut configs = own.configs.iter();
-                let found = configs.find(|(name, _)| name == filter.name)?;
-                Some((own.patch, &found.1))
-            };
-            owns.iter().rev().find_map(named)
+            find(owns, filter.name, |own| match own {
+                OwnKind::Local(config) => Some(&**config),
+                OwnKind::Global(_) => None,
+            })
         };
         let (patch, config, place) = if let Some((patch, config)) = config(own) {
             let conditions = route.conditions();
@@ -194,21 +179,70 @@ impl<'p> Force<'p, '_, '_, '_> {
         } else if let Some((patch, config)) = config(host) {
             (patch, config, host_place.to_owned())
         } else {
-            (filter.patch, filter.config, place.to_owned())
+            (filter.patch, of_filter, place.to_owned())
         };
         self.used_by(patch);
-        let has_own = own.iter().any(|own| !own.limits.is_empty());
-        let takes_host = match config.host_limits {
-            HostLimits::Override => !has_own,
-            HostLimits::Include => true,
-            HostLimits::Ignore => false,
-        };
-        let host = host.iter().filter(|_| takes_host);
-        let sources: Vec<Own<'p>> = own.iter().chain(host).copied().collect();
-        for own in sources.iter().filter(|own| !own.limits.is_empty()) {
+        let sources = sources(config.host_limits, host, own, 0);
+        for own in &sources {
             self.used_by(own.patch);
         }
         self.limit(patch, config, &place, &sources)
+    }
+
+    /// What the service of a filter is asked about a route's requests. Envoy asks about those that
+    /// are sent on.
+    fn global(
+        &mut self,
+        filter: &Filter<'p>,
+        config: &'p global::Config,
+        host: &[Own<'p>],
+        route: &Route,
+        own: &[Own<'p>],
+    ) -> Option<LimitId> {
+        let of_route = |owns: &[Own<'p>]| {
+            find(owns, filter.name, |own| match own {
+                OwnKind::Global(own) => Some(own),
+                OwnKind::Local(_) => None,
+            })
+        };
+        let own_config = of_route(own).or_else(|| of_route(host));
+        if let Some((patch, _)) = own_config {
+            self.used_by(patch);
+        }
+        let own_config = own_config.map(|(_, config)| config);
+        let host_limits = own_config.map_or(HostLimits::Override, |own| own.host_limits);
+        let sources = sources(host_limits, host, own, config.stage);
+        for own in &sources {
+            self.used_by(own.patch);
+        }
+        if sources.is_empty() || !matches!(*route.action, Action::Forward(_)) {
+            return None;
+        }
+        self.used_by(filter.patch);
+        let domain = own_config.and_then(|own| own.domain.as_ref());
+        let domain = domain.unwrap_or(&config.domain);
+        let patches = sources.iter().map(|own| own.patch).collect();
+        let key = (filter.patch, domain.to_string(), patches);
+        if let Some(known) = self.known.get(&key) {
+            return Some(*known);
+        }
+        let items = sources.iter().flat_map(|own| {
+            let items = own.limits.iter();
+            let own_items = items.filter(|item| item.stage == config.stage);
+            own_items.map(|item| (own.patch, item.descriptor()))
+        });
+        let items: Vec<_> = items.collect();
+        let limit = self.services.limit(
+            self.guard,
+            self.patches,
+            filter.patch,
+            config,
+            domain,
+            items,
+        )?;
+        let id = self.guard.limit(limit);
+        self.known.insert(key, id);
+        Some(id)
     }
 
     fn used_by(&mut self, patch: usize) {
@@ -237,13 +271,15 @@ impl<'p> Force<'p, '_, '_, '_> {
         }
         let path = patch.path();
         let id: Arc<str> = format!("{} {path}", patch.object.key).into();
-        let entries: Vec<&Entries> = sources.iter().flat_map(|own| own.limits).collect();
+        let items = || {
+            sources
+                .iter()
+                .flat_map(|own| own.limits)
+                .filter(|item| item.stage == 0)
+        };
         let mut limits = Vec::new();
         for descriptor in &config.descriptors {
-            let ways: Vec<_> = entries
-                .iter()
-                .filter_map(|entries| way(descriptor, entries))
-                .collect();
+            let ways: Vec<_> = items().flat_map(|item| ways(descriptor, item)).collect();
             if !ways.is_empty() {
                 limits.push(Limit {
                     group: format!("{id} {place} descriptors[{}]", descriptor.index).into(),
@@ -278,7 +314,9 @@ impl<'p> Force<'p, '_, '_, '_> {
                     ietf: None,
                     x_ratelimit: config.x_ratelimit,
                 },
+                counted: Counted::Here,
             }),
+            service: None,
         };
         let id = self.guard.limit(limit);
         self.known.insert(key, id);
@@ -295,6 +333,36 @@ impl<'p> Force<'p, '_, '_, '_> {
         };
         self.guard.sheets.add(self.guard.listeners, spot, add);
     }
+}
+
+/// What the last of the patches says for a filter of a name.
+fn find<'p, T>(
+    owns: &[Own<'p>],
+    name: &str,
+    kind: impl Fn(&'p OwnKind) -> Option<&'p T>,
+) -> Option<(usize, &'p T)> {
+    let named = |own: &Own<'p>| {
+        let mut configs = own.configs.iter().filter(|(own, _)| own == name);
+        Some((own.patch, configs.find_map(|(_, own)| kind(own))?))
+    };
+    owns.iter().rev().find_map(named)
+}
+
+/// Whose `rate_limits` of a stage hold for a route.
+fn sources<'p>(
+    host_limits: HostLimits,
+    host: &[Own<'p>],
+    own: &[Own<'p>],
+    stage: u32,
+) -> Vec<Own<'p>> {
+    let has = |own: &&Own<'p>| own.limits.iter().any(|item| item.stage == stage);
+    let takes_host = match host_limits {
+        HostLimits::Override => !own.iter().any(|own| !own.limits.is_empty()),
+        HostLimits::Include => true,
+        HostLimits::Ignore => false,
+    };
+    let host = host.iter().filter(|_| takes_host);
+    own.iter().chain(host).filter(has).copied().collect()
 }
 
 fn matched<'p>(

@@ -104,10 +104,6 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
         descriptors.push(descriptor(item, &place, index)?);
     }
     descriptors.sort_by(|a, b| a.bucket.rate().total_cmp(&b.bucket.rate()));
-    let mut headers = Vec::new();
-    for (item, place) in fields.list("response_headers_to_add")? {
-        headers.push(header(item, &place)?);
-    }
     let (enabled, enforced) = (
         share(&fields, "filter_enabled")?,
         share(&fields, "filter_enforced")?,
@@ -119,33 +115,49 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
         enforced: enforced.unwrap_or(Share::NONE),
         has_shares: enabled.is_some() && enforced.is_some(),
         refusal: Refusal {
-            status: status(&fields)?,
-            grpc_status: match fields.boolean("rate_limited_as_resource_exhausted")? {
-                Some(true) => Some(8),
-                _ => None,
-            },
-            headers: headers.into(),
+            status: status(&fields, "status", 429)?,
+            grpc_status: grpc_status(&fields)?,
+            headers: headers(&fields)?,
             retry_after: false,
         },
-        x_ratelimit: match fields.text("enable_x_ratelimit_headers")? {
-            None | Some("OFF" | "0") => false,
-            Some("DRAFT_VERSION_03" | "1") => true,
-            Some(other) => {
-                return Err(format!(
-                    "`enable_x_ratelimit_headers: {other}` is not supported"
-                ));
-            }
-        },
+        x_ratelimit: x_ratelimit(&fields)?,
         always_default: fields
             .boolean("always_consume_default_token_bucket")?
             .unwrap_or(true),
-        host_limits: match fields.text("vh_rate_limits")? {
-            None | Some("OVERRIDE" | "0") => HostLimits::Override,
-            Some("INCLUDE" | "1") => HostLimits::Include,
-            Some("IGNORE" | "2") => HostLimits::Ignore,
-            Some(other) => return Err(format!("`vh_rate_limits: {other}` is not supported")),
-        },
+        host_limits: host_limits(&fields)?,
     })
+}
+
+/// Of refused gRPC requests, in place of what their status maps to.
+pub(super) fn grpc_status(fields: &Fields<'_>) -> Result<Option<u16>, Wrong> {
+    let is_exhausted = fields.boolean("rate_limited_as_resource_exhausted")?;
+    Ok(is_exhausted.filter(|is| *is).map(|_| 8))
+}
+
+pub(super) fn x_ratelimit(fields: &Fields<'_>) -> Result<bool, Wrong> {
+    match fields.text("enable_x_ratelimit_headers")? {
+        None | Some("OFF" | "0") => Ok(false),
+        Some("DRAFT_VERSION_03" | "1") => Ok(true),
+        Some(other) => Err(format!(
+            "`enable_x_ratelimit_headers: {other}` is not supported"
+        )),
+    }
+}
+
+pub(super) fn host_limits(fields: &Fields<'_>) -> Result<HostLimits, Wrong> {
+    match fields.text("vh_rate_limits")? {
+        None | Some("OVERRIDE" | "0") => Ok(HostLimits::Override),
+        Some("INCLUDE" | "1") => Ok(HostLimits::Include),
+        Some("IGNORE" | "2") => Ok(HostLimits::Ignore),
+        Some(other) => Err(format!("`vh_rate_limits: {other}` is not supported")),
+    }
+}
+
+/// What is added to answers to refused requests.
+pub(super) fn headers(fields: &Fields<'_>) -> Result<Box<[(HeaderName, HeaderValue)]>, Wrong> {
+    let written = fields.list("response_headers_to_add")?;
+    let read = written.iter().map(|(item, place)| header(item, place));
+    read.collect()
 }
 
 fn bucket(fields: &Fields<'_>) -> Result<Option<Bucket>, Wrong> {
@@ -225,13 +237,13 @@ fn share(fields: &Fields<'_>, name: &str) -> Result<Option<Share>, Wrong> {
     Ok(Some(Share::of_fraction(numerator, parts)))
 }
 
-/// Envoy takes 429 in place of what is no error.
-fn status(fields: &Fields<'_>) -> Result<u16, Wrong> {
-    let Some(fields) = fields.map("status", &["code"])? else {
-        return Ok(429);
+/// A status that a field names. Envoy takes the default in place of what is no error.
+pub(super) fn status(fields: &Fields<'_>, name: &str, default: u16) -> Result<u16, Wrong> {
+    let Some(fields) = fields.map(name, &["code"])? else {
+        return Ok(default);
     };
     let Some(text) = fields.text("code")? else {
-        return Ok(429);
+        return Ok(default);
     };
     let named = |status: &u16| {
         let reason = StatusCode::from_u16(*status).ok()?.canonical_reason()?;
@@ -244,8 +256,8 @@ fn status(fields: &Fields<'_>) -> Result<u16, Wrong> {
         .or_else(|| (200..600).find(|status| named(status).is_some()));
     match status {
         Some(status @ 400..=599) => Ok(status),
-        Some(_) => Ok(429),
-        None => Err(format!("`status.code: {text}` is no status")),
+        Some(_) => Ok(default),
+        None => Err(format!("`{name}.code: {text}` is no status")),
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::super::spec::{Announce, Bucket, Limit, Part, Refusal, Source};
+use super::super::spec::{Announce, Bucket, Counted, Limit, Part, Refusal, Source};
 use super::super::state::Limiters;
 use super::*;
 use crate::base::clock;
@@ -37,6 +37,7 @@ fn policy(limits: Vec<Limit>) -> RateLimit {
         enforced: Share::ALL,
         refusal: Refusal::default(),
         announce: Announce::default(),
+        counted: Counted::Here,
     }
 }
 
@@ -68,7 +69,7 @@ fn alone(spec: RateLimit) -> (Arc<Limiter>, Limiters) {
     (limiter, limiters)
 }
 
-fn counts(limiters: &Limiters) -> Vec<[u64; 3]> {
+fn counts(limiters: &Limiters) -> Vec<Vec<u64>> {
     limiters.totals().into_values().collect()
 }
 
