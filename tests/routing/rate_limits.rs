@@ -186,6 +186,10 @@ fn a_wrong_limit_fences_what_it_is_for_and_says_where_it_is_wrong() {
     for (rest, path) in [
         ("limits: []", "spec.limits"),
         (
+            "scope: gateway, global: {service: 'a.internal:80', domain: d}, limits: [{}]",
+            "spec.scope",
+        ),
+        (
             "limits: [{requests: 0, unit: minute}]",
             "spec.limits[0].requests",
         ),

@@ -44,6 +44,9 @@ pub(super) fn check(object: &Object, spec: &RateLimit, findings: &mut Findings) 
     if !matches!(scope, "replica" | "gateway") {
         let message = format!("`{scope}` is no scope");
         check.fault(&path.field("scope"), message, "replica or gateway");
+    } else if spec.global.is_some() && spec.scope.is_some() {
+        let message = "a rate limit service counts for all replicas; there is nothing to divide";
+        check.fault(&path.field("scope"), message, "remove `scope` or `global`");
     }
     let headers = spec.headers.as_deref().unwrap_or("ietf");
     if !HEADERS.iter().any(|(name, _)| *name == headers) {
