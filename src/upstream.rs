@@ -47,6 +47,7 @@ pub mod view;
 mod warmup;
 
 pub use cluster::{ClusterState, EndpointState};
+pub use dial::Locals;
 #[cfg(test)]
 pub(crate) use dns::tests::server as dns_server;
 pub use dns::{DnsOptions, IpFamily};

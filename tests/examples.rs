@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pingress::base::{Finding, Severity};
 use pingress::compile::{Compiled, Memory, Options, compile};
-use pingress::plan::{Action, Decision, Plan, Request, Target};
+use pingress::plan::stream::Came;
+use pingress::plan::{Action, Decision, Hello, Plan, Request, StreamAction, Target};
 use pingress::server::Settings;
 use pingress::source::{LoadOptions, Loader};
 
@@ -99,7 +100,7 @@ fn every_example_is_clean_and_has_a_readme_of_five_lines() {
         let readme = std::fs::read_to_string(path.join("README.md")).unwrap();
         assert_eq!(readme.lines().count(), 5, "{name}/README.md");
     }
-    assert!(seen >= 13, "{seen} examples");
+    assert!(seen >= 14, "{seen} examples");
 }
 
 #[test]
@@ -289,6 +290,41 @@ fn every_example_decides_as_its_readme_says() {
             "{example} {host}{path}"
         );
     }
+}
+
+#[test]
+fn the_example_of_connections_leads_them_where_its_readme_says() {
+    let plan = compiled("tcp-passthrough").plan;
+    let leads = |port: u16, came: Came<'_>| {
+        let addr = SocketAddr::from(([0, 0, 0, 0], port));
+        let Some(route) = plan.stream(addr, &came) else {
+            return "closed".to_owned();
+        };
+        let StreamAction::Forward(forward) = &route.action else {
+            return "fenced".to_owned();
+        };
+        let each = forward.destinations.iter().map(|destination| {
+            let Target::Cluster(id) = destination.target else {
+                return "missing".to_owned();
+            };
+            let cluster = plan.cluster(id).unwrap();
+            format!("{} {}", cluster.host, destination.weight)
+        });
+        each.collect::<Vec<_>>().join(", ")
+    };
+    let named = |name| {
+        Came::Through(Hello {
+            name: Some(name),
+            offers_mesh: false,
+        })
+    };
+    assert_eq!(
+        leads(5432, Came::Plain),
+        "db.internal 90, db-next.internal 10"
+    );
+    assert_eq!(leads(443, named("vault.example.com")), "vault.internal 1");
+    assert_eq!(leads(443, named("a.apps.example.com")), "apps.internal 1");
+    assert_eq!(leads(443, named("other.example.com")), "closed");
 }
 
 #[test]

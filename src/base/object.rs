@@ -16,6 +16,8 @@ pub enum Kind {
     EndpointSlice,
     Pod,
     Secret,
+    /// One with a CA in it.
+    ConfigMap,
     /// Files that a Gateway names for TLS; not a kind anybody writes.
     TlsFiles,
     AuthorizationPolicy,
@@ -43,6 +45,7 @@ impl Kind {
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Pod => "Pod",
             Kind::Secret => "Secret",
+            Kind::ConfigMap => "ConfigMap",
             Kind::TlsFiles => "TlsFiles",
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::RequestAuthentication => "RequestAuthentication",

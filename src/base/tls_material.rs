@@ -17,7 +17,7 @@ use boring::x509::{X509, X509Ref};
 use thiserror::Error;
 
 pub use names::AlternativeNames;
-pub use revocation::Revocations;
+pub use revocation::{Revocations, Signers};
 
 /// SHA-256 of a certificate's DER.
 pub type Fingerprint = [u8; 32];
@@ -89,7 +89,7 @@ pub enum MaterialError {
     BadRevocations(&'static str),
     #[error(
         "the revocation list in `{0}` is signed in a way that cannot be checked; \
-         RSA (PKCS #1), ECDSA and Ed25519 can"
+         RSA, ECDSA and Ed25519 can"
     )]
     UnknownSignature(&'static str),
     #[error("the key in `{0}` is encrypted; write it without a passphrase")]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::model::tls_files::WorkloadFiles;
@@ -22,6 +23,9 @@ pub struct Options {
     pub locality_failover: bool,
     /// `meshConfig.rootNamespace` (`istio-system`).
     pub root_namespace: Arc<str>,
+    /// `meshConfig.trustDomain` (`cluster.local`), and `trustDomainAliases` after it: what the
+    /// names of service accounts begin with.
+    pub trust_domains: Vec<String>,
     /// Cluster domain (`cluster.local`).
     pub domain: Arc<str>,
     /// Declared port to bound port.
@@ -29,6 +33,8 @@ pub struct Options {
     /// Where a server without `bind` listens (`0.0.0.0`; one listener per address).
     pub bind: Vec<IpAddr>,
     pub http: HttpOptions,
+    /// How many processes serve as this gateway, where the operator says it.
+    pub replicas: Option<NonZeroU32>,
     /// Protections to serve without although they are not enforced: `Kind`,
     /// `Kind/namespace/name`.
     pub accept_unenforced: Vec<String>,
@@ -60,10 +66,12 @@ impl Default for Options {
             locality: Arc::default(),
             locality_failover: true,
             root_namespace: "istio-system".into(),
+            trust_domains: vec!["cluster.local".to_owned()],
             domain: "cluster.local".into(),
             ports: BTreeMap::new(),
             bind: vec![IpAddr::from([0, 0, 0, 0])],
             http: HttpOptions::default(),
+            replicas: None,
             accept_unenforced: Vec::new(),
             virtual_service_export_to: all(),
             destination_rule_export_to: all(),

@@ -4,6 +4,7 @@
 //! every destination and takes the clusters and their endpoints at the end. Only destinations
 //! that were asked for become clusters.
 
+mod accounts;
 mod apart;
 mod broken;
 mod cluster;
@@ -301,6 +302,8 @@ impl<'a> Registry<'a> {
         }
         table.seal();
         self.report_unused(findings);
+        let unnamed = self.clusters.iter();
+        findings.extend(unnamed.filter_map(accounts::any_workload));
         let planned = self.clusters.iter().map(|planned| &*planned.cluster);
         self.health_checks.report_unused(planned, findings);
         let mut clusters = Clusters::default();

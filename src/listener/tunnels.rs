@@ -5,7 +5,7 @@
 //! itself, some at a time, so that their clients do not all come again in the same moment. Of the
 //! answers, most end soon: only those that are old by then are [gathered](Tunnels::gather).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,8 +24,9 @@ const SHARDS: usize = 16;
 pub(super) struct Tunnels {
     /// By the number of their connection: the oldest comes first.
     open: Mutex<Open>,
-    /// Answers in the order they began.
-    answers: [Mutex<BTreeMap<u64, Answer>>; SHARDS],
+    /// Answers, numbered in the order they began. A table keeps its room, so that an answer seldom
+    /// allocates here.
+    answers: [Mutex<Answers>; SHARDS],
     /// How many answers have begun.
     begun: AtomicU64,
     /// Answers that are released like tunnels.
@@ -33,6 +34,7 @@ pub(super) struct Tunnels {
 }
 
 type Open = BTreeMap<u64, Arc<Tunnel>>;
+type Answers = HashMap<u64, Answer, foldhash::fast::RandomState>;
 
 #[derive(Debug)]
 struct Answer {
@@ -106,7 +108,7 @@ impl Tunnels {
         }
     }
 
-    fn shard(&self, number: u64) -> Option<&Mutex<BTreeMap<u64, Answer>>> {
+    fn shard(&self, number: u64) -> Option<&Mutex<Answers>> {
         self.answers.get(number as usize % SHARDS)
     }
 

@@ -43,7 +43,7 @@ pub enum Spec {
     Endpoints(kube::Endpoints),
     EndpointSlice(kube::EndpointSlice),
     Pod(kube::Pod),
-    /// What a Secret holds for TLS; empty if it holds nothing of the kind.
+    /// What a Secret or a ConfigMap holds for TLS; empty if it holds nothing of the kind.
     Secret(Credential),
     AuthorizationPolicy(istio::AuthorizationPolicy),
     RequestAuthentication(istio::RequestAuthentication),

@@ -122,8 +122,8 @@ impl HttpModule for Response {
         Ok(())
     }
 
-    /// Trailers that were not announced cannot be passed on: what is returned takes their place
-    /// (RFC 9110 section 6.5.1 allows to drop them).
+    /// Trailers cannot be passed on: what is returned takes their place. RFC 9110 section 6.5.1 allows to
+    /// drop them, and gRPC, which needs them, is never compressed here.
     fn response_trailer_filter(&mut self, _: &mut Option<Box<HeaderMap>>) -> Result<Option<Bytes>> {
         self.finish(b"")
     }

@@ -227,9 +227,10 @@ fn limits(
 /// Does what a policy says. The answer, if the request is refused.
 fn obey(ctx: &mut Context, id: LimitId, verdict: Verdict) -> Option<Reply> {
     match verdict {
-        Verdict::Allowed(reading) => note(ctx, id, reading),
+        // Of a policy of ours that only observes, nothing is told.
+        Verdict::Allowed(reading) | Verdict::Observed(reading) => note(ctx, id, reading),
         Verdict::Limited(reading) => return refuse(ctx, id, reading),
-        Verdict::Unconcerned | Verdict::Observed => {}
+        Verdict::Unconcerned => {}
     }
     None
 }
@@ -248,6 +249,10 @@ fn asked<'r>(session: &'r Session, ctx: &'r Context) -> Asked<'r> {
         authority: authority(request),
         scheme: ctx.scheme(),
         cluster: ctx.cluster().map(|cluster| &*cluster.name),
+        connection: ctx
+            .connection
+            .as_ref()
+            .map_or(0, |connection| connection.id),
     }
 }
 

@@ -138,6 +138,7 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
         options: settings.compile_options(),
         limits: settings.listener_limits(),
         dns: settings.dns_options(),
+        locals: settings.locals(),
         start_partial,
         serving,
         observe: observe.clone(),

@@ -72,3 +72,48 @@ fn day(seconds: i64) -> String {
         .map(|time| time.strftime("%Y-%m-%d").to_string())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_of_from_thirty_days_before_its_end_and_before_its_beginning() {
+        const DAY: i64 = 86_400;
+        let told_at = |now| {
+            let validity = Validity {
+                from: 10 * DAY,
+                until: 100 * DAY,
+            };
+            let finding = told("x", "so", validity, now)?;
+            Some((finding.severity, finding.message))
+        };
+        for (now, severity, said) in [
+            (
+                9 * DAY,
+                Severity::Error,
+                "x is valid from 1970-01-11 on only; so",
+            ),
+            (
+                70 * DAY,
+                Severity::Warning,
+                "x expires on 1970-04-11, in 30 days",
+            ),
+            (
+                100 * DAY - 1,
+                Severity::Warning,
+                "x expires on 1970-04-11, in 0 days",
+            ),
+            (
+                100 * DAY,
+                Severity::Error,
+                "x has expired on 1970-04-11; so",
+            ),
+        ] {
+            assert_eq!(told_at(now), Some((severity, said.to_owned())));
+        }
+        for now in [10 * DAY, 70 * DAY - 1] {
+            assert_eq!(told_at(now), None);
+        }
+    }
+}

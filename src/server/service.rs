@@ -22,7 +22,7 @@ use crate::listener::{ListenerLimits, Listeners};
 use crate::observe::Observe;
 use crate::proxy::{Gateway, Streams};
 use crate::source::{Loader, Watcher};
-use crate::upstream::{DnsOptions, Serving, Upstreams};
+use crate::upstream::{DnsOptions, Locals, Serving, Upstreams};
 
 use super::config::{Config, State};
 use super::handover::{Giver, Launch, Successor};
@@ -50,6 +50,8 @@ pub struct GatewayService {
     pub options: Options,
     pub limits: ListenerLimits,
     pub dns: DnsOptions,
+    /// Where connections to origins come from.
+    pub locals: Locals,
     pub start_partial: bool,
     pub serving: Arc<ArcSwap<Serving>>,
     pub observe: Arc<Observe>,
@@ -78,7 +80,11 @@ impl Service for GatewayService {
         ));
         // The service starts once: nothing is set yet.
         let _ = self.life.listeners.set(listeners);
-        let upstreams = Upstreams::new(self.dns.clone(), tokio::runtime::Handle::current());
+        let upstreams = Upstreams::from(
+            self.locals.clone(),
+            self.dns.clone(),
+            tokio::runtime::Handle::current(),
+        );
         let state = Arc::new(admin::State {
             serving: self.serving.clone(),
             upstreams: upstreams.clone(),

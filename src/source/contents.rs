@@ -108,7 +108,13 @@ impl Reader<'_> {
             }
             return;
         }
-        match meaning(api_version, kind) {
+        let meaning = match meaning(api_version, kind) {
+            Meaning::Foreign if secret::is_bundle(api_version, kind, &node) => {
+                Meaning::Read(Kind::ConfigMap)
+            }
+            meaning => meaning,
+        };
+        match meaning {
             Meaning::Read(kind) => {
                 let api_version = self.names.shared(api_version);
                 self.object(kind, true, api_version, node, origin);

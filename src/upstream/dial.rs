@@ -2,9 +2,10 @@
 //! requests' are, TLS included, and pooled nowhere.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr as StdAddr};
 use std::sync::{Arc, OnceLock};
 
-use pingora_core::connectors::TransportConnector;
+use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::tls::ALPN;
@@ -16,7 +17,29 @@ use super::tls;
 
 /// Makes connections. What BoringSSL needs for that is made with the first.
 #[derive(Default)]
-pub(super) struct Dialer(OnceLock<TransportConnector>);
+pub(super) struct Dialer {
+    connector: OnceLock<TransportConnector>,
+    locals: Locals,
+}
+
+/// Local addresses to connect from: one of those of the endpoint's family, if there are any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Locals(pub Vec<IpAddr>);
+
+impl Locals {
+    /// For a connector that keeps so many idle connections.
+    pub(super) fn options(&self, idle: usize) -> ConnectorOptions {
+        let (v4, v6) = self.0.iter().partition(|address| address.is_ipv4());
+        let with_port = |all: Vec<&IpAddr>| {
+            let all = all.into_iter();
+            all.map(|address| StdAddr::new(*address, 0)).collect()
+        };
+        let mut options = ConnectorOptions::new(idle);
+        options.bind_to_v4 = with_port(v4);
+        options.bind_to_v6 = with_port(v6);
+        options
+    }
+}
 
 /// A peer that is asked for a protocol only if one is named: none is known of a stream.
 #[derive(Clone, Debug)]
@@ -26,6 +49,18 @@ struct Plain {
 }
 
 impl Dialer {
+    pub(super) fn new(locals: Locals) -> Self {
+        Self {
+            locals,
+            ..Self::default()
+        }
+    }
+
+    /// Local addresses to connect from.
+    pub(super) fn locals(&self) -> &Locals {
+        &self.locals
+    }
+
     /// Connects to a peer, whose certificate must be for `host` where its TLS asks for that.
     ///
     /// # Errors
@@ -36,7 +71,10 @@ impl Dialer {
         protocol: Option<ALPN>,
         host: Option<&str>,
     ) -> Result<Stream> {
-        let connector = self.0.get_or_init(|| TransportConnector::new(None));
+        let connector = self.connector.get_or_init(|| {
+            let options = self.locals.options(0);
+            TransportConnector::new(Some(options))
+        });
         let peer = Plain { peer, protocol };
         let stream = connector.new_stream(&peer).await?;
         if peer.peer.is_tls() {

@@ -22,6 +22,7 @@ impl Upstreams {
         self.probes(&clusters, &mut out);
         rates(&self.rates(), &mut out);
         failures(&self.failures(), &mut out);
+        buckets(&self.bucket_bytes(), &mut out);
         out.into_text()
     }
 
@@ -88,6 +89,22 @@ fn failures(failures: &BTreeMap<Arc<str>, u64>, out: &mut Exposition) {
     );
     for (policy, count) in failures {
         out.sample(&[("policy", &**policy)], count);
+    }
+}
+
+/// What limits on the rate of requests keep in memory.
+fn buckets(bytes: &BTreeMap<(Arc<str>, usize), usize>, out: &mut Exposition) {
+    if bytes.is_empty() {
+        return;
+    }
+    out.family(
+        "pingress_rate_limit_bytes",
+        "gauge",
+        "Memory of a limit's buckets, at most 32 bytes for each key that it may count apart.",
+    );
+    for ((policy, limit), bytes) in bytes {
+        let limit = limit.to_string();
+        out.sample(&[("policy", &**policy), ("limit", &*limit)], bytes);
     }
 }
 

@@ -14,7 +14,6 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Uri, Version};
 use log::debug;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_core::connectors::ConnectorOptions;
 use pingora_core::connectors::http::Connector;
 use pingora_core::protocols::http::client::HttpSession;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -22,6 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::policy::outcall::{Answer, Body, Caller, Failed, Outcall};
 
+use super::dial::Locals;
 use super::peer::Wants;
 use super::tls::{accepted, tls_host};
 use super::{Ask, ClusterState, Outcome, Pick, Refused};
@@ -136,9 +136,9 @@ impl std::fmt::Debug for Outcalls {
 
 impl Outcalls {
     /// `at_once` may run at the same time.
-    pub(super) fn new(at_once: usize) -> Arc<Self> {
+    pub(super) fn new(at_once: usize, locals: &Locals) -> Arc<Self> {
         Arc::new(Self {
-            connector: Connector::new(Some(ConnectorOptions::new(IDLE))),
+            connector: Connector::new(Some(locals.options(IDLE))),
             running: Semaphore::new(at_once.min(Semaphore::MAX_PERMITS)),
         })
     }

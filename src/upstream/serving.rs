@@ -18,7 +18,7 @@ use crate::plan::{
 use crate::policy::rate_limit::state::{LimitTotals, Limiter, Limiters};
 
 use super::ClusterState;
-use super::dial::Dialer;
+use super::dial::{Dialer, Locals};
 use super::dns::{DnsOptions, Names};
 use super::grpc::GrpcCaller;
 use super::membership::{Membership, literal};
@@ -107,11 +107,17 @@ impl Serving {
 impl Upstreams {
     /// Names are asked, endpoints probed, and the ejected given back to traffic, on `runtime`.
     pub fn new(dns: DnsOptions, runtime: Handle) -> Arc<Self> {
+        Self::from(Locals::default(), dns, runtime)
+    }
+
+    /// The same, connecting from these addresses where it is not a request's connection.
+    pub fn from(locals: Locals, dns: DnsOptions, runtime: Handle) -> Arc<Self> {
+        let outcalls = Outcalls::new(OUTCALLS, &locals);
         let (events, ejected) = unbounded_channel();
         let live = Arc::new_cyclic(|this: &Weak<Mutex<Live>>| {
             runtime.spawn(sweep(this.clone(), ejected));
             let this = this.clone();
-            let dialer = Arc::<Dialer>::default();
+            let dialer = Arc::new(Dialer::new(locals));
             let probes = Probes::new(runtime.clone(), events.clone(), dialer.clone());
             let names = Names::new(dns, runtime.clone(), move |name| {
                 if let Some(live) = this.upgrade() {
@@ -132,10 +138,7 @@ impl Upstreams {
                 runtime: runtime.clone(),
             })
         });
-        Arc::new(Self {
-            live,
-            outcalls: Outcalls::new(OUTCALLS),
-        })
+        Arc::new(Self { live, outcalls })
     }
 
     /// Takes a new endpoint table: each cluster whose entry changed gets a new snapshot, the
@@ -195,6 +198,11 @@ impl Upstreams {
     /// How often those who count for limits of the last plan could not be asked, by policy.
     pub(super) fn failures(&self) -> BTreeMap<Arc<str>, u64> {
         lock(&self.live).limiters.failures()
+    }
+
+    /// Bytes that the buckets of the last plan's limits take.
+    pub(super) fn bucket_bytes(&self) -> BTreeMap<(Arc<str>, usize), usize> {
+        lock(&self.live).limiters.bytes()
     }
 
     /// The clusters of the last plan.

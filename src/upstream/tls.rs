@@ -25,7 +25,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
 use crate::base::clock;
-use crate::base::tls_material::AlternativeNames;
+use crate::base::tls_material::{AlternativeNames, Revocations, Signers};
 use crate::plan::{OriginRules, OriginTls, ServerName};
 
 /// Says "no server name" to Pingora, for which an empty name means "verify nothing". BoringSSL's
@@ -51,7 +51,8 @@ struct Check {
 
 enum Store {
     Unneeded,
-    Of(X509Store),
+    /// With the revocation lists, if there are any, and who signed them.
+    Of(X509Store, Option<(Arc<Revocations>, Signers)>),
     Failed(String),
 }
 
@@ -197,7 +198,7 @@ impl Check {
         match &self.store {
             Store::Unneeded => {}
             Store::Failed(reason) => return Err(reason.clone()),
-            Store::Of(store) => verify_chain(ssl, leaf, store, rules)?,
+            Store::Of(store, lists) => verify_chain(ssl, leaf, store, lists.as_ref())?,
         }
         if rules.names.is_empty() {
             return Ok(());
@@ -232,7 +233,13 @@ impl Store {
             Ok(store.build())
         };
         match build() {
-            Ok(store) => Self::Of(store),
+            Ok(store) => {
+                let with_signers = |lists: Arc<Revocations>| {
+                    let signers = lists.signers();
+                    (lists, signers)
+                };
+                Self::Of(store, rules.revocations.clone().map(with_signers))
+            }
             Err(error) => Self::Failed(error.to_string()),
         }
     }
@@ -243,7 +250,7 @@ fn verify_chain(
     ssl: &SslRef,
     leaf: &X509Ref,
     store: &X509Store,
-    rules: &OriginRules,
+    lists: Option<&(Arc<Revocations>, Signers)>,
 ) -> Result<(), String> {
     let sent = ssl.peer_cert_chain().ok_or("no certificate chain")?;
     let is_server = leaf.to_der().is_ok_and(|der| is_for_servers(&der));
@@ -261,8 +268,9 @@ fn verify_chain(
                 )));
             }
             let chain = context.chain();
-            let is_revoked = rules.revocations.as_ref().is_some_and(|revocations| {
-                !chain.is_some_and(|chain| revocations.allow_chain(chain, clock::since_epoch()))
+            let is_revoked = lists.is_some_and(|(lists, signers)| {
+                let now = clock::since_epoch();
+                !chain.is_some_and(|chain| lists.allow_chain(chain, now, signers))
             });
             Ok(match is_revoked {
                 true => Err("verify cert failed: X509_verify_cert: certificate revoked, or no current list of its issuer".to_owned()),

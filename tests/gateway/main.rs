@@ -20,6 +20,7 @@ mod operator;
 mod origin_tls;
 mod page;
 mod policies;
+mod rate_limits;
 mod routing;
 mod shared_limits;
 mod streams;

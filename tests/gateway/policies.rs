@@ -182,6 +182,26 @@ fn a_rate_limit_written_in_yaml_refuses_is_logged_counted_and_explained() {
 }
 
 #[test]
+fn a_limit_of_the_whole_gateway_is_divided_among_its_replicas() {
+    let origin = Origin::echo("shop");
+    let replica = || {
+        let mut start = start(&origin, "timeout: 30s").settings("  replicas: 3\n");
+        let limit = limit_yaml(10, "  scope: gateway\n");
+        start.files.push(("limit.yaml".into(), limit));
+        start.ready()
+    };
+    let replicas = [replica(), replica(), replica()];
+    for gateway in &replicas {
+        assert_eq!(asked(gateway, "a", 5), [200, 200, 200, 429, 429]);
+    }
+    let refused = replicas[0].client().get(HOST, "/", &["X-Key: a"]);
+    // Clients are told the limit, and when this replica has a token again.
+    let policy = Some("\"limit\";q=10;w=86400");
+    assert_eq!(refused.header("ratelimit-policy"), policy);
+    assert_eq!(refused.header("retry-after"), Some("25920"));
+}
+
+#[test]
 fn a_change_of_the_configuration_fills_no_bucket_of_an_unchanged_limit() {
     let origin = Origin::echo("shop");
     let gateway = limited(&origin, "").ready();

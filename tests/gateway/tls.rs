@@ -2,7 +2,10 @@
 
 pub mod client;
 mod clients;
+mod credentials;
+mod forwarded;
 mod hosts;
+mod http2;
 mod interop;
 mod log;
 pub mod material;

@@ -214,6 +214,25 @@ fn descriptors_concern_the_requests_of_which_actions_make_them() {
 }
 
 #[test]
+fn each_connection_has_buckets_of_its_own_where_the_filter_says_so() {
+    let descriptors = "descriptors: [{entries: [{key: generic_key, value: x}], token_bucket: {max_tokens: 1, fill_interval: 60s}}]";
+    let apart = "local_rate_limit_per_downstream_connection: true";
+    let filter = inserted(&local(&format!(", {BUCKET}, {ON}, {descriptors}, {apart}")));
+    let actions = "{rate_limits: [{actions: [{generic_key: {descriptor_value: x}}]}]}";
+    let host = patch("VIRTUAL_HOST", EVERY_HOST, "MERGE", actions);
+    let world = site(&[object("l", &[filter, host])]);
+    assert_eq!(world.troubles(), [""; 0]);
+    let ids = world.limits(&get("a.com", "/"));
+    let policy = &world.compiled.plan.limits[ids[0].0 as usize].policy;
+    let limits: Vec<String> = policy.limits.iter().map(ToString::to_string).collect();
+    let expected = [
+        "1 per 60s, at most 1 at once for each connection",
+        "2 per 60s, at most 5 at once for each connection",
+    ];
+    assert_eq!(limits, expected);
+}
+
+#[test]
 fn an_action_that_may_be_skipped_leads_to_a_descriptor_with_and_without_its_entry() {
     let descriptors = "descriptors: [{entries: [{key: fixed, value: x}], token_bucket: {max_tokens: 1, fill_interval: 60s}}, {entries: [{key: tier}, {key: fixed, value: x}], token_bucket: {max_tokens: 2, fill_interval: 60s}}, {entries: [{key: query_match, value: q}], token_bucket: {max_tokens: 3, fill_interval: 60s}}]";
     let filter = inserted(&local(&format!(", {BUCKET}, {ON}, {descriptors}")));
@@ -301,10 +320,6 @@ fn what_is_not_honoured_of_a_limit_fences_it_and_its_finding_quotes_the_patch() 
         (
             "request_headers_to_add_when_not_enforced: []",
             "`request_headers_to_add_when_not_enforced` is not supported",
-        ),
-        (
-            "local_rate_limit_per_downstream_connection: true",
-            "a bucket for each connection is not supported",
         ),
         (
             "token_bucket: {max_tokens: 0, fill_interval: 1s}",

@@ -73,7 +73,7 @@ pub const GUARDS: [&str; 21] = [
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: AccessList\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-0}, allow: [wrong]}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: BodyLimit\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, maxBytes: 1000}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: g}\nspec: {targetRef: {kind: Gateway, name: edge}}\n---\napiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: h}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, algorithms: []}\n",
-    "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, level: {br: 9}}\n---\napiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: h}\nspec: {targetRef: {kind: VirtualService, name: vs-1}}\n",
+    "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, level: {br: 5}}\n---\napiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: h}\nspec: {targetRef: {kind: VirtualService, name: vs-1}}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: leaf}}\n---\napiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: h}\nspec: {targetRef: {kind: VirtualService, name: vs-0}}\n",
     "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: g}\nspec: {targetRef: {kind: VirtualService, name: vs-1}, level: {br: 12}}\n",
 ];

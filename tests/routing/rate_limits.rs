@@ -186,6 +186,14 @@ fn a_wrong_limit_fences_what_it_is_for_and_says_where_it_is_wrong() {
     for (rest, path) in [
         ("limits: []", "spec.limits"),
         (
+            "scope: gateway, global: {service: 'a.internal:80', domain: d}, limits: [{}]",
+            "spec.scope",
+        ),
+        (
+            "scope: replica, redis: {url: 'redis://a:6379'}, limits: [{requests: 5, unit: second}]",
+            "spec.scope",
+        ),
+        (
             "limits: [{requests: 0, unit: minute}]",
             "spec.limits[0].requests",
         ),
@@ -433,4 +441,44 @@ fn a_wrong_list_or_limit_of_bodies_fences_its_target() {
         assert!(world.get("a.com", "/").starts_with("fenced"), "{rest}");
         assert_eq!(world.get("b.com", "/"), "other", "{rest}");
     }
+}
+
+#[test]
+fn a_limit_of_the_whole_gateway_is_divided_among_as_many_replicas_as_the_settings_say() {
+    let rest = "scope: gateway, limits: [{requests: 10, unit: minute}, {requests: 2, unit: minute, key: [{header: x}]}]";
+    let shop = routes("shop", "a.com", &answers("", "a"));
+    let limit = limit("l", "kind: Gateway, name: edge", rest);
+    let load = |replicas: Option<u32>| {
+        let options = Options {
+            replicas: replicas.and_then(std::num::NonZeroU32::new),
+            ..Options::default()
+        };
+        load_after(&[EDGE, &shop, &limit], &options, &mut Memory::default())
+    };
+    let shown = |world: &World| {
+        let limits = &world.compiled.plan.limits[0].policy.limits;
+        limits.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let world = load(Some(3));
+    assert_eq!(world.troubles(), [""; 0]);
+    assert_eq!(
+        shown(&world),
+        [
+            "10 per 60s over 3 replicas, at most 3 at once",
+            "2 per 60s over 3 replicas, at most 1 at once for each header x",
+        ]
+    );
+    for (replicas, paths) in [(Some(1), vec![]), (None, vec!["spec.scope"])] {
+        let world = load(replicas);
+        assert_eq!(world.paths(Code::INERT_FIELD), paths, "{replicas:?}");
+        assert_eq!(shown(&world)[0], "10 per 60s, at most 10 at once");
+    }
+}
+
+#[test]
+fn a_scope_that_does_not_exist_fences_its_target() {
+    let rest = format!("scope: cluster, limits: [{PATHS}]");
+    let world = site(&[&limit("l", "kind: VirtualService, name: shop", &rest)]);
+    assert_eq!(world.paths(Code::SCHEMA_VALIDATION), ["spec.scope"]);
+    assert!(world.get("a.com", "/").starts_with("fenced"));
 }

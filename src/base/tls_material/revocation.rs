@@ -5,23 +5,37 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use boring::error::ErrorStack;
 use boring::hash::MessageDigest;
-use boring::sign::Verifier;
+use boring::rsa::Padding;
+use boring::sign::{RsaPssSaltlen, Verifier};
 use boring::x509::X509Ref;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
+use x509_parser::signature_algorithm::SignatureAlgorithm;
+use x509_parser::x509::AlgorithmIdentifier;
 
-use super::{Fingerprint, MaterialError, is_root};
+use super::{Fingerprint, MaterialError, certificate_hash, is_root};
 
 /// Revoked serial numbers by issuer.
 pub struct Revocations {
     issuers: HashMap<Box<[u8]>, Vec<List>>,
+    count: usize,
     fingerprint: Fingerprint,
+}
+
+/// Who is known to have signed some lists. One for each use of them, so that they stay the same to
+/// whoever compares them.
+#[derive(Debug)]
+pub struct Signers {
+    /// By the number of the list: the certificate whose key was first found to have signed it. A
+    /// list has no more as a rule.
+    known: Box<[OnceLock<Fingerprint>]>,
 }
 
 struct List {
@@ -34,12 +48,20 @@ struct List {
     content: Box<[u8]>,
     signature: Box<[u8]>,
     scheme: Scheme,
+    /// Counted over all lists.
+    number: usize,
 }
 
 #[derive(Clone, Copy)]
 enum Scheme {
     /// RSA (PKCS #1) or ECDSA, whichever the key is for.
     Hashed(MessageDigest),
+    /// RSA (PSS).
+    Salted {
+        content: MessageDigest,
+        mask: MessageDigest,
+        salt: i32,
+    },
     Ed25519,
 }
 
@@ -51,6 +73,7 @@ impl Revocations {
     pub fn read(lists: &[u8], name: &'static str) -> Result<Self, MaterialError> {
         let mut all = Self {
             issuers: HashMap::new(),
+            count: 0,
             fingerprint: boring::sha::sha256(lists),
         };
         // A DER sequence begins with this byte, and no text does.
@@ -78,24 +101,36 @@ impl Revocations {
             revoked: revoked.map(|revoked| revoked.raw_serial().into()).collect(),
             content: list.tbs_cert_list.as_ref().into(),
             signature: list.signature_value.data.as_ref().into(),
-            scheme: Scheme::of(&list.signature_algorithm.algorithm.to_id_string())
+            scheme: Scheme::of(&list.signature_algorithm)
                 .ok_or(MaterialError::UnknownSignature(name))?,
+            number: self.count,
         };
+        self.count += 1;
         let issuer = list.issuer().as_raw().into();
         self.issuers.entry(issuer).or_default().push(read);
         Ok(())
     }
 
+    /// Nobody is known yet to have signed these lists.
+    pub fn signers(&self) -> Signers {
+        Signers {
+            known: (0..self.count).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
     /// Whether no certificate of a chain, the first's issuer after it, is revoked, as far as is
     /// known at a time since the Unix epoch. A root vouches for itself; no list can revoke it.
+    /// `signers` are of these lists.
     pub fn allow_chain<'c>(
         &self,
         chain: impl IntoIterator<Item = &'c X509Ref>,
         now: Duration,
+        signers: &Signers,
     ) -> bool {
         let mut chain = chain.into_iter().peekable();
         while let Some(certificate) = chain.next() {
-            if !is_root(certificate) && !self.allow(certificate, chain.peek().copied(), now) {
+            let issuer = chain.peek().copied();
+            if !is_root(certificate) && !self.allow(certificate, issuer, now, signers) {
                 return false;
             }
         }
@@ -104,7 +139,13 @@ impl Revocations {
 
     /// Whether a certificate is known not to be revoked. The issuer of one that is trusted by itself
     /// is not known; nor is then who signed a list of that name.
-    fn allow(&self, certificate: &X509Ref, issuer: Option<&X509Ref>, now: Duration) -> bool {
+    fn allow(
+        &self,
+        certificate: &X509Ref,
+        issuer: Option<&X509Ref>,
+        now: Duration,
+        signers: &Signers,
+    ) -> bool {
         let Ok(der) = certificate.to_der() else {
             return false;
         };
@@ -117,7 +158,7 @@ impl Revocations {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let signed = lists
             .iter()
-            .filter(|list| issuer.is_none_or(|issuer| list.is_of(issuer)));
+            .filter(|list| issuer.is_none_or(|issuer| list.is_of(issuer, signers)));
         let mut is_known = false;
         for list in signed {
             if list.revoked.contains(certificate.raw_serial()) {
@@ -130,9 +171,21 @@ impl Revocations {
 }
 
 impl List {
-    /// Whether a certificate's key signed it. Found out with each handshake, as BoringSSL does.
-    fn is_of(&self, issuer: &X509Ref) -> bool {
-        self.verify(issuer).unwrap_or(false)
+    /// Whether a certificate's key signed it. Found out once: clients come with the same issuer.
+    /// Who did not is not remembered, as there is no end of them.
+    fn is_of(&self, issuer: &X509Ref, signers: &Signers) -> bool {
+        let Some(hash) = certificate_hash(issuer) else {
+            return false;
+        };
+        let known = signers.known.get(self.number);
+        if known.and_then(OnceLock::get) == Some(&hash) {
+            return true;
+        }
+        let is_of = self.verify(issuer).unwrap_or(false);
+        if let (true, Some(known)) = (is_of, known) {
+            let _ = known.set(hash);
+        }
+        is_of
     }
 
     fn verify(&self, issuer: &X509Ref) -> Result<bool, ErrorStack> {
@@ -140,6 +193,18 @@ impl List {
         match self.scheme {
             Scheme::Hashed(hash) => {
                 let mut verifier = Verifier::new(hash, &key)?;
+                verifier.update(&self.content)?;
+                verifier.verify(&self.signature)
+            }
+            Scheme::Salted {
+                content,
+                mask,
+                salt,
+            } => {
+                let mut verifier = Verifier::new(content, &key)?;
+                verifier.set_rsa_padding(Padding::PKCS1_PSS)?;
+                verifier.set_rsa_mgf1_md(mask)?;
+                verifier.set_rsa_pss_saltlen(RsaPssSaltlen::custom(salt))?;
                 verifier.update(&self.content)?;
                 verifier.verify(&self.signature)
             }
@@ -152,8 +217,16 @@ impl List {
 
 impl Scheme {
     /// By the identifier of the algorithm (RFC 4055, 5758, 8410).
-    fn of(algorithm: &str) -> Option<Self> {
-        let hash = match algorithm {
+    fn of(algorithm: &AlgorithmIdentifier<'_>) -> Option<Self> {
+        if let Ok(SignatureAlgorithm::RSASSA_PSS(terms)) = algorithm.try_into() {
+            let mask = terms.mask_gen_algorithm().ok()?;
+            return Some(Self::Salted {
+                content: hash(&terms.hash_algorithm_oid().to_id_string())?,
+                mask: hash(&mask.hash.to_id_string())?,
+                salt: i32::try_from(terms.salt_length()).ok()?,
+            });
+        }
+        let hash = match algorithm.algorithm.to_id_string().as_str() {
             "1.2.840.113549.1.1.5" | "1.2.840.10045.4.1" => MessageDigest::sha1(),
             "1.2.840.113549.1.1.11" | "1.2.840.10045.4.3.2" => MessageDigest::sha256(),
             "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => MessageDigest::sha384(),
@@ -163,6 +236,17 @@ impl Scheme {
         };
         Some(Self::Hashed(hash))
     }
+}
+
+/// By the identifier of a hash (RFC 4055 section 2.1).
+fn hash(algorithm: &str) -> Option<MessageDigest> {
+    Some(match algorithm {
+        "1.3.14.3.2.26" => MessageDigest::sha1(),
+        "2.16.840.1.101.3.4.2.1" => MessageDigest::sha256(),
+        "2.16.840.1.101.3.4.2.2" => MessageDigest::sha384(),
+        "2.16.840.1.101.3.4.2.3" => MessageDigest::sha512(),
+        _ => return None,
+    })
 }
 
 impl PartialEq for Revocations {

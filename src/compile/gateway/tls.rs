@@ -277,7 +277,7 @@ impl Reader<'_> {
         let (code, hint) = match missing.is_unknown {
             true => (
                 Code::REFERENCED_RESOURCE_NOT_FOUND,
-                "add the Secret to the manifests, in the gateway's own namespace (gateway.namespace)",
+                "add it to the manifests; a Secret belongs in the gateway's own namespace (gateway.namespace)",
             ),
             false => (Code::INVALID_VALUE, "mend what is named here"),
         };

@@ -1,5 +1,6 @@
 //! Our `RateLimit`: its words as limits, in front of what it is for.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,8 @@ use crate::model::own::rate_limit::{KeyPart, Limit as WrittenLimit};
 use crate::model::{FieldPath, Object};
 use crate::plan::{LimitId, PlacedLimit};
 use crate::policy::rate_limit::spec::{
-    Announce, Counted, Limit, Part, PathTemplate, RateLimit, Refusal, Source,
+    Announce, Counted, Limit, Manner, Part, PathTemplate, RateLimit, Refusal, Source,
 };
-
 use crate::policy::rate_limit::store::Store;
 
 use super::Guard;
@@ -41,7 +41,7 @@ pub(super) fn read(guard: &mut Guard<'_, '_>, registry: &mut Registry<'_>, spec:
         let message = "no request that is served now is limited by it".to_owned();
         guard.note(Code::UNUSED_OBJECT, "spec.targetRef", message, "");
     }
-    let limit = compile(guard.object, spec);
+    let limit = compile(guard.object, spec, replicas(guard, spec));
     let limit = match &spec.global {
         None => limit,
         Some(written) => match global::counted(guard, registry, spec, written, limit) {
@@ -71,12 +71,26 @@ pub(super) fn read(guard: &mut Guard<'_, '_>, registry: &mut Registry<'_>, spec:
     }
 }
 
-fn compile(object: &Object, spec: &Written) -> PlacedLimit {
+/// Among how many processes the limits are divided.
+fn replicas(guard: &mut Guard<'_, '_>, spec: &Written) -> NonZeroU32 {
+    // What is counted in one place is not divided.
+    if spec.scope.as_deref() != Some("gateway") || spec.redis.is_some() {
+        return NonZeroU32::MIN;
+    }
+    guard.options.replicas.unwrap_or_else(|| {
+        let message = "how many replicas there are is not known, so each has the whole limit";
+        let hint = "say in the settings how many run, as `gateway: {replicas: 3}`";
+        guard.note(Code::INERT_FIELD, "spec.scope", message.into(), hint);
+        NonZeroU32::MIN
+    })
+}
+
+fn compile(object: &Object, spec: &Written, replicas: NonZeroU32) -> PlacedLimit {
     let limits = FieldPath::spec().field("limits");
     let written = spec.limits.iter().enumerate();
     let (mut limits, origins): (Vec<Limit>, Vec<_>) = written
         .filter_map(|(index, slot)| {
-            let limit = of_limit(slot.good()?).filter(|_| spec.global.is_none())?;
+            let limit = of_limit(slot.good()?, replicas).filter(|_| spec.global.is_none())?;
             Some((limit, object.origin_of(&limits.index(index))))
         })
         .unzip();
@@ -104,6 +118,7 @@ fn compile(object: &Object, spec: &Written) -> PlacedLimit {
             retry_after: true,
             ..Refusal::default()
         },
+        manner: Manner::Ours,
         // Who only observes is not seen.
         announce: match observes {
             true => Announce::default(),
@@ -137,11 +152,11 @@ fn counted(spec: &Written) -> Counted {
     store.map_or(Counted::Here, |store| Counted::Store(Box::new(store)))
 }
 
-fn of_limit(written: &WrittenLimit) -> Option<Limit> {
+fn of_limit(written: &WrittenLimit, replicas: NonZeroU32) -> Option<Limit> {
     let key = written.key.iter().filter_map(|slot| part(slot.good()?));
     Some(Limit {
         group: Arc::default(),
-        bucket: bucket(written)?,
+        bucket: bucket(written)?.over(replicas),
         ways: Box::new([key.collect()]),
         keys: written.max_keys.unwrap_or(KEYS),
         otherwise: false,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::istio::destination_rule::LocalityLb;
+use crate::model::{FieldPath, Object};
 use crate::plan::{Cluster, Fence, Resolution};
 
 use super::discovery::Discovery;
@@ -29,6 +30,8 @@ pub(super) struct Planned<'a> {
     pub service: usize,
     /// The locality setting that holds, and whether there is outlier detection.
     pub locality: (Option<&'a LocalityLb>, bool),
+    /// The TLS block under which any workload of the mesh is taken for its endpoint.
+    pub unnamed: Option<(&'a Object, FieldPath)>,
 }
 
 impl<'a> Registry<'a> {
@@ -58,6 +61,11 @@ impl<'a> Registry<'a> {
             credentials: &self.credentials,
             options: self.options,
         };
+        let mesh = effective.mesh_tls();
+        let accounts = match mesh {
+            Some(_) => self.accounts(service),
+            None => Vec::new(),
+        };
         let site = Site {
             host: &service.host,
             port: port.number,
@@ -66,6 +74,7 @@ impl<'a> Registry<'a> {
                 Backing::Entry(spec) => &spec.subject_alt_names,
                 _ => &[],
             },
+            accounts: &accounts,
         };
         // What is inside connections passed through is between both ends, as in Istio; it cannot be
         // asked either.
@@ -106,10 +115,13 @@ impl<'a> Registry<'a> {
                 .origin
                 .or_else(|| subset.map(|subset| subset.object.origin_of(&subset.path()))),
         };
+        let rules = cluster.tls.as_ref().and_then(|tls| tls.verify.as_ref());
+        let is_unnamed = rules.is_some_and(|rules| rules.names.is_empty());
         Ok(Planned {
             cluster: Arc::new(cluster),
             service: index,
             locality: effective_locality,
+            unnamed: mesh.filter(|_| is_unnamed),
         })
     }
 

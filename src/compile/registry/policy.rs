@@ -107,6 +107,12 @@ impl<'a> Effective<'a> {
             })
     }
 
+    /// Where TLS with the mesh's certificates is asked for, if it is.
+    pub(super) fn mesh_tls(&self) -> Option<(&'a Object, FieldPath)> {
+        let (tls, object, path) = self.tls.as_ref()?;
+        (tls::mode(tls) == Some("ISTIO_MUTUAL")).then(|| (*object, path.clone()))
+    }
+
     /// TLS to the endpoints.
     ///
     /// # Errors
@@ -254,7 +260,7 @@ impl<'a> Layer<'a> {
         let (code, hint) = match missing.is_unknown {
             true => (
                 Code::REFERENCED_RESOURCE_NOT_FOUND,
-                "add the Secret to the manifests, in the gateway's own namespace (gateway.namespace)",
+                "add it to the manifests; a Secret belongs in the gateway's own namespace (gateway.namespace)",
             ),
             false => (
                 Code::INVALID_VALUE,

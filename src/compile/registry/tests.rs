@@ -25,10 +25,14 @@ use super::{DestinationRef, Registry, Resolved};
 
 /// The objects of a manifest, as they are chosen when there is no earlier version of any.
 fn versions(yaml: &str) -> Versions {
+    versions_with(LoadOptions::default(), yaml)
+}
+
+fn versions_with(loading: LoadOptions, yaml: &str) -> Versions {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("manifest.yaml");
     std::fs::write(&file, yaml).unwrap();
-    let inventory = Loader::new(vec![file], LoadOptions::default()).load();
+    let inventory = Loader::new(vec![file], loading).load();
     assert_eq!(
         inventory.findings,
         [],
@@ -100,7 +104,11 @@ struct Answers {
 }
 
 fn answer_with(options: &Options, yaml: &str, asks: &[Ask<'_>]) -> Answers {
-    let versions = versions(yaml);
+    let loading = LoadOptions {
+        workload: options.workload.clone(),
+        ..LoadOptions::default()
+    };
+    let versions = versions_with(loading, yaml);
     let mut findings = Findings::new();
     let mut registry = Registry::build(&versions, options, Slots::default(), &mut findings);
     let origin = Origin::new("vs.yaml".into(), Position { line: 7, column: 1 }, 0);

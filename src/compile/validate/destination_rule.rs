@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::base::Findings;
 use crate::base::quantity::parse_duration;
+use crate::compile::gateway::tls::credentials::CONFIG_MAP;
 use crate::model::istio::destination_rule::{
     ClientTls, ConnectionPool, ConsistentHash, DestinationRule, LoadBalancer, LocalityLb,
     OutlierDetection, TrafficPolicy,
@@ -409,6 +410,10 @@ impl Check<'_> {
             let message = "credentialName and certificate files exclude each other";
             self.fault(&path.field("credentialName"), message, "keep one of them");
         }
+        self.config_map(
+            &path.field("credentialName"),
+            tls.credential_name.as_deref(),
+        );
         // Which of the two is meant cannot be known, and one of them verifies.
         let demands = is_set(&tls.ca_certificates)
             || !tls.subject_alt_names.is_empty()
@@ -422,6 +427,28 @@ impl Check<'_> {
         if let Some(name) = tls.sni.as_deref().filter(|name| name.len() > 255) {
             let message = format!("a name of {} bytes is none", name.len());
             self.fault(&path.field("sni"), message, "at most 255 bytes");
+        }
+    }
+
+    /// A CA in a ConfigMap, which must be the rule's own namespace's.
+    fn config_map(&mut self, path: &FieldPath, credential: Option<&str>) {
+        let Some(place) = credential.and_then(|name| name.strip_prefix(CONFIG_MAP)) else {
+            return;
+        };
+        let object = self.object;
+        let own = &object.key.namespace;
+        let is_own = place.split_once('/').is_some_and(|(namespace, name)| {
+            namespace == &**own && !name.is_empty() && !name.contains('/')
+        });
+        if !is_own {
+            let hint = format!(
+                "write configmap://{own}/NAME; a ConfigMap of another namespace is not read"
+            );
+            self.fault(
+                path,
+                format!("`{place}` is no ConfigMap of the rule's namespace"),
+                hint,
+            );
         }
     }
 

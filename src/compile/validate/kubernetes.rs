@@ -73,7 +73,7 @@ pub(super) fn check_endpoints(object: &Object, record: &Endpoints, findings: &mu
     }
 }
 
-/// Checks what a Secret holds for TLS. Anything else in it is not looked at.
+/// Checks what a Secret or ConfigMap holds for TLS. Anything else in it is not looked at.
 pub(super) fn check_secret(object: &Object, credential: &Credential, findings: &mut Findings) {
     let pair = credential
         .pair
@@ -92,7 +92,8 @@ pub(super) fn check_secret(object: &Object, credential: &Credential, findings: &
                 .hint("mend the file; it is read again at once"),
             _ => {
                 let path = FieldPath::default().field("data");
-                fault(object, &path, problem.to_string(), "mend the Secret")
+                let hint = format!("mend the {}", object.key.kind);
+                fault(object, &path, problem.to_string(), hint)
             }
         });
     }

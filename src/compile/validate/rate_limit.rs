@@ -44,6 +44,17 @@ pub(super) fn check(object: &Object, spec: &RateLimit, findings: &mut Findings) 
         let message = format!("`{mode}` is no mode");
         check.fault(&path.field("mode"), message, "enforce or observe");
     }
+    let scope = spec.scope.as_deref().unwrap_or("replica");
+    if !matches!(scope, "replica" | "gateway") {
+        let message = format!("`{scope}` is no scope");
+        check.fault(&path.field("scope"), message, "replica or gateway");
+    } else if spec.global.is_some() && spec.scope.is_some() {
+        let message = "a rate limit service counts for all replicas; there is nothing to divide";
+        check.fault(&path.field("scope"), message, "remove `scope` or `global`");
+    } else if spec.redis.is_some() && spec.scope.as_deref() == Some("replica") {
+        let message = "what is counted in Redis is counted for all replicas";
+        check.fault(&path.field("scope"), message, "remove `scope` or `redis`");
+    }
     let headers = spec.headers.as_deref().unwrap_or("ietf");
     if !HEADERS.iter().any(|(name, _)| *name == headers) {
         let message = format!("`{headers}` are no headers of a limit");
@@ -356,6 +367,7 @@ pub(crate) fn bucket(limit: &Limit) -> Option<Bucket> {
     Some(Bucket {
         capacity: limit.burst.unwrap_or(requests).max(1),
         per_fill: requests,
+        replicas: 1,
         interval: interval(limit.unit.as_deref()?)?,
     })
 }

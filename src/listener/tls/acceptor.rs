@@ -118,8 +118,11 @@ fn verify(
     }
     context.set_cert_store_builder(store);
     let rules = rules.clone();
+    let lists = rules.revocations.as_ref();
+    let signers = lists.map(|lists| lists.signers());
     context.set_verify_callback(mode, move |is_valid, verifying| {
-        rules.skip_verification || (is_valid && is_accepted(&rules, verifying))
+        let is_accepted = || is_accepted(&rules, signers.as_ref(), verifying);
+        rules.skip_verification || (is_valid && is_accepted())
     });
     Ok(())
 }

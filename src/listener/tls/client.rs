@@ -10,7 +10,7 @@ use boring::x509::{X509Ref, X509StoreContextRef};
 use http::HeaderValue;
 
 use crate::base::clock;
-use crate::base::tls_material::{AlternativeNames, certificate_hash};
+use crate::base::tls_material::{AlternativeNames, Signers, certificate_hash};
 use crate::plan::{ClientRules, TlsTerms};
 
 /// What a TLS connection agreed on.
@@ -107,16 +107,22 @@ const RFC2253: i32 = 0x0111_0317;
 
 /// Whether a client whose chain of trust is valid may pass. BoringSSL calls back for each
 /// certificate of the chain; each call looks at all of them, so that their order does not matter.
-pub(super) fn is_accepted(rules: &ClientRules, verifying: &X509StoreContextRef) -> bool {
+/// `signers` are of the rules' revocation lists, where there are any.
+pub(super) fn is_accepted(
+    rules: &ClientRules,
+    signers: Option<&Signers>,
+    verifying: &X509StoreContextRef,
+) -> bool {
     let (Some(certificate), Some(chain)) = (verifying.cert(), verifying.chain()) else {
         return false;
     };
     has_name(rules, certificate)
         && is_pinned(rules, certificate)
-        && rules
-            .revocations
-            .as_ref()
-            .is_none_or(|revocations| revocations.allow_chain(chain, clock::since_epoch()))
+        && match (&rules.revocations, signers) {
+            (None, _) => true,
+            (Some(lists), Some(signers)) => lists.allow_chain(chain, clock::since_epoch(), signers),
+            (Some(_), None) => false,
+        }
 }
 
 fn has_name(rules: &ClientRules, certificate: &X509Ref) -> bool {

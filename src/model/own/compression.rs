@@ -27,7 +27,7 @@ pub struct Compression {
     pub level: Levels,
 }
 
-/// From 1, the fastest, to 9.
+/// From 1, the fastest, to 9, or 6 for Brotli. Those above are for files that are compressed once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct Levels {

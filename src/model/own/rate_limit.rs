@@ -11,6 +11,14 @@ pub struct RateLimit {
     pub target_ref: PolicyTarget,
     /// A request must pass all of them.
     pub limits: Items<Limit>,
+    /// Who counts: `replica` (default), each replica of the gateway for itself, so that they let
+    /// through as often the limit as there are of them; or `gateway`, where each of the replicas
+    /// that the setting `gateway.replicas` counts has an even share. Tokens come to each replica
+    /// as many times more slowly, so together they never let through more than the limit says in the
+    /// long run. A burst is divided and rounded down, but each replica can let one request through
+    /// at once: a burst smaller than the number of replicas may be exceeded by that. A client
+    /// whose requests all go to one replica gets that replica's share.
+    pub scope: Option<String>,
     /// `enforce` (default), or `observe`: counted, but never refused, and clients are told nothing.
     pub mode: Option<String>,
     /// What responses tell clients: `ietf` (default), `x-ratelimit`, `both` or `none`.

@@ -2,7 +2,7 @@
 
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, IF_NONE_MATCH, RANGE, TRAILER, TRANSFER_ENCODING, VARY,
+    ETAG, IF_NONE_MATCH, RANGE, TRANSFER_ENCODING, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -100,8 +100,6 @@ impl Compression {
             && length.is_none_or(|length| length.is_some_and(|length| length >= self.min_bytes))
             && !headers.contains_key(CONTENT_ENCODING)
             && !headers.contains_key(CONTENT_RANGE)
-            // Trailers cannot be passed on behind what the last coding adds.
-            && !headers.contains_key(TRAILER)
             && !DIGESTS.iter().any(|name| headers.contains_key(*name))
             && !is_untransformable(headers)
     }

@@ -8,7 +8,7 @@ use pingora::http::ResponseHeader;
 use smallvec::SmallVec;
 
 use super::key::Asked;
-use super::spec::RateLimit;
+use super::spec::{Manner, RateLimit};
 use super::state::{Fate, Limiter, State};
 use super::table::{Meter, Terms};
 use crate::base::Share;
@@ -28,7 +28,7 @@ pub enum Verdict {
     /// To be refused.
     Limited(Reading),
     /// Over a limit and to be served all the same.
-    Observed,
+    Observed(Reading),
 }
 
 /// How the bucket stands that is nearest to its end.
@@ -46,7 +46,8 @@ pub struct Reading {
 
 impl Limiter {
     /// Asks about one request; `below` gives uniformly random numbers below its argument. Tokens
-    /// are taken of every limit that concerns the request, unless it is refused: then of none.
+    /// are taken of every limit that concerns the request, unless it is refused: then of none, or,
+    /// in Envoy's manner, of those before.
     pub fn ask(
         &self,
         asked: &Asked<'_>,
@@ -57,6 +58,7 @@ impl Limiter {
         if !takes(self.spec.enabled) {
             return Verdict::Unconcerned;
         }
+        let is_envoys = self.spec.manner == Manner::Envoys;
         let mut nearest: Option<Reading> = None;
         let mut taken = SmallVec::<[(&State, u64, &Meter); 4]>::new();
         let states = self.limits.iter().map(|state| &**state);
@@ -72,20 +74,22 @@ impl Limiter {
             let full = match meter.take(terms, time) {
                 Ok(full) => full,
                 Err(full) => {
+                    let reading = Reading::of(index, terms, full, time);
                     if !takes(self.spec.enforced) {
                         state.count(key, Fate::Observed);
-                        return Verdict::Observed;
+                        return Verdict::Observed(reading);
                     }
-                    for (state, _, meter) in taken {
+                    for (state, _, meter) in taken.iter().filter(|_| !is_envoys) {
                         meter.give_back(state.terms);
                     }
                     state.count(key, Fate::Limited);
-                    return Verdict::Limited(Reading::of(index, terms, full, time));
+                    return Verdict::Limited(reading);
                 }
             };
             taken.push((state, key, meter));
             let reading = Reading::of(index, terms, full, time);
-            if nearest.is_none_or(|nearest| reading.remaining < nearest.remaining) {
+            let is_nearer = |known: Reading| !is_envoys && reading.remaining < known.remaining;
+            if nearest.is_none_or(is_nearer) {
                 nearest = Some(reading);
             }
         }

@@ -31,6 +31,8 @@ pub struct Asked<'r> {
     pub scheme: &'r str,
     /// Where the request is sent.
     pub cluster: Option<&'r str>,
+    /// Tells the client's connection from all others.
+    pub connection: u64,
 }
 
 /// One part of a way.
@@ -70,6 +72,8 @@ pub enum Source {
     Authority,
     Scheme,
     Cluster,
+    /// The client's connection; a bucket ends with it, or is forgotten before others.
+    Connection,
 }
 
 /// A path whose segments are given, or any.
@@ -152,8 +156,9 @@ impl Part {
                 match source {
                     // A template says itself which requests it concerns.
                     Source::Path(_) => is_there,
-                    // An empty value is none, so that there are not two buckets to choose from.
-                    _ => *shared || (is_there && length > 0),
+                    // An empty value and none hash alike, so that there are not two buckets to choose
+                    // from; Envoy makes a descriptor of the one and not of the other.
+                    _ => *shared || is_there,
                 }
             }
             Self::Is { source, value } => {
@@ -210,6 +215,10 @@ impl Source {
             Self::Authority => whole(asked.authority),
             Self::Scheme => whole(asked.scheme),
             Self::Cluster => asked.cluster.is_some_and(whole),
+            Self::Connection => {
+                piece(&asked.connection.to_be_bytes());
+                true
+            }
         }
     }
 
@@ -468,6 +477,7 @@ impl fmt::Display for Source {
             Self::Authority => f.write_str("authority"),
             Self::Scheme => f.write_str("scheme"),
             Self::Cluster => f.write_str("destination cluster"),
+            Self::Connection => f.write_str("connection"),
         }
     }
 }

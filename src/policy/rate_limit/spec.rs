@@ -1,6 +1,7 @@
 //! What is limited, to how much, and how a refused request is answered.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,21 @@ pub struct RateLimit {
     pub enforced: Share,
     pub refusal: Refusal,
     pub announce: Announce,
+    pub manner: Manner,
     pub counted: Counted,
+}
+
+/// In which points limits of an EnvoyFilter differ from ours (Envoy 1.40, asked side by side).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Manner {
+    /// A refused request takes no token of any limit. Clients are told of the limit that is
+    /// nearest to its end.
+    #[default]
+    Ours,
+    /// A refused request loses the tokens of the limits that were asked before the one that refuses
+    /// it. Clients are told of the first limit that concerned the request, or of the one that it is
+    /// over, if it is only observed too.
+    Envoys,
 }
 
 /// Who counts.
@@ -64,6 +79,8 @@ pub struct Bucket {
     pub per_fill: u32,
     /// At least 50 ms.
     pub interval: Duration,
+    /// At least 1: among how many processes the fills are divided. `capacity` is this one's own.
+    pub replicas: u32,
 }
 
 /// How a refused request is answered.
@@ -87,9 +104,21 @@ pub struct Announce {
 }
 
 impl Bucket {
+    /// This process's share among so many: tokens that come as many times more slowly, and a
+    /// burst that is divided, but never nothing.
+    #[must_use]
+    pub fn over(self, replicas: NonZeroU32) -> Self {
+        Self {
+            capacity: (self.capacity / replicas).max(1),
+            replicas: replicas.get(),
+            ..self
+        }
+    }
+
     /// Nanoseconds until the next token, at least 1.
     pub(super) fn emission(&self) -> u64 {
         let interval = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
+        let interval = interval.saturating_mul(u64::from(self.replicas.max(1)));
         (interval / u64::from(self.per_fill.max(1))).max(1)
     }
 
@@ -102,7 +131,8 @@ impl Bucket {
     /// Tokens a second.
     #[must_use]
     pub fn rate(&self) -> f64 {
-        f64::from(self.per_fill) / self.interval.as_secs_f64().max(1e-9)
+        let interval = self.interval.as_secs_f64() * f64::from(self.replicas);
+        f64::from(self.per_fill) / interval.max(1e-9)
     }
 
     /// Whether a bucket fills within a year.
@@ -179,8 +209,13 @@ impl fmt::Display for Bucket {
             capacity,
             per_fill,
             interval,
+            replicas,
         } = self;
-        write!(f, "{per_fill} per {interval:?}, at most {capacity} at once")
+        write!(f, "{per_fill} per {interval:?}")?;
+        if *replicas > 1 {
+            write!(f, " over {replicas} replicas")?;
+        }
+        write!(f, ", at most {capacity} at once")
     }
 }
 

@@ -190,6 +190,22 @@ impl Limiters {
     }
 }
 
+impl Limiters {
+    /// Bytes that buckets take, by policy and limit.
+    #[must_use]
+    pub fn bytes(&self) -> BTreeMap<(Arc<str>, usize), usize> {
+        let owned = self.known.values();
+        let bytes = owned.map(|owned| {
+            let bytes = match &owned.state.buckets {
+                Buckets::Single(meter) => std::mem::size_of_val(meter),
+                Buckets::Many(table) => table.bytes(),
+            };
+            ((owned.policy.clone(), owned.index), bytes)
+        });
+        bytes.collect()
+    }
+}
+
 impl Limiter {
     #[must_use]
     pub fn spec(&self) -> &RateLimit {

@@ -189,7 +189,7 @@ impl Limiter {
         let is_refused = enforced.is_all() || enforced.takes(below(Share::WHOLE));
         let (fate, verdict) = match is_refused {
             true => (Fate::Limited, Verdict::Limited(reading)),
-            false => (Fate::Observed, Verdict::Observed),
+            false => (Fate::Observed, Verdict::Observed(reading)),
         };
         count(reading.limit, fate);
         Some(verdict)

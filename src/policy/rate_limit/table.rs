@@ -118,7 +118,6 @@ impl Table {
     }
 
     /// Bytes that are in use.
-    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         let used = self.shards.iter().filter(|shard| shard.get().is_some());
         used.count() * self.sets * std::mem::size_of::<Set>()

@@ -8,7 +8,7 @@ use super::rig::*;
 use crate::base::{CauseKind, Share};
 use crate::plan::{Action, LimitId, PlacedLimit};
 use crate::policy::rate_limit::spec::{
-    Announce, Bucket, Counted, Limit, Part, RateLimit, Refusal, Source,
+    Announce, Bucket, Counted, Limit, Manner, Part, RateLimit, Refusal, Source,
 };
 
 fn limit(requests: u32, key: Vec<Source>) -> Limit {
@@ -22,6 +22,7 @@ fn limit(requests: u32, key: Vec<Source>) -> Limit {
             capacity: requests,
             per_fill: requests,
             interval: Duration::from_secs(86_400),
+            replicas: 1,
         },
         ways: Box::new([key.into_iter().map(part).collect()]),
         keys: 1024,
@@ -43,6 +44,7 @@ fn policy(limit: Limit) -> RateLimit {
             ietf: Some("limit".into()),
             x_ratelimit: true,
         },
+        manner: Manner::Ours,
         counted: Counted::Here,
     }
 }
@@ -175,6 +177,41 @@ async fn leaving_a_value_out_or_making_it_long_is_no_way_around_a_limit() {
     // 64 KB is more than a head may have.
     let longer = format!("X-Key: {}\r\n", "k".repeat(64 * 1024));
     assert_eq!(statuses(&rig, &[&longer]).await, [431]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_each_connection_begins_anew_with_another_one() {
+    let rig = site(policy(limit(2, vec![Source::Connection])), |_| {}).await;
+    for _ in 0..2 {
+        let mut client = Client::connect(rig.address).await;
+        for status in [200, 200, 429, 429] {
+            assert_eq!(client.ask(asks("")).await.status, status);
+        }
+    }
+    let stream = tokio::net::TcpStream::connect(rig.address).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    for status in [200, 200, 429] {
+        let request = http::Request::get("http://a.com/").body(()).unwrap();
+        let mut client = within(client.clone().ready()).await.unwrap();
+        let (answer, _) = client.send_request(request, true).unwrap();
+        assert_eq!(within(answer).await.unwrap().status(), status);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_envoy_filter_only_observes_is_told_as_envoy_tells_it() {
+    let mut rule = policy(limit(1, vec![]));
+    (rule.manner, rule.enforced) = (Manner::Envoys, Share::NONE);
+    rule.announce.ietf = None;
+    let rig = site(rule, |_| {}).await;
+    for _ in 0..3 {
+        let answer = rig.get("/").await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("x-ratelimit-limit"), "1");
+        assert_eq!(answer.header("x-ratelimit-remaining"), "0");
+        assert_eq!(answer.header("x-ratelimit-reset"), "86400");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -17,7 +17,7 @@ use crate::observe::{
 };
 use crate::plan::{ForwardClientCert, HttpOptions, PathNormalization, RetryPolicy};
 use crate::proxy::{Limits, MAX_ATTEMPTS, MirrorLimits, RETRY_BODY};
-use crate::upstream::DnsOptions;
+use crate::upstream::{DnsOptions, Locals};
 
 use crate::server::handover::Folder;
 
@@ -56,11 +56,25 @@ impl Settings {
                 "gateway.bind is empty; name at least one address, for example 0.0.0.0".into(),
             );
         }
+        if gateway.replicas == Some(0) {
+            return Err("gateway.replicas: 0 replicas serve nothing; write how many run".into());
+        }
         let sampled = gateway.access_log.sampled;
         if !(0.0..=100.0).contains(&sampled) {
             return Err(format!(
                 "gateway.accessLog.sampled: {sampled} is not a percentage, 0 to 100"
             ));
+        }
+        // Pingora panics at one that is none.
+        for text in &self.client_bind_to_ipv4 {
+            if text.parse::<Ipv4Addr>().is_err() {
+                return Err(format!("client_bind_to_ipv4: `{text}` is no IPv4 address"));
+            }
+        }
+        for text in &self.client_bind_to_ipv6 {
+            if text.parse::<Ipv6Addr>().is_err() {
+                return Err(format!("client_bind_to_ipv6: `{text}` is no IPv6 address"));
+            }
         }
         if self.max_retries == 0 {
             return Err("max_retries: 0 would send no request at all; use 1 for no retries".into());
@@ -111,10 +125,15 @@ impl Settings {
             locality: gateway.locality.as_str().into(),
             locality_failover: mesh.locality_lb_setting.enabled,
             root_namespace: mesh.root_namespace.as_str().into(),
+            trust_domains: std::iter::once(&mesh.trust_domain)
+                .chain(&mesh.trust_domain_aliases)
+                .cloned()
+                .collect(),
             domain: gateway.dns.cluster_domain.as_str().into(),
             ports: gateway.ports.clone(),
             bind: gateway.bind.clone(),
             http: self.http_options(),
+            replicas: gateway.replicas.and_then(NonZeroU32::new),
             accept_unenforced: gateway.accept_unenforced.clone(),
             virtual_service_export_to: mesh.default_virtual_service_export_to.clone(),
             destination_rule_export_to: mesh.default_destination_rule_export_to.clone(),
@@ -189,6 +208,14 @@ impl Settings {
             graceful_shutdown_timeout_seconds: Some(1),
             ..ServerConf::default()
         }
+    }
+
+    /// Addresses to connect to origins from, where Pingora does not see to it.
+    pub fn locals(&self) -> Locals {
+        let all = [&self.client_bind_to_ipv4, &self.client_bind_to_ipv6];
+        let all = all.into_iter().flatten();
+        // `verify` has refused what is no address.
+        Locals(all.filter_map(|address| address.parse().ok()).collect())
     }
 
     /// What is recorded and where.

@@ -19,6 +19,8 @@ section! { "camelCase",
         pub namespace: String = "istio-system".to_owned(),
         /// Where this gateway runs, as `region/zone/subzone`; unset means that no endpoint is nearer than another.
         pub locality: String = String::new(),
+        /// How many replicas of this gateway run; RateLimits with `scope: gateway` are divided among them.
+        pub replicas: Option<u32> = None,
         /// Name of this gateway's workload, a metric label.
         pub workload: String = "istio-ingressgateway".to_owned(),
         /// `default` answers as Istio does by default; `edge` refuses more heads and paths, and normalises paths its own way.
@@ -153,7 +155,7 @@ section! { "camelCase",
         pub max_request_line: usize = 16 * 1024,
         /// Bytes of a request body kept for sending it again, at most 65536; a request with a longer one is not repeated.
         pub retry_body: usize = crate::proxy::RETRY_BODY,
-        /// Responses compressed at once, each in up to 2 MB of memory; more are sent as they are.
+        /// Responses compressed at once, each in 0.1 to 3 MB of memory by its level; more are sent as they are.
         pub compressions: usize = 1024,
         /// Bytes of a manifest file; a larger one is not read.
         pub max_file_bytes: u64 = 16 * 1024 * 1024,

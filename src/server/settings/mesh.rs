@@ -22,6 +22,10 @@ section! { "camelCase",
         pub path_normalization: PathNormalization = PathNormalization::default(),
         /// Namespace whose policies and DestinationRules hold everywhere.
         pub root_namespace: String = "istio-system".to_owned(),
+        /// What the names of the mesh's service accounts begin with (`spiffe://cluster.local/ns/...`).
+        pub trust_domain: String = "cluster.local".to_owned(),
+        /// Further such beginnings, from before a change of name.
+        pub trust_domain_aliases: Vec<String> = Vec::new(),
         /// `exportTo` of VirtualServices that have none.
         pub default_virtual_service_export_to: Vec<String> = everyone(),
         /// `exportTo` of DestinationRules that have none.

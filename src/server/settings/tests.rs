@@ -110,6 +110,22 @@ fn looking_for_a_connection_is_no_attempt_that_the_user_bounds() {
 }
 
 #[test]
+fn a_local_address_that_is_none_is_refused_before_pingora_panics_at_it() {
+    for (key, text) in [
+        ("client_bind_to_ipv4", "::1"),
+        ("client_bind_to_ipv4", "x"),
+        ("client_bind_to_ipv6", "127.0.0.1"),
+    ] {
+        let error = Settings::parse(&format!("{key}: ['{text}']\n")).unwrap_err();
+        assert!(error.contains(key) && error.contains(text), "{error}");
+    }
+    let both = "client_bind_to_ipv4: [127.0.0.3]\nclient_bind_to_ipv6: ['::1']\n";
+    let locals = Settings::parse(both).unwrap().locals();
+    let expected: [std::net::IpAddr; 2] = ["127.0.0.3", "::1"].map(|text| text.parse().unwrap());
+    assert_eq!(locals.0, expected);
+}
+
+#[test]
 fn a_collector_that_no_span_could_reach_is_refused_with_its_key() {
     for (tracing, part) in [
         ("endpoint: collector:4317", "does not begin with http://"),

@@ -1,4 +1,4 @@
-//! What a Secret holds for TLS, under the keys Istio looks for.
+//! What a Secret, or a ConfigMap with a CA, holds for TLS, under the keys Istio looks for.
 //!
 //! Certificates are parsed here, once for each version of a Secret; neither its other data nor
 //! its text is kept.
@@ -44,6 +44,33 @@ pub(super) fn read(secret: &Secret, node: &Node, issues: &mut Vec<Issue>) -> Cre
         revocations: values
             .first(REVOCATIONS)
             .map(|(name, list)| Revocations::read(&list, name).map(Arc::new)),
+    }
+}
+
+/// Whether a document is a ConfigMap with a CA: others are nothing to a gateway.
+pub(super) fn is_bundle(api_version: &str, kind: &str, node: &Node) -> bool {
+    let has = |name| {
+        node.get("data")
+            .is_some_and(|data| data.get(name).is_some())
+    };
+    (api_version, kind) == ("v1", "ConfigMap") && AUTHORITIES.into_iter().any(has)
+}
+
+/// Reads a ConfigMap. Its values are written as they are.
+pub(super) fn read_bundle(node: &Node) -> Credential {
+    let first = |names: [&'static str; 2]| {
+        names.into_iter().find_map(|name| {
+            let value = node.get("data")?.get(name)?;
+            // What is no text is no certificate either.
+            Some((name, value.as_str().unwrap_or_default().as_bytes()))
+        })
+    };
+    Credential {
+        pair: None,
+        authorities: first(AUTHORITIES)
+            .map(|(name, bundle)| Authorities::from_pem(bundle, name).map(Arc::new)),
+        revocations: first(REVOCATIONS)
+            .map(|(name, list)| Revocations::read(list, name).map(Arc::new)),
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn read(kind: &Kind, node: &Node, issues: &mut Vec<Issue>) -> Spec {
             let document: kube::Secret = kube_document(node, issues);
             Spec::Secret(secret::read(&document, node, issues))
         }
+        Kind::ConfigMap => Spec::Secret(secret::read_bundle(node)),
         Kind::TlsFiles | Kind::Other(_) => Spec::Unsupported,
     }
 }

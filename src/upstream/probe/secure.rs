@@ -41,7 +41,8 @@ impl Secure {
             ProbeKind::Grpc { .. } => (2, By::Dialer(dialer.clone())),
             ProbeKind::Http(http) => {
                 let version = if http.http2 { 2 } else { 1 };
-                (version, By::Http(Box::new(Connector::new(None))))
+                let options = dialer.locals().options(0);
+                (version, By::Http(Box::new(Connector::new(Some(options)))))
             }
         };
         peer.options.set_http_version(version, version);

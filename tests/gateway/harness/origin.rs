@@ -1,7 +1,8 @@
 //! Origins that say who they are, echo what they got, count, and misbehave on demand.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,7 @@ pub struct Origin {
     pub port: u16,
     pub requests: Arc<AtomicUsize>,
     heads: Arc<Mutex<Vec<String>>>,
+    clients: Arc<Mutex<BTreeSet<IpAddr>>>,
     release: Sender<()>,
     status: Arc<AtomicU16>,
 }
@@ -44,6 +46,8 @@ impl Origin {
         let heads = Arc::new(Mutex::new(Vec::new()));
         let (release, held) = channel();
         let status = Arc::new(AtomicU16::new(200));
+        let clients: Arc<Mutex<BTreeSet<IpAddr>>> = Arc::default();
+        let known = clients.clone();
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             behaviour,
@@ -54,6 +58,8 @@ impl Origin {
         });
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let client = stream.peer_addr().map(|client| client.ip());
+                known.lock().unwrap().extend(client.ok());
                 let shared = shared.clone();
                 std::thread::spawn(move || shared.serve(stream));
             }
@@ -62,9 +68,15 @@ impl Origin {
             port,
             requests,
             heads,
+            clients,
             release,
             status,
         }
+    }
+
+    /// Addresses that connections came from.
+    pub fn clients(&self) -> Vec<IpAddr> {
+        self.clients.lock().unwrap().iter().copied().collect()
     }
 
     pub fn echo(name: &str) -> Self {

@@ -75,6 +75,41 @@ fn each_sides_end_is_passed_on_while_the_other_side_still_speaks() {
 }
 
 #[test]
+fn connections_requests_and_copies_of_them_come_from_the_local_addresses_of_the_settings() {
+    let (bytes, main, copy) = (
+        ByteOrigin::echo("bytes"),
+        Origin::echo("main"),
+        Origin::echo("copy"),
+    );
+    let web = "port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']";
+    let rules = "http: [{route: [{destination: {host: main.test}}], mirrors: [{destination: {host: copy.test}}]}]";
+    let to_bytes = "tcp: [{match: [{port: 9000}], route: [{destination: {host: bytes.test}}]}]";
+    let gateway = Start::with(&[
+        ("gateway.yaml", gateway(&[TCP, web])),
+        ("tcp.yaml", routes("tcp", "'*'", to_bytes)),
+        ("web.yaml", routes("web", "web.test", rules)),
+        ("bytes.yaml", service("bytes.test", &[bytes.port])),
+        ("main.yaml", service_yaml("main.test", &[(main.port, "")])),
+        ("copy.yaml", service_yaml("copy.test", &[(copy.port, "")])),
+    ])
+    .port(9000)
+    .settings("client_bind_to_ipv4: [127.0.0.3]\n")
+    .ready();
+    let mut wire = Wire::open(gateway.addr_of(9000));
+    assert_eq!(wire.line(), "bytes");
+    drop(wire);
+    let line = gateway.await_log("outbound|1||bytes.test");
+    assert!(line.contains("bytes.test 127.0.0.3:"), "{line}");
+    assert_eq!(gateway.get("web.test", "/").status, 200);
+    await_until("the copy", || (copy.count() == 1).then_some(()));
+    let local = [std::net::IpAddr::from([127, 0, 0, 3])];
+    assert_eq!(
+        (main.clients(), copy.clients()),
+        (local.to_vec(), local.to_vec())
+    );
+}
+
+#[test]
 fn connections_are_shared_out_by_weight_and_a_zero_weight_gets_none() {
     let origins = ["a", "b", "c"].map(ByteOrigin::echo);
     let destinations = "tcp: [{route: [{destination: {host: a.test}, weight: 1}, {destination: {host: b.test}, weight: 1}, {destination: {host: c.test}, weight: 0}]}]";

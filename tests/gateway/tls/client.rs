@@ -134,11 +134,16 @@ impl Open {
     }
 
     pub fn get(&mut self, host: &str) -> Outcome {
-        self.try_get(host).unwrap_or(Outcome::Refused)
+        self.get_with(host, "")
     }
 
-    fn try_get(&mut self, host: &str) -> Option<Outcome> {
-        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    /// With further header lines, each with its end.
+    pub fn get_with(&mut self, host: &str, headers: &str) -> Outcome {
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
+        self.ask(&head).unwrap_or(Outcome::Refused)
+    }
+
+    fn ask(&mut self, head: &str) -> Option<Outcome> {
         self.stream.write_all(head.as_bytes()).ok()?;
         let mut bytes = Vec::new();
         let mut buffer = [0; 4096];

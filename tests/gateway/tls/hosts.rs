@@ -134,6 +134,30 @@ fn no_host_behind_a_client_certificate_is_reached_over_a_connection_that_showed_
 }
 
 #[test]
+fn a_connection_of_http2_that_is_shared_among_hosts_reaches_none_behind_a_client_certificate() {
+    let (gateway, _) = guarded("*.example.com");
+    let port = gateway.addr_of(443).port();
+    let resolve = format!("open.example.com:{port}:127.0.0.1");
+    let url = format!("https://open.example.com:{port}/");
+    // As a browser does for a host whose address and certificate are those of an open connection.
+    for (authority, said) in [
+        ("open.example.com", "open.example.com200 2"),
+        ("secret.example.com", "421 2"),
+        ("SECRET.example.com:443", "421 2"),
+        // No host of anybody's.
+        ("secret.example.com.", "404 2"),
+    ] {
+        let host = format!("Host: {authority}");
+        let output = std::process::Command::new("curl")
+            .args(["-sSk", "--http2", "--resolve", &resolve, "-H", &host])
+            .args(["-w", "%{http_code} %{http_version}", &url])
+            .output()
+            .expect("curl must be installed (see `make deps`)");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), said, "{authority}");
+    }
+}
+
+#[test]
 fn a_session_is_resumed_by_its_own_server_and_by_no_other() {
     let (gateway, client) = guarded("open.example.com");
     let addr = gateway.addr_of(443);

@@ -1,5 +1,7 @@
 //! TLS modes by what clients bring.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use boring::ssl::SslVersion;
 
 use super::*;
@@ -98,10 +100,16 @@ fn client_certificates_are_held_to_names_and_hashes() {
             .collect::<Vec<_>>()
             .join(":")
     };
+    let spki = {
+        let der = boring::x509::X509::from_pem(named.certificate.as_bytes()).unwrap();
+        let key = der.public_key().unwrap().public_key_to_der().unwrap();
+        STANDARD.encode(boring::sha::sha256(&key))
+    };
     for rule in [
         "subjectAltNames: [spiffe://cluster/one]".to_owned(),
         "subjectAltNames: [else.client, one.client]".to_owned(),
         format!("verifyCertificateHash: [\"{fingerprint}\"]"),
+        format!("verifyCertificateSpki: [\"{spki}\"]"),
     ] {
         let tls = format!("mode: MUTUAL, credentialName: own, {rule}");
         let gateway = start(
@@ -166,6 +174,31 @@ fn protocol_versions_are_kept_to() {
 }
 
 #[test]
+fn only_the_ciphers_that_are_named_are_agreed_to() {
+    let root = Authority::new("root");
+    let server = root.issue(&["a.example.com"]);
+    let cipher = "ECDHE-ECDSA-AES256-GCM-SHA384";
+    let tls = format!("mode: SIMPLE, credentialName: own, cipherSuites: [{cipher}, {cipher}, X]");
+    let gateway = start(
+        &[("https", &["a.example.com"], &tls)],
+        &[secret_yaml("own", Some(&server), &[])],
+        &["a.example.com"],
+    );
+    let agreed = |version| {
+        let asking = Asking::of(gateway.addr_of(443), "a.example.com").speaking(version, version);
+        let open = asking.connect().unwrap();
+        open.stream.ssl().current_cipher().unwrap().name()
+    };
+    assert_eq!(agreed(SslVersion::TLS1_2), cipher);
+    // Those of 1.3 cannot be chosen.
+    assert_eq!(agreed(SslVersion::TLS1_3), "TLS_AES_128_GCM_SHA256");
+    let findings = gateway.admin("/findings").body;
+    for said in ["`X` is not a cipher suite", "is named twice"] {
+        assert!(findings.contains(said), "{said}\n{findings}");
+    }
+}
+
+#[test]
 fn a_revocation_list_in_a_file_holds_beside_a_credential_too() {
     let root = Authority::new("root");
     let server = root.issue(&["a.example.com"]);
@@ -227,7 +260,11 @@ fn a_server_of_the_mesh_has_its_certificates_from_the_settings() {
     assert_eq!(open.server_name(), "gateway.mesh");
     assert_eq!(open.get("a.example.com"), answered("a.example.com"));
     assert_eq!(ask().get(), Outcome::Refused);
-    for wrong in [stranger.issue(&["right.client"]), mesh.issue(&["other"])] {
+    for wrong in [
+        stranger.issue(&["right.client"]),
+        mesh.issue(&["other"]),
+        mesh.issue_until(&["right.client"], 2021),
+    ] {
         assert_eq!(ask().with(&wrong).get(), Outcome::Refused);
     }
     // A new certificate is taken up.

@@ -63,7 +63,8 @@ impl Authority {
 
 fn allow(lists: &[String], chain: &[&X509]) -> bool {
     let read = Revocations::read(lists.concat().as_bytes(), "crl").unwrap();
-    read.allow_chain(chain.iter().map(|certificate| &***certificate), NOW)
+    let chain = chain.iter().map(|certificate| &***certificate);
+    read.allow_chain(chain, NOW, &read.signers())
 }
 
 #[test]
@@ -117,4 +118,50 @@ fn a_certificate_named_like_its_issuer_is_no_root() {
     let own = ca.own();
     assert!(is_root(&own) && !is_root(&posing));
     assert!(!allow(&[ca.list(&[2], (2020, 2099))], &[&posing, &own]));
+}
+
+#[test]
+fn a_list_signed_with_rsa_pss_counts() {
+    let read = |pem: &[u8]| X509::from_pem(pem).unwrap();
+    let ca = read(include_bytes!("pss/ca.pem"));
+    let (right, revoked) = (
+        read(include_bytes!("pss/right.pem")),
+        read(include_bytes!("pss/revoked.pem")),
+    );
+    let text = include_str!("pss/list.pem");
+    let list = Revocations::read(text.as_bytes(), "crl").unwrap();
+    // Within its hundred years, which begin in 2026.
+    let now = Duration::from_secs(1_800_000_000);
+    let allow =
+        |list: &Revocations, leaf: &X509| list.allow_chain([&**leaf, &*ca], now, &list.signers());
+    assert!(allow(&list, &right));
+    assert!(!allow(&list, &revoked));
+    let der = Pem::iter_from_buffer(text.as_bytes()).next().unwrap();
+    let mut forged = der.unwrap().contents;
+    *forged.last_mut().unwrap() ^= 1;
+    let forged = Revocations::read(&forged, "crl").unwrap();
+    assert!(!allow(&forged, &right));
+}
+
+#[test]
+fn who_signed_a_list_is_found_out_once_and_for_each_that_says_so() {
+    let algorithm = &rcgen::PKCS_ECDSA_P256_SHA256;
+    let (ca, impostor) = (Authority::new(algorithm), Authority::new(algorithm));
+    let (own, posing) = (ca.own(), impostor.own());
+    let good = ca.issue(1);
+    let pem = ca.list(&[], (2020, 2099));
+    let mut read = Revocations::read(pem.as_bytes(), "crl").unwrap();
+    let signers = read.signers();
+    let allow =
+        |read: &Revocations, issuer: &X509| read.allow_chain([&*good, &**issuer], NOW, &signers);
+    assert!(allow(&read, &own));
+    // It could not be verified any more, and is not.
+    for list in read.issuers.values_mut().flatten() {
+        list.signature = Box::default();
+    }
+    assert!(allow(&read, &own));
+    assert!(!allow(&read, &posing));
+    // Nor does it count for whom it was not.
+    let others = read.signers();
+    assert!(!read.allow_chain([&*good, &*own], NOW, &others));
 }

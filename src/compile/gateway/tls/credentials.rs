@@ -1,4 +1,5 @@
-//! Where certificates and authorities come from: Secrets in the gateway's own namespace, or files.
+//! Where certificates and authorities come from: Secrets in the gateway's own namespace, ConfigMaps
+//! for authorities alone, or files.
 //! The registry asks here for those of connections to origins.
 
 use std::sync::Arc;
@@ -12,6 +13,9 @@ use crate::compile::version::Versions;
 use crate::model::istio::gateway::ServerTls;
 use crate::model::tls_files::{TlsFiles, WorkloadFiles};
 use crate::model::{FieldPath, Object, Spec};
+
+/// Scheme of a CA that lies in a ConfigMap: `configmap://namespace/name`.
+pub(crate) const CONFIG_MAP: &str = "configmap://";
 
 /// All credentials by identity.
 #[derive(Debug)]
@@ -120,11 +124,28 @@ impl<'a> Credentials<'a> {
     }
 
     fn secret(&self, name: &str) -> Option<&(&'a Object, &'a Credential)> {
-        self.all.get(&ObjectKey {
-            kind: Kind::Secret,
-            namespace: self.namespace.clone(),
-            name: bare(name).into(),
-        })
+        let key = match name.strip_prefix(CONFIG_MAP) {
+            Some(place) => {
+                let (namespace, name) = place.split_once('/')?;
+                ObjectKey {
+                    kind: Kind::ConfigMap,
+                    namespace: namespace.into(),
+                    name: name.into(),
+                }
+            }
+            None => ObjectKey {
+                kind: Kind::Secret,
+                namespace: self.namespace.clone(),
+                name: self.own(bare(name)).into(),
+            },
+        };
+        self.all.get(&key)
+    }
+
+    /// A Secret's name without the gateway's own namespace; no other one's Secrets are read.
+    fn own<'n>(&self, name: &'n str) -> &'n str {
+        let rest = name.strip_prefix(&*self.namespace);
+        rest.and_then(|rest| rest.strip_prefix('/')).unwrap_or(name)
     }
 
     /// The CA: `caCertCredentialName`, else the `-cacert` companion, else the credential itself;
@@ -137,7 +158,7 @@ impl<'a> Credentials<'a> {
             .or_else(|| tls.credential_names.first().map(String::as_str));
         let places = match (written(&tls.ca_cert_credential_name), pair) {
             (Some(named), _) => vec![named.to_owned()],
-            (None, Some(name)) => vec![format!("{}-cacert", bare(name)), name.to_owned()],
+            (None, Some(name)) => places_of_authorities(name),
             (None, None) => return self.trusted_files(tls, path),
         };
         self.secret_trust(&places, self.revocation_file(tls), path)
@@ -166,13 +187,20 @@ impl<'a> Credentials<'a> {
             .iter()
             .map(|name| format!("`{}`", bare(name)))
             .collect();
-        Err(Missing {
-            path: path.clone(),
-            message: format!(
+        let map = places
+            .first()
+            .and_then(|name| name.strip_prefix(CONFIG_MAP));
+        let message = match map {
+            Some(map) => format!("no ConfigMap `{map}` holds a CA (`cacert` or `ca.crt`)"),
+            None => format!(
                 "no Secret {} in the namespace `{}` holds a CA (`cacert` or `ca.crt`)",
                 names.join(" or "),
                 self.namespace
             ),
+        };
+        Err(Missing {
+            path: path.clone(),
+            message,
             is_unknown: true,
         })
     }
@@ -253,6 +281,14 @@ fn unusable_mesh(path: &FieldPath, error: &MaterialError) -> Missing {
             "the mesh's certificates (gateway.workloadCertificates) cannot be used: {error}"
         ),
         is_unknown: false,
+    }
+}
+
+/// Where the CA that belongs to a credential is looked for: the `-cacert` companion, else itself.
+pub(crate) fn places_of_authorities(name: &str) -> Vec<String> {
+    match name.starts_with(CONFIG_MAP) {
+        true => vec![name.to_owned()],
+        false => vec![format!("{}-cacert", bare(name)), name.to_owned()],
     }
 }
 

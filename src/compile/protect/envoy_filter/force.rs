@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::plan::{Action, Guards, LimitId, Listener, PlacedLimit, Route};
-use crate::policy::rate_limit::spec::{Announce, Counted, Limit, RateLimit};
+use crate::policy::rate_limit::spec::{Announce, Counted, Limit, Manner, Part, RateLimit, Source};
 
 use super::super::Guard;
 use super::super::scope::has_port;
@@ -277,9 +277,16 @@ impl<'p> Force<'p, '_, '_, '_> {
                 .flat_map(|own| own.limits)
                 .filter(|item| item.stage == 0)
         };
+        let apart = config.per_connection.then_some(Part::Each {
+            source: Source::Connection,
+            shared: true,
+        });
         let mut limits = Vec::new();
         for descriptor in &config.descriptors {
-            let ways: Vec<_> = items().flat_map(|item| ways(descriptor, item)).collect();
+            let ways = items().flat_map(|item| ways(descriptor, item));
+            let ways: Vec<Box<[Part]>> = ways
+                .map(|way| apart.iter().cloned().chain(way).collect())
+                .collect();
             if !ways.is_empty() {
                 limits.push(Limit {
                     group: format!("{id} {place} descriptors[{}]", descriptor.index).into(),
@@ -293,7 +300,7 @@ impl<'p> Force<'p, '_, '_, '_> {
         limits.push(Limit {
             group: format!("{id} {place}").into(),
             bucket: default,
-            ways: Box::new([Box::default()]),
+            ways: Box::new([apart.into_iter().collect()]),
             keys: KEYS,
             otherwise: !config.always_default,
         });
@@ -307,6 +314,7 @@ impl<'p> Force<'p, '_, '_, '_> {
             policy: Arc::new(RateLimit {
                 id,
                 limits: limits.into(),
+                manner: Manner::Envoys,
                 enabled: config.enabled,
                 enforced: config.enforced,
                 refusal: config.refusal.clone(),

@@ -39,6 +39,8 @@ pub(super) struct Config {
     /// The bucket of all requests is used also by those that have a descriptor's.
     pub always_default: bool,
     pub host_limits: HostLimits,
+    /// Each connection of a client has buckets of its own.
+    pub per_connection: bool,
 }
 
 /// Whether a virtual host's `rate_limits` count beside the route's.
@@ -93,9 +95,6 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
             "local_rate_limit_per_downstream_connection",
         ],
     )?;
-    if fields.boolean("local_rate_limit_per_downstream_connection")? == Some(true) {
-        return Err("a bucket for each connection is not supported".into());
-    }
     if fields.number("stage")?.unwrap_or(0) != 0 {
         return Err("a `stage` other than 0 is not supported".into());
     }
@@ -124,6 +123,9 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
         always_default: fields
             .boolean("always_consume_default_token_bucket")?
             .unwrap_or(true),
+        per_connection: fields
+            .boolean("local_rate_limit_per_downstream_connection")?
+            .unwrap_or(false),
         host_limits: host_limits(&fields)?,
     })
 }
@@ -185,6 +187,7 @@ fn bucket(fields: &Fields<'_>) -> Result<Option<Bucket>, Wrong> {
         capacity,
         per_fill,
         interval,
+        replicas: 1,
     };
     match bucket.is_measurable() {
         true => Ok(Some(bucket)),

@@ -7,7 +7,7 @@ use crate::base::Share;
 use crate::compile::registry::{Apart, DestinationRef, Registry, Resolved};
 use crate::plan::{ClusterId, PlacedLimit};
 use crate::policy::global::spec::{Descriptor, Service};
-use crate::policy::rate_limit::spec::{Announce, Counted, RateLimit};
+use crate::policy::rate_limit::spec::{Announce, Counted, Manner, RateLimit};
 
 use super::super::scope::Scope;
 use super::super::{Guard, steps};
@@ -108,6 +108,7 @@ impl Services {
                     ietf: None,
                     x_ratelimit: config.x_ratelimit,
                 },
+                manner: Manner::Envoys,
                 counted: Counted::Service(Box::new(service)),
             }),
             origin,

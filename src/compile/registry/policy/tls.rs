@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use crate::base::tls_material::{KeyPair, MaterialError};
 use crate::compile::Options;
-use crate::compile::gateway::tls::credentials::{Credentials, Missing, Trust, bare, trust};
+use crate::compile::gateway::tls::credentials::{
+    Credentials, Missing, Trust, places_of_authorities, trust,
+};
 use crate::model::FieldPath;
 use crate::model::istio::destination_rule::ClientTls;
 use crate::model::tls_files::{Side, TlsFiles};
@@ -29,6 +31,8 @@ pub(in crate::compile::registry) struct Site<'s> {
     pub subset: Option<&'s str>,
     /// Names that the service itself says its endpoints have.
     pub names: &'s [String],
+    /// Names that the mesh gives the accounts under which its endpoints run.
+    pub accounts: &'s [String],
 }
 
 /// What a block needs beside its own words.
@@ -61,17 +65,23 @@ pub(super) fn read(
         None if is_mesh => ServerName::Fixed(mesh_name(site).into()),
         None => ServerName::OfRequest,
     };
+    // Of the mesh's own origins, those that run as the service's accounts.
+    let accounts = match tls.subject_alt_names.is_empty() && is_mesh {
+        true => site.accounts,
+        false => &[],
+    };
     let names = match tls.subject_alt_names.as_slice() {
         [] => site.names,
         own => own,
     };
+    let names = names.iter().chain(accounts);
     Ok(Some(OriginTls {
         certificate,
         server_name,
         verify: trust.map(|trust| OriginRules {
             authorities: trust.authorities,
             revocations: trust.revocations,
-            names: names.iter().map(|name| name.as_str().into()).collect(),
+            names: names.map(|name| name.as_str().into()).collect(),
             // Beside the names of a ServiceEntry, as in Istio.
             request_host: !is_mesh && written.is_none() && tls.subject_alt_names.is_empty(),
         }),
@@ -122,9 +132,8 @@ pub(super) fn material(
     });
     let trust = match (credential, set(&tls.ca_certificates)) {
         (Some(name), _) => {
-            let companion = format!("{}-cacert", bare(name));
             let path = path.field("credentialName");
-            credentials.secret_trust(&[companion, name.to_owned()], lists.as_ref(), &path)?
+            credentials.secret_trust(&places_of_authorities(name), lists.as_ref(), &path)?
         }
         (None, Some(file)) => {
             let read = credentials.of_files(TlsFiles::Authorities(file));

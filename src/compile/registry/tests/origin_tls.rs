@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::model::tls_files::WorkloadFiles;
 use crate::plan::{OriginTls, ProxyVersion, ServerName};
 
 use super::*;
@@ -290,5 +291,110 @@ fn the_proxy_protocol_has_two_versions_and_the_first_is_the_default() {
         let answers = answer(&yaml, &[ask("reviews")]);
         assert_eq!(answers.cluster(0).proxy_protocol, Some(expected), "{block}");
         assert_eq!(answers.findings, [], "{block}");
+    }
+}
+
+const MESH: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: reviews, namespace: shop}\nspec: {selector: {app: reviews}, ports: [{name: http, port: 80}]}\n";
+
+fn pod(name: &str, account: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, labels: {{app: reviews}}}}\nspec: {{{account}}}\nstatus: {{phase: Running, podIP: 10.0.0.1}}\n"
+    )
+}
+
+/// The names that `ISTIO_MUTUAL` demands of `host`, and what is said if there is none.
+fn demanded(yaml: &str, host: &str, domains: &[&str]) -> (Vec<String>, Vec<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = &*OWN;
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string().into_boxed_str()
+    };
+    let options = Options {
+        workload: WorkloadFiles {
+            certificate: file("cert", certificate),
+            key: file("key", key),
+            authorities: file("ca", certificate),
+        },
+        trust_domains: domains.iter().map(|domain| (*domain).to_owned()).collect(),
+        ..Options::default()
+    };
+    let answers = answer_with(&options, yaml, &[ask(host).from("shop")]);
+    let tls = answers.cluster(0).tls.clone().unwrap();
+    let names = &tls.verify.as_ref().unwrap().names;
+    let said = answers.with("PGR0213");
+    (
+        names.iter().map(|name| name.to_string()).collect(),
+        said.iter().map(|finding| finding.message.clone()).collect(),
+    )
+}
+
+const ISTIO_MUTUAL: &str = "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: mesh, namespace: shop}\nspec: {host: '*', trafficPolicy: {tls: {mode: ISTIO_MUTUAL}}}\n";
+
+#[test]
+fn istio_mutual_demands_the_accounts_of_the_endpoints_in_every_trust_domain() {
+    let yaml = [
+        MESH,
+        &pod("a", "serviceAccountName: one"),
+        &pod("b", "serviceAccountName: two"),
+        &pod("c", ""),
+        ISTIO_MUTUAL,
+    ]
+    .concat();
+    let (names, unnamed) = demanded(&yaml, "reviews", &["cluster.local", "old"]);
+    let expected = ["cluster.local", "old"].map(|domain| {
+        ["one", "two"].map(|account| format!("spiffe://{domain}/ns/shop/sa/{account}"))
+    });
+    assert_eq!(names, expected.concat());
+    assert_eq!(unnamed, [""; 0]);
+}
+
+#[test]
+fn istio_mutual_adds_a_service_entrys_names_to_the_accounts_of_its_endpoints() {
+    let entry = "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: db, namespace: shop}\nspec:\n  hosts: [db.internal]\n  ports: [{number: 80, name: http, protocol: HTTP}]\n  resolution: STATIC\n  subjectAltNames: [db.example.com]\n  endpoints: [{address: 10.0.0.2, serviceAccount: db}]\n";
+    let own_domain = &["cluster.local"];
+    let yaml = [entry, ISTIO_MUTUAL].concat();
+    let (names, unnamed) = demanded(&yaml, "db.internal", own_domain);
+    let account = "spiffe://cluster.local/ns/shop/sa/db";
+    assert_eq!(names, ["db.example.com", account]);
+    assert_eq!(unnamed, [""; 0]);
+    // What the rule says itself stands alone.
+    let own = ISTIO_MUTUAL.replace("ISTIO_MUTUAL", "ISTIO_MUTUAL, subjectAltNames: [me]");
+    let (names, _) = demanded(&[entry, &own].concat(), "db.internal", own_domain);
+    assert_eq!(names, ["me"]);
+}
+
+#[test]
+fn istio_mutual_without_any_name_is_a_finding() {
+    let yaml = [MESH, &pod("a", ""), ISTIO_MUTUAL].concat();
+    let (names, unnamed) = demanded(&yaml, "reviews", &["cluster.local"]);
+    assert_eq!(names, [""; 0]);
+    let [said] = unnamed.as_slice() else {
+        panic!("{unnamed:?}");
+    };
+    assert!(said.contains("`reviews.shop.svc.cluster.local`"), "{said}");
+}
+
+#[test]
+fn a_ca_may_lie_in_a_config_map_of_the_rules_namespace() {
+    let (certificate, _) = &*OWN;
+    let indented = certificate.replace('\n', "\n    ");
+    let map = |data: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: roots, namespace: default}}\ndata:\n  {data}\n"
+        )
+    };
+    let with =
+        |map: &str| policy("mode: SIMPLE, credentialName: 'configmap://default/roots'") + map;
+    let good = map(&format!("ca.crt: |\n    {indented}"));
+    let answers = answer(&with(&good), &[ask("reviews")]);
+    let tls = answers.cluster(0).tls.clone().unwrap();
+    let rules = tls.verify.as_ref().unwrap();
+    assert_eq!(rules.authorities.as_ref().unwrap().certificates().len(), 1);
+    // Without it, or without a CA in it, nobody is asked.
+    for bad in [String::new(), map("ca.crt: garbage")] {
+        let answers = answer(&with(&bad), &[ask("reviews")]);
+        assert!(matches!(answers.resolved[0], Resolved::Fenced(_)), "{bad}");
     }
 }

@@ -196,3 +196,17 @@ fn a_trace_id_of_64_bits_goes_on_so_and_debug_stays_debug() {
     assert_eq!(headers["x-b3-flags"], "1");
     assert!(!headers.contains_key("x-b3-sampled"));
 }
+
+#[test]
+fn a_client_that_asks_for_a_trace_gets_one_unless_its_decision_says_otherwise() {
+    let tracing = Tracing {
+        sampling: Share::NONE,
+        ..Tracing::default()
+    };
+    let asks = ("x-client-trace-id", "1");
+    let unsampled = format!("00-{TRACE}-{SPAN}-00");
+    let sampled = |lines: &[(&str, &str)]| Trace::begin(&headers(lines), &tracing).is_sampled();
+    assert!(sampled(&[asks]));
+    assert!(!sampled(&[]));
+    assert!(!sampled(&[asks, ("traceparent", &unsampled)]));
+}

@@ -19,6 +19,7 @@ fn ask<'r>(client: &str, headers: &'r HeaderMap, target: &'r str) -> Asked<'r> {
         authority: "a.com",
         scheme: "http",
         cluster: Some("outbound|80||a"),
+        connection: 0,
     }
 }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::super::spec::{Announce, Bucket, Counted, Limit, Part, Refusal, Source};
+use super::super::spec::{Announce, Bucket, Counted, Limit, Manner, Part, Refusal, Source};
 use super::super::state::Limiters;
 use super::*;
 use crate::base::clock;
@@ -15,6 +15,7 @@ fn limit(requests: u32, parts: Vec<Part>) -> Limit {
             capacity: requests,
             per_fill: requests,
             interval: Duration::from_secs(60),
+            replicas: 1,
         },
         ways: Box::new([parts.into()]),
         keys: 1024,
@@ -37,6 +38,7 @@ fn policy(limits: Vec<Limit>) -> RateLimit {
         enforced: Share::ALL,
         refusal: Refusal::default(),
         announce: Announce::default(),
+        manner: Manner::Ours,
         counted: Counted::Here,
     }
 }
@@ -52,6 +54,7 @@ fn ask_at(limiter: &Limiter, headers: &HeaderMap, now: Instant, random: u32) -> 
         authority: "a.com",
         scheme: "http",
         cluster: None,
+        connection: 0,
     };
     limiter.ask(&asked, now, |_| random)
 }
@@ -93,12 +96,35 @@ fn a_refused_request_takes_no_token_of_the_limits_before() {
 }
 
 #[test]
+fn in_envoys_manner_tokens_before_a_refusal_are_lost_and_the_first_limit_is_told() {
+    let mut spec = policy(vec![limit(5, by_header("x-a")), limit(2, vec![])]);
+    spec.manner = Manner::Envoys;
+    let (limiter, _) = alone(spec.clone());
+    let told = |verdict: Verdict| match verdict {
+        Verdict::Allowed(reading) => (200, reading.limit, reading.remaining),
+        Verdict::Limited(reading) => (429, reading.limit, reading.remaining),
+        Verdict::Observed(reading) => (0, reading.limit, reading.remaining),
+        Verdict::Unconcerned => panic!(),
+    };
+    let ask_on = || told(ask(&limiter, "a"));
+    assert_eq!(ask_on(), (200, 0, 4));
+    assert_eq!(ask_on(), (200, 0, 3));
+    // Over the second limit, at the first's expense until that is used up.
+    assert_eq!([ask_on(), ask_on(), ask_on()], [(429, 1, 0); 3]);
+    assert_eq!(ask_on(), (429, 0, 0));
+    spec.enforced = Share::NONE;
+    let (limiter, _) = alone(spec);
+    let told: Vec<_> = (0..3).map(|_| told(ask(&limiter, "a"))).collect();
+    assert_eq!(told, [(200, 0, 4), (200, 0, 3), (0, 1, 0)]);
+}
+
+#[test]
 fn what_is_only_observed_is_counted_and_served() {
     let mut spec = policy(vec![limit(1, vec![])]);
     spec.enforced = Share::NONE;
     let (limiter, limiters) = alone(spec);
     assert!(matches!(ask(&limiter, "a"), Verdict::Allowed(_)));
-    assert_eq!(ask(&limiter, "a"), Verdict::Observed);
+    assert!(matches!(ask(&limiter, "a"), Verdict::Observed(_)));
     assert_eq!(counts(&limiters), [[1, 0, 1]]);
 }
 
@@ -110,7 +136,7 @@ fn gotcha_40_shares_say_for_which_requests_limits_are_asked_and_enforced() {
     let ask = |random| ask_at(&limiter, &HeaderMap::new(), clock::now(), random);
     assert_eq!(ask(600_000), Verdict::Unconcerned);
     assert!(matches!(ask(400_000), Verdict::Allowed(_)));
-    assert_eq!(ask(400_000), Verdict::Observed);
+    assert!(matches!(ask(400_000), Verdict::Observed(_)));
     assert!(is_limited(ask(50_000)));
 }
 

@@ -11,6 +11,7 @@ fn request(headers: &HeaderMap) -> Asked<'_> {
         authority: "a.com",
         scheme: "http",
         cluster: Some("outbound|80||a"),
+        connection: 0,
     }
 }
 

@@ -6,6 +6,7 @@ const SECOND: u64 = 1_000_000_000;
 
 fn terms(capacity: u32, per_second: u32) -> Terms {
     Terms::of(&Bucket {
+        replicas: 1,
         capacity,
         per_fill: per_second,
         interval: Duration::from_secs(1),
@@ -146,4 +147,44 @@ fn memory_is_taken_as_keys_come_and_never_beyond_the_bound() {
         table.meter(key);
     }
     assert_eq!(table.bytes(), 65_536 * 16);
+}
+
+#[test]
+fn replicas_together_let_through_the_limit_whatever_does_not_divide_evenly() {
+    for (requests, burst, replicas) in [
+        (1, 1, 3),
+        (2, 2, 3),
+        (10, 10, 3),
+        (100, 7, 4),
+        (100, 100, 7),
+        (5, 5, 1),
+        (7, 1, 50),
+    ] {
+        let bucket = Bucket {
+            capacity: burst,
+            per_fill: requests,
+            interval: Duration::from_secs(60),
+            replicas: 1,
+        };
+        let terms = Terms::of(&bucket.over(replicas.try_into().unwrap()));
+        let meters: Vec<_> = (0..replicas).map(|_| Meter::default()).collect();
+        // Ten minutes, in which every replica is asked much more often than it lets through.
+        let mut admitted = 0_u64;
+        for now in (0..60_000).map(|step| step * SECOND / 100) {
+            let taken = meters.iter().filter(|meter| meter.take(terms, now).is_ok());
+            admitted += taken.count() as u64;
+        }
+        let limit = u64::from(requests) * 10;
+        let most = limit + u64::from(burst.max(replicas));
+        assert!(
+            admitted <= most,
+            "{requests}/{burst}/{replicas}: {admitted} of {most}"
+        );
+        // What is on its way in each replica at the end, and between two times that it is asked.
+        let least = (limit * 99 / 100).saturating_sub(u64::from(replicas));
+        assert!(
+            admitted >= least,
+            "{requests}/{burst}/{replicas}: {admitted} of {least}"
+        );
+    }
 }
