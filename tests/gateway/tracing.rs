@@ -16,14 +16,7 @@ const SPAN: &str = "00f067aa0ba902b7";
 fn start(port: u16, settings: &str) -> (Start, Origin) {
     let origin = Origin::echo("one");
     let http = "    - name: all\n      retries: {attempts: 2, retryOn: 5xx, backoff: 1ms}\n      route: [{destination: {host: one.internal}}]\n";
-    let start = Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("one.internal", &[(origin.port, "v1")]),
-        ),
-        ("routes.yaml", routes_yaml("one", &["a.example.com"], http)),
-    ])
+    let start = Start::one_service_by("one", "a.example.com", origin.port, http)
     .settings(&format!(
         "  drain: {{delay: 0s}}\n  tracing: {{endpoint: \"http://127.0.0.1:{port}\", {settings}}}\n"
     ));
@@ -136,7 +129,10 @@ fn a_clients_trace_goes_on_to_the_origin_and_its_spans_to_the_collector() {
         assert!(within, "{spans:#?}");
         let service = collector.resource("service.name");
         assert_eq!(service, "istio-ingressgateway.istio-system");
-        assert_eq!(metric(&gateway, "pingress_trace_spans_exported_total"), 2);
+        // The collector has them a moment before the gateway has its answer.
+        await_until("both spans are counted", || {
+            (metric(&gateway, "pingress_trace_spans_exported_total") == 2).then_some(())
+        });
     }
 }
 
@@ -348,18 +344,7 @@ fn the_last_spans_are_sent_before_the_process_ends() {
 #[test]
 fn without_a_collector_trace_headers_pass_through_untouched() {
     let origin = Origin::echo("one");
-    let gateway = Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("one.internal", &[(origin.port, "v1")]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml("one", &["a.example.com"], &everything_to("one.internal")),
-        ),
-    ])
-    .ready();
+    let gateway = Start::one_service("one", "a.example.com", origin.port).ready();
     gateway
         .client()
         .get("a.example.com", "/", &["traceparent: what", "b3: ever"]);
