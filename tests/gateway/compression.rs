@@ -4,9 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::Command;
 
-use crate::harness::{
-    Gateway, Start, everything_to, gateway_yaml, loopback, routes_yaml, service_yaml,
-};
+use crate::harness::{Gateway, Start, loopback};
 
 const HOST: &str = "shop.example.com";
 
@@ -44,19 +42,9 @@ fn origin() -> u16 {
 
 fn start() -> Gateway {
     let policy = "apiVersion: gateway.pingress.io/v1alpha1\nkind: Compression\nmetadata: {name: texts}\nspec:\n  targetRef: {kind: Gateway, name: gw}\n";
-    Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("shop.internal", &[(origin(), "v1")]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml("shop", &[HOST], &everything_to("shop.internal")),
-        ),
-        ("policy.yaml", policy.into()),
-    ])
-    .ready()
+    Start::one_service("shop", HOST, origin())
+        .file("policy.yaml", policy.into())
+        .ready()
 }
 
 /// What curl makes of an answer: its head, and its body as bytes.

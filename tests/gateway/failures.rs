@@ -3,15 +3,7 @@
 use super::harness::*;
 
 fn one(origin_port: u16, http: &str) -> Gateway {
-    Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("one.internal", &[(origin_port, "v1")]),
-        ),
-        ("routes.yaml", routes_yaml("one", &["a.example.com"], http)),
-    ])
-    .ready()
+    Start::one_service_by("one", "a.example.com", origin_port, http).ready()
 }
 
 #[test]

@@ -4,19 +4,9 @@ use super::harness::*;
 
 fn echo(settings: &str) -> (Gateway, Origin) {
     let origin = Origin::echo("echo");
-    let gateway = Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("echo.internal", &[(origin.port, "v1")]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml("echo", &["*"], &everything_to("echo.internal")),
-        ),
-    ])
-    .settings(settings)
-    .ready();
+    let gateway = Start::one_service("echo", "*", origin.port)
+        .settings(settings)
+        .ready();
     (gateway, origin)
 }
 

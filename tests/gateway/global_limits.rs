@@ -4,27 +4,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{
-    Gateway, Mood, Origin, RateLimitService, Start, await_until, everything_to, gateway_yaml,
-    routes_yaml, service_yaml,
-};
+use crate::harness::{Gateway, Mood, Origin, RateLimitService, Start, await_until, service_yaml};
 
 const HOST: &str = "shop.example.com";
 
 /// A gateway with one host and the objects of a file.
 fn start(origin: &Origin, objects: String) -> Start {
-    Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("shop.internal", &[(origin.port, "v1")]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml("shop", &[HOST], &everything_to("shop.internal")),
-        ),
-        ("limit.yaml", objects),
-    ])
+    Start::one_service("shop", HOST, origin.port).file("limit.yaml", objects)
 }
 
 /// Istio's own shape: a filter, a cluster, and actions for every virtual host.

@@ -4,18 +4,7 @@ use super::harness::*;
 
 fn start(settings: &str) -> (Start, Origin) {
     let origin = Origin::echo("one");
-    let start = Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("one.internal", &[(origin.port, "v1")]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml("one", &["a.example.com"], &everything_to("one.internal")),
-        ),
-    ])
-    .settings(settings);
+    let start = Start::one_service("one", "a.example.com", origin.port).settings(settings);
     (start, origin)
 }
 

@@ -58,18 +58,7 @@ fn count(gateway: &Gateway) -> u64 {
 #[test]
 fn requests_with_random_hosts_and_paths_leave_the_number_of_series_unchanged() {
     let origin = Origin::echo("one");
-    let gateway = Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("one.internal", &[(origin.port, "v1")]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml("one", &["*.example.com"], &everything_to("one.internal")),
-        ),
-    ])
-    .ready();
+    let gateway = Start::one_service("one", "*.example.com", origin.port).ready();
     // One of each kind, so that what has a series has it.
     let mut random = fastrand::Rng::with_seed(1);
     for kind in 0..16 {

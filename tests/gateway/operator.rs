@@ -4,21 +4,12 @@ use super::harness::*;
 
 fn gateway() -> (Gateway, Origin) {
     let origin = Origin::echo("one");
-    let gateway = Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("one.internal", &[(origin.port, "v1")]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml(
-                "one",
-                &["a.example.com"],
-                "    - name: main\n      route:\n        - destination: {host: one.internal}\n",
-            ),
-        ),
-    ])
+    let gateway = Start::one_service_by(
+        "one",
+        "a.example.com",
+        origin.port,
+        "    - name: main\n      route:\n        - destination: {host: one.internal}\n",
+    )
     .ready();
     (gateway, origin)
 }

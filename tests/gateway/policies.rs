@@ -1,8 +1,6 @@
 //! Traffic policies of a rule, from YAML to the wire.
 
-use crate::harness::{
-    Client, Gateway, Origin, Start, await_until, gateway_yaml, routes_yaml, service_yaml,
-};
+use crate::harness::{Client, Gateway, Origin, Start, await_until, routes_yaml, service_yaml};
 
 const HOST: &str = "shop.example.com";
 
@@ -12,14 +10,7 @@ fn start(origin: &Origin, policy: &str) -> Start {
         "    - route: [{{destination: {{host: shop.internal}}}}]\n      {}\n",
         policy.replace('\n', "\n      ")
     );
-    Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("shop.internal", &[(origin.port, "v1")]),
-        ),
-        ("routes.yaml", routes_yaml("shop", &[HOST], &rule)),
-    ])
+    Start::one_service_by("shop", HOST, origin.port, &rule)
 }
 
 #[test]

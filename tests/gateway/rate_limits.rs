@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{
-    Client, Gateway, Origin, Start, everything_to, gateway_yaml, routes_yaml, service_yaml,
-};
+use crate::harness::{Client, Gateway, Origin, Start};
 
 const HOST: &str = "shop.example.com";
 
@@ -21,19 +19,9 @@ fn limited(origin: &Origin, limit: &str) -> Gateway {
     let limit = format!(
         "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {{name: limit}}\nspec:\n  targetRef: {{kind: Gateway, name: gw}}\n  limits:\n  - {limit}\n"
     );
-    Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("shop.internal", &[(origin.port, "v1")]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml("shop", &[HOST], &everything_to("shop.internal")),
-        ),
-        ("limit.yaml", limit),
-    ])
-    .ready()
+    Start::one_service("shop", HOST, origin.port)
+        .file("limit.yaml", limit)
+        .ready()
 }
 
 /// What became of the requests with one key.

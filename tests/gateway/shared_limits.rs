@@ -1,10 +1,7 @@
 //! Limits that gateways share through Redis: one budget for several processes, and what is declared
 //! for when Redis is away.
 
-use crate::harness::{
-    Gateway, Origin, RedisServer, Start, await_until, everything_to, gateway_yaml, routes_yaml,
-    service_yaml,
-};
+use crate::harness::{Gateway, Origin, RedisServer, Start, await_until};
 
 const HOST: &str = "shop.example.com";
 
@@ -12,18 +9,7 @@ fn start(origin: &Origin, redis: &str, limits: &str) -> Start {
     let limit = format!(
         "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {{name: limit}}\nspec:\n  targetRef: {{kind: VirtualService, name: shop}}\n  redis: {{{redis}}}\n  limits: [{limits}]\n"
     );
-    Start::with(&[
-        ("gateway.yaml", gateway_yaml(&["*"])),
-        (
-            "service.yaml",
-            service_yaml("shop.internal", &[(origin.port, "v1")]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml("shop", &[HOST], &everything_to("shop.internal")),
-        ),
-        ("limit.yaml", limit),
-    ])
+    Start::one_service("shop", HOST, origin.port).file("limit.yaml", limit)
 }
 
 /// How many of so many requests with a key were served; no other answer than a refusal is good.

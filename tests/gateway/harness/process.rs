@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
-use super::{Client, Response, await_until, free_port, loopback};
+use super::{
+    Client, Response, await_until, everything_to, free_port, gateway_yaml, loopback, routes_yaml,
+    service_yaml,
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_pingress");
 
@@ -37,6 +40,29 @@ impl Start {
             files,
             ..Self::default()
         }
+    }
+
+    /// A Gateway for every host, and a VirtualService of this name that sends one host to the
+    /// service `NAME.internal`, whose endpoint has this port.
+    pub fn one_service(name: &str, host: &str, port: u16) -> Self {
+        let service = format!("{name}.internal");
+        Self::one_service_by(name, host, port, &everything_to(&service))
+    }
+
+    /// The same with rules of its own.
+    pub fn one_service_by(name: &str, host: &str, port: u16, http: &str) -> Self {
+        let service = service_yaml(&format!("{name}.internal"), &[(port, "v1")]);
+        Self::with(&[
+            ("gateway.yaml", gateway_yaml(&["*"])),
+            ("service.yaml", service),
+            ("routes.yaml", routes_yaml(name, &[host], http)),
+        ])
+    }
+
+    /// One more file of manifests.
+    pub fn file(mut self, name: &str, text: String) -> Self {
+        self.files.push((name.to_owned(), text));
+        self
     }
 
     pub fn settings(mut self, lines: &str) -> Self {
