@@ -84,6 +84,15 @@ fn slice_yaml(port: u16, group: usize) -> String {
     text
 }
 
+/// Ends the clients however the test ends: a scope waits for them also when it fails.
+struct Ends<'o>(&'o AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata:\n  name: shop\n  namespace: default\nspec:\n  ports:\n    - name: http\n      port: 80\n";
 
 #[test]
@@ -120,6 +129,7 @@ fn twenty_endpoints_that_come_and_go_fifty_times_under_load_fail_no_request() {
     let over = AtomicBool::new(false);
     let answered: [AtomicUsize; CLIENTS] = Default::default();
     std::thread::scope(|scope| {
+        let _ends = Ends(&over);
         for answered in &answered {
             let (gateway, over) = (&gateway, &over);
             scope.spawn(move || {
@@ -159,7 +169,6 @@ fn twenty_endpoints_that_come_and_go_fifty_times_under_load_fail_no_request() {
                 pod.stop();
             }
         }
-        over.store(true, Ordering::SeqCst);
     });
     assert_eq!(swaps(&gateway), before, "endpoints need no new plan");
     let total: usize = answered

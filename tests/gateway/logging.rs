@@ -28,6 +28,8 @@ fn a_log_of_failures_has_those_and_nothing_else() {
     gateway.get("a.example.com", "/fine");
     origin.answer(500);
     gateway.get("a.example.com", "/broken");
+    // A request is logged after its answer: without waiting, the next may be first.
+    gateway.await_log("/broken");
     gateway.get("unknown.example.com", "/nowhere");
     gateway.await_log("/nowhere");
     let log = std::fs::read_to_string(&gateway.log).unwrap();
