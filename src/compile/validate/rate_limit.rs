@@ -334,11 +334,14 @@ pub(crate) fn redis_place(url: &str) -> Result<String, String> {
     if host.is_empty() {
         return Err("it has no host".into());
     }
-    let is_port = |port: &u16| *port > 0;
-    let port = match uri.authority().map(|authority| authority.port()) {
-        Some(Some(port)) => Some(port.as_u16()).filter(is_port),
-        _ if url.ends_with(':') => None,
-        _ => Some(REDIS_PORT),
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let place = authority.rsplit('@').next().unwrap_or_default();
+    let port = match place.strip_prefix(host).unwrap_or_default() {
+        "" => Some(REDIS_PORT),
+        written => {
+            let number = written.strip_prefix(':').unwrap_or_default();
+            number.parse().ok().filter(|port: &u16| *port > 0)
+        }
     };
     let port = port.ok_or("it has no port that is one")?;
     let database = uri.path().trim_start_matches('/');
