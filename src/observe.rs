@@ -26,4 +26,6 @@ pub use record::{CompressionRecord, EarlyRefusal, Record};
 pub use redact::Redaction;
 pub use requests::Workload;
 pub use streams::Transfer;
-pub use trace::{AttemptEnd, Trace, TraceError, TraceOptions, TraceProtocol};
+pub use trace::{
+    AttemptEnd, Dial, Dialing, Duplex, Trace, TraceError, TraceOptions, TraceProtocol,
+};

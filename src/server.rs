@@ -6,6 +6,7 @@
 //! gives its sockets to a successor.
 
 pub mod boot;
+mod collector;
 mod config;
 mod drain;
 mod expiry;

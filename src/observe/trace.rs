@@ -6,11 +6,13 @@
 //! request wait: what it cannot take is dropped and counted.
 
 mod context;
+mod dial;
 mod export;
 mod propagation;
 mod spans;
 
 pub use context::{AttemptEnd, Trace};
+pub use dial::{Dial, Dialing, Duplex};
 pub(super) use export::{Exporter, Tally};
 pub use export::{TraceError, TraceOptions, TraceProtocol};
 pub(super) use spans::spans;

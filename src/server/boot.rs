@@ -203,6 +203,10 @@ impl Opened {
             operator.insert(role, socket);
             pages.push((page, second));
         }
+        if let Some(collector) = settings.collector() {
+            let prepared = collector.prepare();
+            prepared.map_err(|error| BootError::Settings(error.to_string()))?;
+        }
         let options = settings.observe_options().map_err(BootError::Settings)?;
         let observe =
             Observe::new(options).map_err(|error| BootError::Observe(error.to_string()))?;

@@ -4,7 +4,7 @@
 mod clients;
 mod grpc;
 mod matrix;
-mod origin;
+pub mod origin;
 mod pools;
 mod probes;
 mod rotation;

@@ -1,6 +1,7 @@
 //! Traces: what a collector and an origin are told.
 
 mod collector;
+mod secure;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;

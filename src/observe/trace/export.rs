@@ -4,10 +4,12 @@
 //! waits. The exporter's thread sends what has gathered in batches, one at a time, each within a
 //! time limit: a collector that stalls or is gone costs its spans and nothing else.
 
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
+use opentelemetry_http::hyper::HyperClient;
 use opentelemetry_otlp::{RetryPolicy, SpanExporter as Otlp};
 use opentelemetry_otlp::{WithExportConfig, WithHttpConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
@@ -16,8 +18,11 @@ use prometheus::IntCounter;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
+use tonic::transport::Endpoint;
 
 use crate::observe::redact::Redaction;
+
+use super::dial::{Connector, Dial};
 
 /// Spans in one message.
 const BATCH: usize = 512;
@@ -31,9 +36,11 @@ const HTTP_PATH: &str = "/v1/traces";
 /// Where spans go.
 #[derive(Clone, Debug)]
 pub struct TraceOptions {
-    /// `http://collector.example:4317`.
+    /// `http://collector.example:4317`, or `https` with [`Self::dial`].
     pub endpoint: String,
     pub protocol: TraceProtocol,
+    /// Makes the connections where the endpoint says `https`; `None` for plain ones.
+    pub dial: Option<Arc<dyn Dial>>,
     /// For sending one batch, with what is tried again.
     pub timeout: Duration,
     /// Spans that may wait; those beyond are dropped and counted.
@@ -87,10 +94,12 @@ impl Exporter {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
+        let dial = options.dial.clone();
+        let connector = dial.map(|dial| Connector::new(dial, options.timeout));
         let otlp = {
             // What OTLP's clients are made of asks for the runtime they will run on.
             let _entered = runtime.enter();
-            client(&options)?
+            client(&options, connector.clone())?
         };
         let (spans, waiting) = mpsc::channel(options.queue.max(1));
         let (flushes, orders) = mpsc::unbounded_channel();
@@ -98,6 +107,7 @@ impl Exporter {
             waiting,
             orders,
             otlp,
+            connector,
             limit: options.timeout,
             tally: tally.clone(),
             is_failing: false,
@@ -127,24 +137,38 @@ impl Exporter {
     }
 }
 
-fn client(options: &TraceOptions) -> Result<Otlp, TraceError> {
+fn client(options: &TraceOptions, connector: Option<Connector>) -> Result<Otlp, TraceError> {
     let endpoint = options.endpoint.trim_end_matches('/');
     let retries = RetryPolicy::recommended();
+    let wrong = |error: &dyn std::fmt::Display| TraceError::Build(error.to_string());
     let built = match options.protocol {
-        TraceProtocol::Grpc => Otlp::builder()
-            .with_tonic()
-            .with_endpoint(endpoint)
-            .with_timeout(options.timeout)
-            .with_retry_policy(retries)
-            .build(),
-        TraceProtocol::Http => Otlp::builder()
-            .with_http()
-            .with_endpoint(with_path(endpoint))
-            .with_timeout(options.timeout)
-            .with_retry_policy(retries)
-            .build(),
+        TraceProtocol::Grpc => {
+            let mut builder = Otlp::builder().with_tonic();
+            if let Some(connector) = connector {
+                let endpoint =
+                    Endpoint::from_shared(endpoint.to_owned()).map_err(|error| wrong(&error))?;
+                builder = builder.with_channel(endpoint.connect_with_connector_lazy(connector));
+            }
+            builder
+                .with_endpoint(endpoint)
+                .with_timeout(options.timeout)
+                .with_retry_policy(retries)
+                .build()
+        }
+        TraceProtocol::Http => {
+            let mut builder = Otlp::builder().with_http();
+            if let Some(connector) = connector {
+                let client = HyperClient::new(connector, options.timeout, None);
+                builder = builder.with_http_client(client);
+            }
+            builder
+                .with_endpoint(with_path(endpoint))
+                .with_timeout(options.timeout)
+                .with_retry_policy(retries)
+                .build()
+        }
     };
-    let mut otlp = built.map_err(|error| TraceError::Build(error.to_string()))?;
+    let mut otlp = built.map_err(|error| wrong(&error))?;
     let mut resource = Resource::builder().with_service_name(options.service.clone());
     if let Ok(host) = std::env::var("HOSTNAME") {
         resource = resource.with_attribute(KeyValue::new("service.instance.id", host));
@@ -169,6 +193,7 @@ struct Sender {
     waiting: mpsc::Receiver<SpanData>,
     orders: mpsc::UnboundedReceiver<SyncSender<()>>,
     otlp: Otlp,
+    connector: Option<Connector>,
     limit: Duration,
     tally: Tally,
     is_failing: bool,
@@ -217,6 +242,10 @@ impl Sender {
             Err(_) => format!("no answer within {:?}", self.limit),
         };
         self.tally.refused.inc_by(count);
+        let failure = match self.connector.as_ref().and_then(Connector::failure) {
+            Some(reason) if !failure.contains(&reason) => format!("{failure}: {reason}"),
+            _ => failure,
+        };
         // Once per failure, not once per batch.
         if !self.is_failing {
             log::warn!("the collector does not take spans, they are dropped: {failure}");

@@ -115,7 +115,7 @@ const HIDDEN_PARAMETERS: [&str; 14] = [
 section! { "camelCase",
     /// Where traces go, and which requests are traced.
     pub struct Tracing {
-        /// URL of an OpenTelemetry collector, for example `http://collector.observability:4317`; unset means that nothing is traced and trace headers pass through untouched.
+        /// URL of an OpenTelemetry collector, for example `http://collector.observability:4317`, or `https://` for TLS; unset means that nothing is traced and trace headers pass through untouched.
         pub endpoint: String = String::new(),
         /// `grpc` or `http/protobuf`; the latter sends to `/v1/traces` unless the URL has a path.
         pub protocol: OtlpProtocol = OtlpProtocol::Grpc,
@@ -131,6 +131,22 @@ section! { "camelCase",
         pub timeout: Span = Span::seconds(10),
         /// Spans that may wait to be sent; those beyond are dropped and counted.
         pub queue: usize = 4096,
+        /// How a collector behind `https://` is known.
+        pub tls: TracingTls = TracingTls::default(),
+    }
+}
+
+section! { "camelCase",
+    /// How a collector behind `https://` is known. The files are read anew for every connection.
+    pub struct TracingTls {
+        /// PEM file of the authorities that its certificate may come from; unset means the system's.
+        pub ca_certificates: String = String::new(),
+        /// Name that its certificate must have; unset means the host of `endpoint`.
+        pub server_name: String = String::new(),
+        /// PEM file of a certificate to show it, its issuers after it.
+        pub client_certificate: String = String::new(),
+        /// PEM file of that certificate's private key.
+        pub private_key: String = String::new(),
     }
 }
 

@@ -131,8 +131,12 @@ fn a_collector_that_no_span_could_reach_is_refused_with_its_key() {
         ("endpoint: collector:4317", "does not begin with http://"),
         ("endpoint: 'http://'", "is not a URL"),
         (
-            "endpoint: https://collector:4317",
-            "TLS, which is not spoken",
+            "endpoint: 'http://collector:4317', tls: {caCertificates: ca.pem}",
+            "is spoken to without TLS",
+        ),
+        (
+            "endpoint: 'https://collector:4317', tls: {privateKey: key.pem}",
+            "gateway.tracing.tls: clientCertificate and privateKey go together",
         ),
         ("endpoint: http://collector:4317/v1/traces", "has a path"),
         (

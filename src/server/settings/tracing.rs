@@ -1,13 +1,17 @@
 //! What `gateway.tracing` means to the compiler and to the exporter.
 
+use std::sync::Arc;
+
 use http::Uri;
 
 use crate::base::Share;
-use crate::observe::{Redaction, TraceOptions, TraceProtocol};
+use crate::observe::{Dial, Redaction, TraceOptions, TraceProtocol};
 use crate::plan::tracing::{Propagation, Tracing};
 
 use super::Settings;
+use super::gateway::TracingTls;
 use super::value::{OtlpProtocol, TraceHeaders};
+use crate::server::collector::Collector;
 
 impl Settings {
     /// Checks what types cannot.
@@ -28,6 +32,10 @@ impl Settings {
         if tracing.timeout.0.is_zero() {
             return Err("gateway.tracing.timeout: 0s would drop every span".into());
         }
+        let tls = &tracing.tls;
+        if tls.client_certificate.is_empty() != tls.private_key.is_empty() {
+            return Err("gateway.tracing.tls: clientCertificate and privateKey go together; set both or neither".into());
+        }
         if tracing.endpoint.is_empty() {
             return Ok(());
         }
@@ -41,13 +49,13 @@ impl Settings {
             return wrong("is not a URL");
         };
         match url.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
+            Some("http") if *tls != TracingTls::default() => {
                 return wrong(
-                    "asks for TLS, which is not spoken to collectors; send to one on this host or in this network that passes the spans on",
+                    "is spoken to without TLS, so that gateway.tracing.tls has no effect",
                 );
             }
-            _ => return wrong("does not begin with http://"),
+            Some("http" | "https") => {}
+            _ => return wrong("does not begin with http:// or https://"),
         }
         let has_path = !matches!(url.path(), "" | "/") || url.query().is_some();
         if has_path && tracing.protocol == OtlpProtocol::Grpc {
@@ -84,6 +92,9 @@ impl Settings {
                 OtlpProtocol::Grpc => TraceProtocol::Grpc,
                 OtlpProtocol::Http => TraceProtocol::Http,
             },
+            dial: self
+                .collector()
+                .map(|collector| Arc::new(collector) as Arc<dyn Dial>),
             timeout: tracing.timeout.0,
             queue: tracing.queue,
             service: match tracing.service_name.as_str() {
@@ -91,6 +102,28 @@ impl Settings {
                 name => name.to_owned(),
             },
             redaction: Redaction::new(gateway.access_log.hidden_parameters.iter().cloned()),
+        })
+    }
+
+    /// The collector where spans go over TLS.
+    pub(in crate::server) fn collector(&self) -> Option<Collector> {
+        let tracing = &self.gateway.tracing;
+        let url = tracing.endpoint.parse::<Uri>().ok()?;
+        if url.scheme_str() != Some("https") {
+            return None;
+        }
+        // An address of version 6 has brackets in a URL, and nowhere else.
+        let host = url.host()?.trim_matches(['[', ']']);
+        let set = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let tls = &tracing.tls;
+        let own = set(&tls.client_certificate).zip(set(&tls.private_key));
+        Some(Collector {
+            host: host.to_owned(),
+            port: url.port_u16().unwrap_or(443),
+            server_name: set(&tls.server_name).unwrap_or_else(|| host.to_owned()),
+            is_grpc: tracing.protocol == OtlpProtocol::Grpc,
+            authorities: set(&tls.ca_certificates),
+            certificate: own,
         })
     }
 }

@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pingora_core::protocols::tls::SslStream;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Issued;
@@ -36,6 +36,8 @@ pub struct Shows {
     pub newest: Option<SslVersion>,
     /// A PROXY header comes before the handshake.
     pub proxied: bool,
+    /// Where what comes goes on to, in plain text, instead of an answer.
+    pub relay: Option<u16>,
 }
 
 impl Shows {
@@ -47,6 +49,7 @@ impl Shows {
             protocols: b"\x02h2\x08http/1.1",
             newest: None,
             proxied: false,
+            relay: None,
         }
     }
 }
@@ -145,6 +148,11 @@ impl State {
             all.push(seen.clone());
             all.len()
         };
+        if let Some(port) = shows.relay {
+            let mut plain = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+            copy_bidirectional(&mut tls, &mut plain).await.ok()?;
+            return Some(());
+        }
         let service = service_fn(|request| {
             self.requests.fetch_add(1, Ordering::SeqCst);
             async move {
