@@ -12,19 +12,11 @@ use crate::base::{Code, Finding, Findings, Share};
 use crate::model::istio::Telemetry;
 use crate::model::istio::telemetry::{CustomTag as Written, Tracing as Entry};
 use crate::model::{FieldPath, Object, Spec};
-use crate::plan::tracing::{CustomTag, TagValue, Tracing};
+use crate::plan::tracing::{CustomTag, SECRET_HEADERS, TagValue, Tracing};
 
 use super::Options;
 use super::protect::elsewhere;
 use super::version::Versions;
-
-/// Headers that hold secrets; the access log has none of them either.
-const SECRET: [&str; 4] = [
-    "authorization",
-    "proxy-authorization",
-    "cookie",
-    "set-cookie",
-];
 
 /// How spans are made; `None` if nothing is traced.
 pub(crate) fn tracing(
@@ -229,7 +221,7 @@ impl Applying<'_> {
                 default: default(&variable.default_value),
             }
         } else if let Some(header) = &tag.header {
-            if SECRET.contains(&&*header.name.to_ascii_lowercase()) {
+            if SECRET_HEADERS.contains(&&*header.name.to_ascii_lowercase()) {
                 let path = path.field(name).field("header").field("name");
                 let message = format!("`{}` holds secrets, which go into no span", header.name);
                 self.note(Code::UNSUPPORTED, &path, message);

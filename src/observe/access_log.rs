@@ -4,9 +4,10 @@
 //! when the buffer is full, counts it as dropped. The writer swaps the buffer for an empty one, so
 //! two buffers serve all lines and batches form by themselves. The lock is held for one copy.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -214,7 +215,14 @@ impl Shared {
 }
 
 fn append_to(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).open(path)
+    let is_pipe = fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo());
+    let mut options = OpenOptions::new();
+    match is_pipe {
+        // For writing only, a pipe opens once somebody reads it (fifo(7)); the gateway would not start.
+        true => options.read(true).write(true),
+        false => options.append(true).create(true),
+    };
+    options.open(path)
 }
 
 struct Writer {

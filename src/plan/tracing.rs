@@ -9,6 +9,14 @@ use http::HeaderName;
 
 use crate::base::Share;
 
+/// Headers that hold secrets: no tag is made of them.
+pub const SECRET_HEADERS: [&str; 4] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+];
+
 /// What applies to the trace of every HTTP request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Tracing {

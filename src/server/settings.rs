@@ -7,6 +7,7 @@ mod convert;
 mod describe;
 mod gateway;
 mod mesh;
+mod tag;
 #[cfg(test)]
 mod tests;
 mod tracing;

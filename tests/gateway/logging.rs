@@ -1,5 +1,7 @@
 //! What the access log has, hides and survives.
 
+use std::process::Command;
+
 use super::harness::*;
 
 fn start(settings: &str) -> (Start, Origin) {
@@ -57,6 +59,37 @@ fn a_rotated_log_goes_on_in_a_new_file_at_sigusr1() {
 }
 
 #[test]
+fn a_log_that_nobody_reads_stalls_neither_the_start_nor_a_request_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("log");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let (start, _origin) = start(&format!(
+        "  drain: {{delay: 0s}}\n  mesh: {{accessLogFile: '{}'}}\n",
+        pipe.display()
+    ));
+    let mut gateway = start.ready();
+    let mut client = gateway.client();
+    let agent = format!("User-Agent: {}", "x".repeat(8_000));
+    let mut asked = 0;
+    // The pipe, the writer's batch and the buffer hold some 250 lines together.
+    let dropped = loop {
+        for _ in 0..50 {
+            assert_eq!(client.get("a.example.com", "/", &[&agent]).status, 200);
+            asked += 1;
+        }
+        match dropped(&gateway) {
+            0 => assert!(asked < 10_000, "nothing is dropped"),
+            dropped => break dropped,
+        }
+    };
+    assert!(dropped <= asked, "{dropped} of {asked}");
+    drop(client);
+    gateway.signal("TERM");
+    assert!(gateway.await_exit().success());
+}
+
+#[test]
 fn a_full_disk_loses_lines_and_no_request() {
     let (start, _origin) = start("  mesh: {accessLogFile: /dev/full}\n");
     let gateway = start.ready();
@@ -65,12 +98,17 @@ fn a_full_disk_loses_lines_and_no_request() {
         assert_eq!(client.get("a.example.com", "/", &[]).status, 200);
     }
     await_until("the lines are counted as dropped", || {
-        let metrics = gateway.metrics();
-        let mut lines = metrics.lines();
-        let dropped =
-            lines.find_map(|line| line.strip_prefix("pingress_access_log_lines_dropped_total "))?;
-        (dropped == "50").then_some(())
+        (dropped(&gateway) == 50).then_some(())
     });
+}
+
+/// Lines that were lost so far.
+fn dropped(gateway: &Gateway) -> u64 {
+    let metrics = gateway.metrics();
+    let mut lines = metrics.lines();
+    let name = "pingress_access_log_lines_dropped_total ";
+    let count = lines.find_map(|line| line.strip_prefix(name)).unwrap();
+    count.parse().unwrap()
 }
 
 #[test]

@@ -359,8 +359,21 @@ fn without_a_collector_trace_headers_pass_through_untouched() {
 #[test]
 fn a_telemetry_resource_decides_what_is_traced_and_tagged_until_it_changes() {
     let collector = Collector::grpc();
-    let (start, origin) = start(collector.port, "sampling: 0");
+    let settings = "sampling: 0, customTags: {where: {literal: {value: settings}}, tenant: {header: {name: x-tenant}}}";
+    let (start, origin) = start(collector.port, settings);
     let gateway = start.ready();
+    let tagged = |span: &Span| ["tenant", "where", "home"].map(|name| attribute(span, name));
+    gateway.client().get(
+        "a.example.com",
+        "/",
+        &[
+            &format!("traceparent: 00-{TRACE}-{SPAN}-01"),
+            "X-Tenant: t0",
+        ],
+    );
+    let spans = collector.await_spans(2);
+    let by_settings = ["t0", "settings", ""].map(str::to_owned);
+    assert_eq!(tagged(of_kind(&spans, SpanKind::Server)[0]), by_settings);
     let telemetry = |sampling: u8, rest: &str| {
         format!(
             "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {{name: mesh, namespace: istio-system}}\nspec:\n  tracing:\n    - randomSamplingPercentage: {sampling}\n{rest}"
@@ -372,25 +385,20 @@ fn a_telemetry_resource_decides_what_is_traced_and_tagged_until_it_changes() {
         gateway.get("a.example.com", "/");
         got(&origin, "traceparent")?.ends_with("-01").then_some(())
     });
-    let before = await_until("its spans are there", || {
-        let count = collector.spans().len();
-        (count == 2).then_some(count)
-    });
+    let before = collector.await_spans(4).len();
     gateway
         .client()
         .get("a.example.com", "/", &["X-Tenant: t1"]);
     let spans = collector.await_spans(before + 2);
     let servers = of_kind(&spans, SpanKind::Server);
-    let tenants: Vec<_> = servers
-        .iter()
-        .map(|span| attribute(span, "tenant"))
-        .collect();
-    assert_eq!(tenants, ["nobody", "t1"]);
-    assert_eq!(attribute(servers[0], "where"), "edge");
-    assert_eq!(
-        attribute(servers[0], "home"),
-        std::env::var("HOME").unwrap_or_default()
-    );
+    let home = std::env::var("HOME").unwrap_or_default();
+    for (span, tenant) in servers[1..].iter().zip(["nobody", "t1"]) {
+        assert_eq!(
+            tagged(span),
+            [tenant, "edge", &home],
+            "the resource's replace those"
+        );
+    }
     let swaps = || metric(&gateway, "pingress_plan_swaps_total");
     let so_far = swaps();
     gateway.write(
@@ -399,7 +407,14 @@ fn a_telemetry_resource_decides_what_is_traced_and_tagged_until_it_changes() {
     );
     await_until("reporting is off", || (swaps() > so_far).then_some(()));
     gateway.get("a.example.com", "/unreported");
-    assert!(got(&origin, "traceparent").unwrap().ends_with("-01"));
+    let begun = got(&origin, "traceparent").unwrap();
+    assert!(begun.ends_with("-01"), "sampled as before: {begun}");
+    let parent = format!("traceparent: 00-{TRACE}-{SPAN}-01");
+    gateway
+        .client()
+        .get("a.example.com", "/unreported", &[&parent]);
+    let sent = format!("traceparent: {}", got(&origin, "traceparent").unwrap());
+    assert_eq!(sent, parent, "the trace has no hole where the gateway is");
     gateway.write("telemetry.yaml", &telemetry(100, ""));
     let paths = await_until("reporting is on again", || {
         gateway.get("a.example.com", "/last");

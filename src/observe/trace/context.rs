@@ -10,7 +10,7 @@ use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator};
 use crate::base::Share;
 use crate::plan::tracing::Tracing;
 
-use super::propagation::{self, Parent};
+use super::propagation::{self, Parent, Step};
 
 /// A header by which an outside client asks for a trace; Envoy honours it too. Its
 /// `x-envoy-force-trace` is believed from inside the mesh only, and all clients are outside.
@@ -128,11 +128,15 @@ impl Trace {
 
     /// Gives the headers by which the current attempt's origin goes on with the trace: each to be
     /// set, or removed where there is no value. Also of a request that is not sampled, so that the
-    /// decision holds for the whole trace.
+    /// decision holds for the whole trace. Where spans are not reported, the origin's hang on the
+    /// client's: ours would be missing from the trace.
     pub fn headers(&self, tracing: &Tracing, mut put: impl FnMut(HeaderName, Option<HeaderValue>)) {
-        let span_id = self.attempts.last().map_or(self.span_id, |it| it.span_id);
+        let step = match self.parent {
+            Some(client) if !tracing.reports => Step::Through(client),
+            _ => Step::Own(self.attempts.last().map_or(self.span_id, |it| it.span_id)),
+        };
         for format in &tracing.propagation {
-            propagation::write(self, span_id, *format, self.keeps_state, &mut put);
+            propagation::write(self, step, *format, self.keeps_state, &mut put);
         }
     }
 

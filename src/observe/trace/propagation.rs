@@ -155,15 +155,25 @@ fn digits(text: &[u8], count: usize) -> Option<u128> {
     })
 }
 
+/// The span that an origin's hang on.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    /// The gateway's, of the request or of an attempt.
+    Own(SpanId),
+    /// The client's.
+    Through(SpanId),
+}
+
 /// Gives one format's headers for an origin whose parent span is `span_id`.
 pub(super) fn write(
     trace: &Trace,
-    span_id: SpanId,
+    step: Step,
     format: Propagation,
     keeps_state: bool,
     put: &mut impl FnMut(HeaderName, Option<HeaderValue>),
 ) {
     let trace_id = trace.trace_id;
+    let (Step::Own(span_id) | Step::Through(span_id)) = step;
     let value = |text: String| HeaderValue::try_from(text).ok();
     let b3_id = || match trace.short {
         true => format!("{:016x}", u128::from_be_bytes(trace_id.to_bytes())),
@@ -191,10 +201,13 @@ pub(super) fn write(
         Propagation::B3Multi => {
             put(B3_TRACE, value(b3_id()));
             put(B3_SPAN, value(format!("{span_id}")));
-            put(
-                B3_PARENT,
-                value(format!("{}", trace.span_id)).filter(|_| trace.span_id != span_id),
-            );
+            // The client's own span keeps the client's own parent.
+            if let Step::Own(_) = step {
+                put(
+                    B3_PARENT,
+                    value(format!("{}", trace.span_id)).filter(|_| trace.span_id != span_id),
+                );
+            }
             match trace.debug {
                 true => {
                     put(B3_FLAGS, Some(HeaderValue::from_static("1")));

@@ -135,8 +135,11 @@ fn of_request(
         put("istio.namespace", workload.namespace.clone().into());
         put("istio.cluster_id", workload.cluster.clone().into());
     }
-    let tags = terms.tags.iter().filter_map(|tag| custom(tag, record));
-    attributes.extend(tags);
+    for tag in terms.tags.iter().filter_map(|tag| custom(tag, record)) {
+        // A name may stand only once (OTLP), and the user's own word counts.
+        attributes.retain(|other| other.key != tag.key);
+        attributes.push(tag);
+    }
     let status = match (error, record.cause) {
         (None, _) => Status::Unset,
         (Some(_), Some(cause)) => Status::error(cause.message.clone()),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::describe::section;
 use super::mesh::Mesh;
+use super::tag::Tag;
 use super::value::{OtlpProtocol, Profile, Span, TraceHeaders};
 
 section! { "camelCase",
@@ -123,6 +124,8 @@ section! { "camelCase",
         pub sampling: f64 = 1.0,
         /// Headers that tell a trace: `tracecontext`, `b3`, `b3multi`. Read in this order, and all of them sent to origins.
         pub propagation: Vec<TraceHeaders> = vec![TraceHeaders::TraceContext],
+        /// Attributes of your own on each request's span, by name, as Telemetry's `customTags`: `{tenant: {header: {name: x-tenant, defaultValue: none}}}`, `{literal: {value}}` or `{environment: {name}}`. Those of a Telemetry resource replace them.
+        pub custom_tags: BTreeMap<String, Tag> = BTreeMap::new(),
         /// Provider by which Telemetry resources name this collector; unset means that every provider they name is meant.
         pub provider: String = String::new(),
         /// `service.name` of the spans; unset means `gateway.workload`, a dot and `gateway.namespace`.

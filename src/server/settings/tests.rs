@@ -148,6 +148,26 @@ fn a_collector_that_no_span_could_reach_is_refused_with_its_key() {
         ("propagation: [zipkin]", "zipkin"),
         ("protocol: http", "http/protobuf"),
         ("queue: 0", "gateway.tracing.queue: 0 would drop"),
+        (
+            "customTags: {a: {header: {name: Cookie}}}",
+            "gateway.tracing.customTags.a: `cookie` holds secrets",
+        ),
+        (
+            "customTags: {a: {header: {name: 'x y'}}}",
+            "`x y` is not the name of a header",
+        ),
+        (
+            "customTags: {a: {literal: {value: b}, environment: {name: C}}}",
+            "customTags.a: write exactly one of",
+        ),
+        ("customTags: {a: {}}", "customTags.a: write exactly one of"),
+        ("customTags: {a: {literal: {value: ''}}}", "value is empty"),
+        ("customTags: {a: {environment: {name: ''}}}", "has no name"),
+        ("customTags: {a: {formatter: {value: b}}}", "formatter"),
+        (
+            "customTags: {'': {literal: {value: b}}}",
+            "a tag has no name",
+        ),
         ("timeout: 0s", "gateway.tracing.timeout: 0s would drop"),
     ] {
         let error = Settings::parse(&format!("gateway: {{tracing: {{{tracing}}}}}")).unwrap_err();

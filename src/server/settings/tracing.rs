@@ -26,6 +26,10 @@ impl Settings {
         if tracing.propagation.is_empty() {
             return Err("gateway.tracing.propagation is empty, so that no trace would go on; name at least one of tracecontext, b3 and b3multi".into());
         }
+        for (name, tag) in &tracing.custom_tags {
+            tag.compiled(name)
+                .map_err(|error| format!("gateway.tracing.customTags.{name}: {error}"))?;
+        }
         if tracing.queue == 0 {
             return Err("gateway.tracing.queue: 0 would drop every span; unset gateway.tracing.endpoint to trace nothing".into());
         }
@@ -77,6 +81,12 @@ impl Settings {
                     TraceHeaders::B3 => Propagation::B3,
                     TraceHeaders::B3Multi => Propagation::B3Multi,
                 })
+                .collect(),
+            tags: tracing
+                .custom_tags
+                .iter()
+                // `verify_tracing` has refused those that are wrong.
+                .filter_map(|(name, tag)| tag.compiled(name).ok())
                 .collect(),
             ..Tracing::default()
         })

@@ -140,10 +140,14 @@ fn written(lines: &[(&str, &str)], propagation: &[Propagation]) -> HeaderMap {
         propagation: propagation.into(),
         ..Tracing::default()
     };
+    written_by(lines, &tracing)
+}
+
+fn written_by(lines: &[(&str, &str)], tracing: &Tracing) -> HeaderMap {
     let mut headers = headers(lines);
-    let mut trace = Trace::begin(&headers, &tracing);
+    let mut trace = Trace::begin(&headers, tracing);
     trace.attempt_begins(Default::default(), "127.0.0.1:80".parse().unwrap());
-    trace.headers(&tracing, |name, value| match value {
+    trace.headers(tracing, |name, value| match value {
         Some(value) => {
             headers.insert(name, value);
         }
@@ -174,6 +178,34 @@ fn a_trace_goes_on_with_its_id_and_decision_under_a_new_span() {
     assert_eq!(text("x-b3-sampled"), "1");
     let own = text("x-b3-parentspanid");
     assert!(own != span && own != SPAN);
+}
+
+#[test]
+fn where_spans_are_not_reported_an_origins_hang_on_the_clients() {
+    let tracing = Tracing {
+        reports: false,
+        propagation: [
+            Propagation::TraceContext,
+            Propagation::B3,
+            Propagation::B3Multi,
+        ]
+        .into(),
+        ..Tracing::default()
+    };
+    let lines = [
+        ("x-b3-traceid", TRACE),
+        ("x-b3-spanid", SPAN),
+        ("x-b3-parentspanid", "1111111111111111"),
+        ("x-b3-sampled", "1"),
+    ];
+    let expected = [
+        ("b3", &*format!("{TRACE}-{SPAN}-1")),
+        ("traceparent", &*format!("00-{TRACE}-{SPAN}-01")),
+    ];
+    assert_eq!(
+        written_by(&lines, &tracing),
+        headers(&[&lines[..], &expected].concat())
+    );
 }
 
 #[test]

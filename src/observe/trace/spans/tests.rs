@@ -6,9 +6,14 @@ use crate::plan::tracing::Tracing;
 use http::HeaderMap;
 
 fn made(record: Record<'_>) -> SpanData {
+    made_with(record, Box::default())
+}
+
+fn made_with(record: Record<'_>, tags: Box<[CustomTag]>) -> SpanData {
     let terms = Tracing {
         sampling: crate::base::Share::ALL,
         istio_tags: false,
+        tags,
         ..Tracing::default()
     };
     let trace = Trace::begin(&HeaderMap::new(), &terms);
@@ -81,4 +86,16 @@ fn a_refusal_is_no_error_of_the_server_and_no_answer_at_all_is() {
     );
     assert_eq!(gone.status, Status::error("the client left"));
     assert_eq!(attribute(&gone, "http.response.status_code"), "");
+}
+
+#[test]
+fn a_tag_of_the_users_own_takes_the_place_of_an_attribute_of_its_name() {
+    let tag = CustomTag {
+        name: "url.path".into(),
+        value: TagValue::Literal("mine".into()),
+    };
+    let span = made_with(Record::default(), [tag].into());
+    let named = |it: &&KeyValue| it.key.as_str() == "url.path";
+    let all: Vec<_> = span.attributes.iter().filter(named).collect();
+    assert_eq!(all, [&KeyValue::new("url.path", "mine")]);
 }
