@@ -13,6 +13,8 @@ pub enum CauseKind {
     BadRequest,
     /// Refused by Pingora's parser before any hook ran.
     EarlyRefusal,
+    /// An HTTP/2 request that is malformed (RFC 9113 section 8.1.1): answered with 400 or reset.
+    MalformedStream,
     /// `%00` or another target that cannot be normalised.
     BadPath,
     /// HTTP/1.0 without the setting that allows it.
@@ -93,6 +95,7 @@ impl CauseKind {
         match self {
             BadRequest => "bad_request",
             EarlyRefusal => "early_refusal",
+            MalformedStream => "malformed_stream",
             BadPath => "bad_path",
             UpgradeRequired => "upgrade_required",
             HeaderTimeout => "header_timeout",
@@ -137,7 +140,7 @@ impl CauseKind {
     pub fn status(self) -> u16 {
         use CauseKind::*;
         match self {
-            BadRequest | EarlyRefusal | BadPath | ProxyHeader => 400,
+            BadRequest | EarlyRefusal | MalformedStream | BadPath | ProxyHeader => 400,
             AccessDenied => 403,
             RouteNotFound => 404,
             MethodNotAllowed => 405,
@@ -187,7 +190,9 @@ impl CauseKind {
             FaultAbort => "FI",
             RateLimited | GlobalRateLimited => "RL",
             RateLimitUnknown => "RLSE",
-            BadRequest | EarlyRefusal | HeaderTimeout | BadPath | ProxyHeader => "DPE",
+            BadRequest | EarlyRefusal | MalformedStream | HeaderTimeout | BadPath | ProxyHeader => {
+                "DPE"
+            }
             _ => "-",
         }
     }
@@ -197,6 +202,7 @@ impl CauseKind {
         use CauseKind::*;
         match self {
             BadRequest | EarlyRefusal => "http1.codec_error",
+            MalformedStream => "http2.violation.of.messaging.rule",
             BadPath => "path_normalization_failed",
             UpgradeRequired => "low_version",
             HeaderTimeout => "request_header_timeout",

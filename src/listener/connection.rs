@@ -50,10 +50,11 @@ pub struct Connection {
 #[derive(Clone, Debug)]
 pub struct EarlyRefusal {
     pub connection: Arc<Connection>,
-    /// `EarlyRefusal`, `MethodNotAllowed` for CONNECT, `HeaderTimeout`, `ConnectionLimit` or
-    /// `ProxyHeader`.
+    /// `EarlyRefusal`, `MalformedStream`, `MethodNotAllowed` for CONNECT, `HeaderTimeout`,
+    /// `ConnectionLimit` or `ProxyHeader`.
     pub kind: CauseKind,
-    /// As written to the client; `None` if the connection was only closed.
+    /// As written to the client; `None` if the connection was only closed, and for malformed
+    /// streams, of which Pingora answers some and resets some.
     pub status: Option<u16>,
     /// First line of the head with control bytes escaped, at most 256 bytes of it; empty if unknown.
     pub request_line: String,

@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::http2::PingRule;
 use super::proxy_protocol::ProxyProtocol;
 
 /// Never more connections than this by default, whatever the process may open (edge-hardening
@@ -17,7 +18,7 @@ pub struct ListenerLimits {
     /// Time for a TLS handshake, from the connection's first moment or the end of its PROXY header,
     /// which gets as much.
     pub handshake: Duration,
-    /// How long a connection may wait for its first or next request.
+    /// How long a connection may wait for its first or next request, HTTP/2 with none at work.
     pub keepalive_idle: Duration,
     /// How long an idle connection is still served once its listener closes: a client may be about
     /// to send. Its answer says `Connection: close`.
@@ -30,6 +31,8 @@ pub struct ListenerLimits {
     pub accept_tasks: usize,
     /// TLS handshakes that one source (an IPv4 address, an IPv6 /64) may begin in a second.
     pub handshakes_per_source: Option<NonZeroU32>,
+    /// When clients of HTTP/2 are asked whether they are still there; `None` is never.
+    pub http2_pings: Option<PingRule>,
     /// Which connections begin with a PROXY header.
     pub proxy_protocol: Option<ProxyProtocol>,
 }
@@ -47,6 +50,7 @@ impl Default for ListenerLimits {
             read_buffer: 4096,
             accept_tasks: 1,
             handshakes_per_source: None,
+            http2_pings: None,
             proxy_protocol: None,
         }
     }

@@ -19,7 +19,6 @@ use pingora_core::services::{Service as _, listening::Service};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::application::Application;
 use super::connection::ConnectionObserver;
 use super::error::{ListenerError, ListenerOutcome};
 use super::limits::ListenerLimits;
@@ -30,7 +29,7 @@ use crate::plan::Plan;
 
 /// The listening ports in front of one application, usually the shared `HttpProxy`.
 pub struct Listeners<A> {
-    application: Arc<Application<A>>,
+    application: Arc<A>,
     shared: Arc<Shared>,
     /// Sockets of a predecessor that no plan has asked for yet, by the address they were opened for.
     inherited: Mutex<HashMap<SocketAddr, TcpListener>>,
@@ -61,7 +60,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
     ) -> Self {
         let shared = Arc::new(Shared::new(limits, observer, streams));
         Self {
-            application: Arc::new(Application::new(app, shared.clone())),
+            application: app,
             shared,
             inherited: Mutex::new(inherited),
             open: Mutex::new(BTreeMap::new()),

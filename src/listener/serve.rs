@@ -17,10 +17,10 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::{ALPN, Ssl, Stream};
 use pingora_core::server::ShutdownWatch;
 
-use super::application::Application;
 use super::connection::{Connection, EarlyRefusal, Phase};
 use super::digests;
 use super::head::Opening;
+use super::http2;
 use super::patience::Patience;
 use super::proxy_protocol::{self, HeaderError, ProxyProtocol, Told};
 use super::shared::{Place, Shared};
@@ -32,17 +32,13 @@ use crate::base::{CauseKind, clock};
 ///
 /// It keeps the trait's empty `cleanup`. Passing it on would cut idle connections of every port.
 pub(super) struct Front<A> {
-    application: Arc<Application<A>>,
+    application: Arc<A>,
     shared: Arc<Shared>,
     listener: SocketAddr,
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
-    pub fn new(
-        application: Arc<Application<A>>,
-        shared: Arc<Shared>,
-        listener: SocketAddr,
-    ) -> Self {
+    pub fn new(application: Arc<A>, shared: Arc<Shared>, listener: SocketAddr) -> Self {
         Self {
             application,
             shared,
@@ -138,6 +134,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         }
     }
 
+    /// Not within the future of the connection's whole life, which would be larger for HTTP/1 too.
+    fn serve_http2<'a>(
+        &'a self,
+        socket: Box<Socket>,
+        shutdown: &'a ShutdownWatch,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        Box::pin(http2::serve(
+            &self.application,
+            &self.shared,
+            socket,
+            shutdown,
+        ))
+    }
+
     async fn serve_http1(
         &self,
         mut socket: Box<Socket>,
@@ -182,7 +192,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Front<A> {
         match settings {
             Some(settings) => settings.apply_to_session(&mut session),
             None => {
-                session.set_keepalive_reuses_remaining(self.application.keepalive_request_limit())
+                let options = self.application.server_options();
+                let limit = options.and_then(|options| options.keepalive_request_limit);
+                session.set_keepalive_reuses_remaining(limit)
             }
         }
         // Pingora's timers per read are off: the socket's deadlines cover every wait.
@@ -216,8 +228,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
             self.shared.clone(),
         ));
         if stream_speaks_http2(&socket) {
-            socket.speak_http2();
-            self.application.process_new(socket, shutdown).await;
+            self.serve_http2(socket, shutdown).await;
             return None;
         }
         let mut patience = Patience::new(&self.shared.limits, shutdown);
@@ -228,8 +239,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Front<A> {
         }
         if socket.opening() == Opening::Http2 {
             drop(patience);
-            socket.speak_http2();
-            self.application.process_new(socket, shutdown).await;
+            self.serve_http2(socket, shutdown).await;
         } else {
             self.serve_http1(socket, patience, shutdown).await;
         }

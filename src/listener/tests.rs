@@ -2,6 +2,7 @@
 
 mod drain;
 mod heads;
+mod http2;
 mod protocols;
 mod rig;
 mod sockets;

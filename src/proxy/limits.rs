@@ -23,6 +23,12 @@ pub struct Limits {
     pub body_idle: Option<Duration>,
     /// Longest stall of a response write; Istio has none.
     pub write_stall: Option<Duration>,
+    /// Requests of one HTTP/2 connection at once.
+    pub streams: u32,
+    /// Bytes of a request body over HTTP/2 that the client may send ahead.
+    pub stream_window: u32,
+    /// The same of all requests of a connection together.
+    pub connection_window: u32,
     /// How long an answered request's remaining body is read, so that the client sees the answer.
     pub drain: Duration,
     /// Bytes of a request body that may be sent again, at most [`RETRY_BODY`].
@@ -45,6 +51,9 @@ impl Default for Limits {
             request_line: 16 * 1024,
             body_idle: None,
             write_stall: None,
+            streams: 100,
+            stream_window: 256 * 1024,
+            connection_window: 1024 * 1024,
             drain: Duration::from_secs(1),
             retry_body: RETRY_BODY,
             attempts: MAX_ATTEMPTS as u32,
@@ -57,16 +66,15 @@ impl Default for Limits {
 
 /// What `server` sets as `HttpProxy::server_options`. Prior-knowledge HTTP/2 is recognised in
 /// `listener`; Pingora's own way hangs on short requests.
-pub fn server_options(limits: &Limits) -> HttpServerOptions {
+pub fn server_options() -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2c = false;
     options.allow_connect_method_proxying = false;
-    options.h2_idle_timeout = Some(limits.keepalive_idle);
     options
 }
 
-/// What `server` sets as `HttpProxy::h2_options`: bounds against HTTP/2 floods, and windows that
-/// do not throttle uploads (edge-hardening section 4).
+/// What `server` sets as `HttpProxy::h2_options`: bounds against HTTP/2 floods, and by default windows
+/// that do not throttle uploads (edge-hardening section 4).
 pub fn h2_options(limits: &Limits) -> H2Options {
     let mut options = default_h2_options();
     // The list counts 32 bytes of overhead per field (RFC 9113 section 6.5.2). Above what `admit`
@@ -74,9 +82,9 @@ pub fn h2_options(limits: &Limits) -> H2Options {
     let list = limits.head + limits.fields * 32 + 4096;
     options
         .max_header_list_size(u32::try_from(list).unwrap_or(u32::MAX))
-        .max_concurrent_streams(100)
-        .initial_window_size(256 * 1024)
-        .initial_connection_window_size(1024 * 1024)
+        .max_concurrent_streams(limits.streams)
+        .initial_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window)
         .max_send_buffer_size(256 * 1024);
     options
 }

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, OrErr, Result};
-use pingora_core::connectors::l4::Connect;
+use pingora_core::connectors::l4::{BindTo, Connect};
 use pingora_core::protocols::l4::ext::{connect, set_tcp_keepalive};
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::l4::stream::Stream;
@@ -33,6 +33,7 @@ pub(super) fn dial(peer: &mut HttpPeer, unique: u64, preface: Bytes) {
     peer.options.idle_timeout = Some(std::time::Duration::ZERO);
     let gate = Arc::new(AtomicBool::new(!peer.is_tls()));
     peer.options.custom_l4 = Some(Arc::new(Dial {
+        bind: peer.options.bind_to.take(),
         preface,
         gate: gate.clone(),
     }));
@@ -46,6 +47,7 @@ pub(super) fn dial(peer: &mut HttpPeer, unique: u64, preface: Bytes) {
 
 #[derive(Debug)]
 struct Dial {
+    bind: Option<BindTo>,
     preface: Bytes,
     gate: Arc<AtomicBool>,
 }
@@ -56,7 +58,7 @@ impl Connect for Dial {
         let Some(address) = address.as_inet() else {
             return Error::e_explain(ErrorType::ConnectError, "the endpoint has no IP address");
         };
-        let mut inner = connect(address, None).await?;
+        let mut inner = connect(address, self.bind.as_ref()).await?;
         inner
             .write_all(&self.preface)
             .await

@@ -117,7 +117,7 @@ pub fn run(boot: Boot) -> Result<(), BootError> {
     let mut server = Server::new_with_opt_and_conf(None, settings.server_conf());
     server.bootstrap();
     let limits = settings.proxy_limits();
-    let options = (server_options(&limits), h2_options(&limits));
+    let options = (server_options(), h2_options(&limits));
     let recorder = Arc::new(Recorder(observe.clone()));
     let mut app = http_proxy(
         &server.configuration,

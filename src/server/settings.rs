@@ -6,6 +6,7 @@
 mod convert;
 mod describe;
 mod gateway;
+mod http2;
 mod mesh;
 mod tag;
 #[cfg(test)]
@@ -34,9 +35,9 @@ section! { "snake_case",
         pub work_stealing: bool = true,
         /// Idle connections to origins kept per worker thread.
         pub upstream_keepalive_pool_size: usize = 128,
-        /// Local IPv4 addresses to use towards origins, but for WebSockets, for what begins with a PROXY header, and for health checks in plain text.
+        /// Local IPv4 addresses to use towards origins, one for each connection by chance.
         pub client_bind_to_ipv4: Vec<String> = Vec::new(),
-        /// Local IPv6 addresses to use towards origins, with the same exceptions.
+        /// Local IPv6 addresses to use towards origins, in the same way.
         pub client_bind_to_ipv6: Vec<String> = Vec::new(),
         /// Upper bound of attempts for one request, whatever its route says.
         pub max_retries: usize = crate::proxy::MAX_ATTEMPTS,

@@ -190,6 +190,7 @@ impl ClusterState {
     pub fn peer(&self, pick: &Pick, caller: &Caller<'_>) -> HttpPeer {
         let template = self.template.load();
         let mut peer = template.peer(pick.addr(), caller);
+        peer.options.bind_to = self.dialer.locals().towards(pick.addr());
         match &pick.lease {
             // An address that left and came back may be another origin.
             Lease::None => peer.group_key ^= pick.endpoint().shared.key(),
@@ -206,6 +207,7 @@ impl ClusterState {
     pub(super) fn peer_apart(&self, pick: &Pick, caller: &Caller<'_>) -> HttpPeer {
         let template = self.template.load();
         let mut peer = template.peer(pick.addr(), caller);
+        peer.options.bind_to = self.dialer.locals().towards(pick.addr());
         peer.group_key ^= pick.endpoint().shared.key();
         if let Some(header) = template.header(caller) {
             proxied::dial(&mut peer, header);

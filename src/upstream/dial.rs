@@ -5,15 +5,20 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr as StdAddr};
 use std::sync::{Arc, OnceLock};
 
+use pingora_core::connectors::l4::BindTo;
 use pingora_core::connectors::{ConnectorOptions, TransportConnector};
 use pingora_core::protocols::Stream;
 use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_core::protocols::tls::ALPN;
 use pingora_core::upstreams::peer::{HttpPeer, Peer, PeerOptions, Tracer};
 use pingora_core::utils::tls::CertKey;
-use pingora_core::{Error, ErrorType, Result};
+use pingora_core::{Error, ErrorType, OrErr, Result};
+use tokio::net::TcpSocket;
 
 use super::tls;
+
+/// What happens to a socket before it connects.
+pub(super) type SocketHook = Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync>;
 
 /// Makes connections. What BoringSSL needs for that is made with the first.
 #[derive(Default)]
@@ -27,6 +32,43 @@ pub(super) struct Dialer {
 pub struct Locals(pub Vec<IpAddr>);
 
 impl Locals {
+    /// Where a connection to `addr` is to come from.
+    pub(super) fn towards(&self, addr: StdAddr) -> Option<BindTo> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let fits = |local: &&IpAddr| local.is_ipv4() == addr.is_ipv4();
+        let count = self.0.iter().filter(fits).count();
+        let local = self
+            .0
+            .iter()
+            .filter(fits)
+            .nth(fastrand::usize(..count.max(1)))?;
+        let mut bind = BindTo::default();
+        bind.addr = Some(StdAddr::new(*local, 0));
+        Some(bind)
+    }
+
+    /// What binds a socket, where the one it is for is not known before; `None` if nothing is to.
+    pub(super) fn binding(&self) -> Option<SocketHook> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let locals = self.clone();
+        Some(Arc::new(move |socket: &TcpSocket| {
+            // Of no address yet, but of its family.
+            let family = socket
+                .local_addr()
+                .or_err(ErrorType::SocketError, "no socket")?;
+            match locals.towards(family).and_then(|bind| bind.addr) {
+                Some(local) => socket.bind(local).or_err_with(ErrorType::BindError, || {
+                    format!("cannot connect from {local}")
+                }),
+                None => Ok(()),
+            }
+        }))
+    }
+
     /// For a connector that keeps so many idle connections.
     pub(super) fn options(&self, idle: usize) -> ConnectorOptions {
         let (v4, v6) = self.0.iter().partition(|address| address.is_ipv4());

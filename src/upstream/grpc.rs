@@ -259,8 +259,8 @@ async fn converse(
     let mut client = client.ready().await.map_err(|_| Unanswered::unseen())?;
     let sent = client.send_request(request, false);
     let (response, mut body) = sent.map_err(|_| Unanswered::unseen())?;
-    body.send_data(framed(message), true)
-        .map_err(|_| Failed::Broken)?;
+    // Fails where the stream has ended meanwhile, refused for instance: its answer says how.
+    let _ = body.send_data(framed(message), true);
     let response = response.await.map_err(|error| broken(&error))?;
     if response.status() != StatusCode::OK {
         return Err(Failed::Refused.into());

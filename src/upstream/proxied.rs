@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
-use pingora_core::connectors::l4::Connect;
+use pingora_core::connectors::l4::{BindTo, Connect};
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
 use pingora_core::protocols::l4::stream::Stream;
 use pingora_core::upstreams::peer::HttpPeer;
@@ -17,6 +17,7 @@ use pingora_core::{Error, ErrorType, OrErr, Result};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
+use super::dial::SocketHook;
 use crate::plan::ProxyVersion;
 
 /// Begins each header of version 2.
@@ -28,8 +29,6 @@ const LOCAL: u8 = 0x20;
 
 const TCP4: u8 = 0x11;
 const TCP6: u8 = 0x21;
-
-type Hook = Arc<dyn Fn(&TcpSocket) -> Result<()> + Send + Sync>;
 
 /// The header for a client's connection, given its two ends; without them, as for a probe, it says
 /// that the connection is the gateway's own.
@@ -90,13 +89,15 @@ fn alike(source: SocketAddr, destination: SocketAddr) -> (SocketAddr, SocketAddr
 /// Makes `peer` be dialled here, with `header` as the first bytes. What is to happen to its socket
 /// has been set before.
 pub(super) fn dial(peer: &mut HttpPeer, header: Bytes) {
+    let bind = peer.options.bind_to.take();
     let hook = peer.options.upstream_tcp_sock_tweak_hook.take();
-    peer.options.custom_l4 = Some(Arc::new(Dial { header, hook }));
+    peer.options.custom_l4 = Some(Arc::new(Dial { header, bind, hook }));
 }
 
 struct Dial {
     header: Bytes,
-    hook: Option<Hook>,
+    bind: Option<BindTo>,
+    hook: Option<SocketHook>,
 }
 
 impl std::fmt::Debug for Dial {
@@ -116,6 +117,11 @@ impl Connect for Dial {
             SocketAddr::V6(_) => TcpSocket::new_v6(),
         }
         .or_err(ErrorType::SocketError, "no socket")?;
+        if let Some(local) = self.bind.as_ref().and_then(|bind| bind.addr) {
+            socket.bind(local).or_err_with(ErrorType::BindError, || {
+                format!("cannot connect from {local}")
+            })?;
+        }
         if let Some(hook) = &self.hook {
             hook(&socket)?;
         }

@@ -28,6 +28,7 @@ use pingora_core::{Error, ErrorType};
 use tokio::net::TcpSocket;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::dial::SocketHook;
 use super::line::{Line, State, Terms};
 
 /// How long a request waits before each look for its line's connection, all but the first
@@ -41,10 +42,8 @@ const LOOKS: [Duration; 4] = [
 
 const REFUSAL: ErrorType = ErrorType::Custom("the connection was not to be found");
 
-type Hook = Arc<dyn Fn(&TcpSocket) -> Result<(), Box<Error>> + Send + Sync>;
-
 /// Refuses to dial. Without state: it is shared by all.
-static REFUSE: LazyLock<Hook> =
+static REFUSE: LazyLock<SocketHook> =
     LazyLock::new(|| Arc::new(|_: &TcpSocket| Err(Error::new(REFUSAL))));
 
 /// The lines to one endpoint.

@@ -10,7 +10,7 @@ use super::rig::*;
 use crate::base::CauseKind;
 use crate::listener::ListenerLimits;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub async fn http2(
     address: std::net::SocketAddr,

@@ -156,7 +156,7 @@ impl Site {
             ..ServerConf::default()
         });
         let mut proxy = http_proxy(&conf, gateway);
-        proxy.server_options = Some(server_options(&self.limits));
+        proxy.server_options = Some(server_options());
         proxy.h2_options = Some(h2_options(&self.limits));
         let observer = Arc::new(Deaf);
         let limits = ListenerLimits {

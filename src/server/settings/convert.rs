@@ -85,6 +85,7 @@ impl Settings {
                 gateway.limits.retry_body
             ));
         }
+        self.verify_http2()?;
         self.observe_options()?;
         self.verify_tracing()?;
         self.proxy_protocol()?;
@@ -197,8 +198,6 @@ impl Settings {
             listener_tasks_per_fd: self.listener_tasks_per_fd,
             work_stealing: self.work_stealing,
             upstream_keepalive_pool_size: self.upstream_keepalive_pool_size,
-            client_bind_to_ipv4: self.client_bind_to_ipv4.clone(),
-            client_bind_to_ipv6: self.client_bind_to_ipv6.clone(),
             // The bound that the user set is ours to keep: Pingora also counts attempts that
             // ended before anything was sent.
             max_retries: self.max_retries.max(MAX_ATTEMPTS),
@@ -210,7 +209,8 @@ impl Settings {
         }
     }
 
-    /// Addresses to connect to origins from, where Pingora does not see to it.
+    /// Addresses to connect to origins from. Pingora is told with each connection: it would see to
+    /// its own only.
     pub fn locals(&self) -> Locals {
         let all = [&self.client_bind_to_ipv4, &self.client_bind_to_ipv6];
         let all = all.into_iter().flatten();
@@ -268,6 +268,7 @@ impl Settings {
             other => other.unwrap_or(0),
         };
         converted.handshakes_per_source = NonZeroU32::new(per_source);
+        converted.http2_pings = self.http2_pings();
         // `verify` has refused ranges that cannot be read.
         converted.proxy_protocol = self.proxy_protocol().unwrap_or_default();
         if limits.max_connections > 0 {
@@ -309,11 +310,15 @@ impl Settings {
     /// Limits of the proxy.
     pub fn proxy_limits(&self) -> Limits {
         let limits = &self.gateway.limits;
+        let http2 = &self.gateway.http2;
         Limits {
             keepalive_idle: limits.keepalive_idle.0,
             head: limits.max_header_bytes,
             fields: limits.max_headers,
             request_line: limits.max_request_line,
+            streams: http2.max_concurrent_streams,
+            stream_window: http2.initial_stream_window_size,
+            connection_window: http2.initial_connection_window_size,
             retry_body: limits.retry_body,
             compressions: limits.compressions,
             attempts: u32::try_from(self.max_retries).unwrap_or(u32::MAX),

@@ -44,6 +44,8 @@ section! { "camelCase",
         pub tracing: Tracing = Tracing::default(),
         /// Bounds that always hold.
         pub limits: Limits = Limits::default(),
+        /// Connections of clients that speak HTTP/2.
+        pub http2: Http2 = Http2::default(),
         /// Copies of requests for mirrors.
         pub mirror: Mirror = Mirror::default(),
         /// The operator's endpoint.
@@ -178,6 +180,22 @@ section! { "camelCase",
         pub compressions: usize = 1024,
         /// Bytes of a manifest file; a larger one is not read.
         pub max_file_bytes: u64 = 16 * 1024 * 1024,
+    }
+}
+
+section! { "camelCase",
+    /// Connections of clients that speak HTTP/2.
+    pub struct Http2 {
+        /// Requests that a client may have under way at once on one connection.
+        pub max_concurrent_streams: u32 = 100,
+        /// Bytes of a request's body that a client may send ahead of what the origin takes, 65535 to 2147483647.
+        pub initial_stream_window_size: u32 = 256 * 1024,
+        /// The same for all requests of a connection together.
+        pub initial_connection_window_size: u32 = 1024 * 1024,
+        /// Time between PING frames that ask a client whether it is still there; 0s means none.
+        pub keepalive_interval: Span = Span::seconds(0),
+        /// Time without a byte after a PING, after which the connection is closed.
+        pub keepalive_timeout: Span = Span::seconds(20),
     }
 }
 

@@ -126,6 +126,34 @@ fn a_local_address_that_is_none_is_refused_before_pingora_panics_at_it() {
 }
 
 #[test]
+fn bounds_of_http2_that_serve_nobody_are_refused_and_pings_are_off_by_default() {
+    for (http2, part) in [
+        ("maxConcurrentStreams: 0", "maxConcurrentStreams: 0 would"),
+        (
+            "initialStreamWindowSize: 65534",
+            "initialStreamWindowSize: 65534 is not in 65535 to 2147483647",
+        ),
+        (
+            "initialConnectionWindowSize: 2147483648",
+            "initialConnectionWindowSize: 2147483648 is not in",
+        ),
+        (
+            "keepaliveInterval: 1s, keepaliveTimeout: 0s",
+            "keepaliveTimeout: 0s would",
+        ),
+    ] {
+        let error = Settings::parse(&format!("gateway: {{http2: {{{http2}}}}}")).unwrap_err();
+        assert!(error.contains(part), "{http2}: {error}");
+    }
+    assert_eq!(Settings::default().listener_limits().http2_pings, None);
+    let text = "gateway: {http2: {maxConcurrentStreams: 7, keepaliveInterval: 30s}}";
+    let settings = Settings::parse(text).unwrap();
+    let rule = settings.listener_limits().http2_pings.unwrap();
+    assert_eq!((rule.every.as_secs(), rule.within.as_secs()), (30, 20));
+    assert_eq!(settings.proxy_limits().streams, 7);
+}
+
+#[test]
 fn a_collector_that_no_span_could_reach_is_refused_with_its_key() {
     for (tracing, part) in [
         ("endpoint: collector:4317", "does not begin with http://"),

@@ -1,12 +1,13 @@
 //! One probe of one address: TCP and HTTP by `pingora-load-balancing`'s checks; gRPC, and what goes
 //! over TLS, by ours. Those checks would talk to an origin whose certificate is not accepted.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_core::protocols::l4::socket::SocketAddr as PeerAddr;
+use pingora_core::upstreams::peer::HttpPeer;
 use pingora_core::{Error, ErrorType};
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck, TcpHealthCheck};
 use pingora_load_balancing::{Backend, Extensions};
@@ -29,7 +30,11 @@ pub(super) struct Check {
 
 enum By {
     Pingora(Box<dyn HealthCheck + Send + Sync>),
-    Grpc { service: Box<str> },
+    Grpc {
+        service: Box<str>,
+        dialer: Arc<Dialer>,
+        peer: Box<HttpPeer>,
+    },
     Tls(Box<Secure>),
 }
 
@@ -37,10 +42,12 @@ impl Check {
     pub(super) fn new(probe: &Probe, dialer: &Arc<Dialer>) -> Self {
         let by = match (Secure::new(probe, dialer), &probe.kind) {
             (Some(secure), _) => By::Tls(Box::new(secure)),
-            (None, ProbeKind::Tcp { .. }) => By::Pingora(tcp(probe)),
-            (None, ProbeKind::Http(http)) => By::Pingora(http_check(probe, http)),
+            (None, ProbeKind::Tcp { .. }) => By::Pingora(tcp(probe, dialer)),
+            (None, ProbeKind::Http(http)) => By::Pingora(http_check(probe, http, dialer)),
             (None, ProbeKind::Grpc { service, .. }) => By::Grpc {
                 service: service.clone(),
+                dialer: dialer.clone(),
+                peer: Box::new(peer(probe, false)),
             },
         };
         Self {
@@ -67,7 +74,17 @@ impl Check {
                     };
                     check.check(&backend).await.map_err(|error| words(&error))
                 }
-                By::Grpc { service } => grpc::serves(addr, service).await,
+                By::Grpc {
+                    service,
+                    dialer,
+                    peer,
+                } => {
+                    let mut peer = HttpPeer::clone(peer);
+                    peer._address = PeerAddr::Inet(addr);
+                    let stream = dialer.dial(peer, None, None).await;
+                    let stream = stream.map_err(|error| words(&error))?;
+                    grpc::serves(stream, addr, service).await
+                }
                 By::Tls(secure) => secure.check(addr, &self.probe.kind).await,
             }
         };
@@ -79,13 +96,24 @@ impl Check {
     }
 }
 
-fn tcp(probe: &Probe) -> Box<TcpHealthCheck> {
+/// A peer whose address is told later, with the probe's time to connect.
+pub(super) fn peer(probe: &Probe, tls: bool) -> HttpPeer {
+    let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let mut peer = HttpPeer::new(nowhere, tls, String::new());
+    peer.options.connection_timeout = Some(probe.timeout);
+    peer.options.total_connection_timeout = Some(probe.timeout);
+    peer
+}
+
+fn tcp(probe: &Probe, dialer: &Dialer) -> Box<TcpHealthCheck> {
     let mut check = TcpHealthCheck::new();
-    check.peer_template.options.connection_timeout = Some(probe.timeout);
+    let options = &mut check.peer_template.options;
+    options.connection_timeout = Some(probe.timeout);
+    options.upstream_tcp_sock_tweak_hook = dialer.locals().binding();
     check
 }
 
-fn http_check(probe: &Probe, http: &HttpProbe) -> Box<HttpHealthCheck> {
+fn http_check(probe: &Probe, http: &HttpProbe, dialer: &Dialer) -> Box<HttpHealthCheck> {
     // The request is replaced: `new` panics on a host that is no header value.
     let mut check = HttpHealthCheck::new("", false);
     if let Some(request) = request(http) {
@@ -94,6 +122,7 @@ fn http_check(probe: &Probe, http: &HttpProbe) -> Box<HttpHealthCheck> {
     let options = &mut check.peer_template.options;
     options.connection_timeout = Some(probe.timeout);
     options.read_timeout = Some(probe.timeout);
+    options.upstream_tcp_sock_tweak_hook = dialer.locals().binding();
     let version = if http.http2 { 2 } else { 1 };
     options.set_http_version(version, version);
     let expected = http.expected.clone();

@@ -11,7 +11,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 const PATH: &str = "/grpc.health.v1.Health/Check";
 
@@ -21,25 +20,11 @@ const LONGEST_ANSWER: usize = 4096;
 /// `HealthCheckResponse.ServingStatus`.
 const SERVING: u64 = 1;
 
-/// Asks a server about a service.
-///
-/// # Errors
-/// Why it does not serve, in a few words.
-pub(super) async fn serves(addr: SocketAddr, service: &str) -> Result<(), String> {
-    let stream = TcpStream::connect(addr)
-        .await
-        .map_err(|error| match error.kind() {
-            std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-            kind => kind.to_string(),
-        })?;
-    serves_over(stream, addr, service).await
-}
-
-/// The same over a connection.
+/// Asks the server at the other end of a connection about a service.
 ///
 /// # Errors
 /// Why it does not serve.
-pub(super) async fn serves_over(
+pub(super) async fn serves(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     addr: SocketAddr,
     service: &str,

@@ -1,7 +1,7 @@
 //! Probes over TLS, with the cluster's certificate and demands: an endpoint that requests would not
 //! be sent to does not pass.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pingora_core::connectors::http::Connector;
@@ -13,7 +13,7 @@ use crate::plan::{HttpProbe, Probe, ProbeKind};
 use crate::upstream::dial::Dialer;
 use crate::upstream::tls::{Tls, accepted};
 
-use super::check::{request, words};
+use super::check::{peer, request, words};
 use super::grpc;
 
 /// How addresses are reached.
@@ -32,10 +32,7 @@ impl Secure {
     /// For a probe that has TLS.
     pub(super) fn new(probe: &Probe, dialer: &Arc<Dialer>) -> Option<Self> {
         let tls = probe.tls.as_ref()?;
-        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let mut peer = HttpPeer::new(nowhere, true, String::new());
-        peer.options.connection_timeout = Some(probe.timeout);
-        peer.options.total_connection_timeout = Some(probe.timeout);
+        let mut peer = peer(probe, true);
         let (version, by) = match &probe.kind {
             ProbeKind::Tcp { .. } => (1, By::Dialer(dialer.clone())),
             ProbeKind::Grpc { .. } => (2, By::Dialer(dialer.clone())),
@@ -70,7 +67,7 @@ impl Secure {
             (By::Dialer(dialer), ProbeKind::Grpc { service, .. }) => {
                 let asked = dialer.dial(peer, Some(ALPN::H2), Some(&self.host)).await;
                 let stream = asked.map_err(|error| words(&error))?;
-                grpc::serves_over(stream, addr, service).await
+                grpc::serves(stream, addr, service).await
             }
             (By::Dialer(dialer), _) => {
                 let asked = dialer.dial(peer, None, Some(&self.host)).await;

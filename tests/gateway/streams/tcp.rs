@@ -110,6 +110,60 @@ fn connections_requests_and_copies_of_them_come_from_the_local_addresses_of_the_
 }
 
 #[test]
+fn websockets_probes_and_what_begins_with_a_proxy_header_come_from_the_local_addresses_too() {
+    let [talk, told, asked, tapped, dialled] =
+        ["talk", "told", "http", "tcp", "grpc"].map(Origin::echo);
+    let probe = |name: &str, check: &str| {
+        format!(
+            "---\napiVersion: gateway.pingress.io/v1alpha1\nkind: HealthCheckPolicy\nmetadata: {{name: {name}}}\nspec: {{targetRef: {{kind: Host, name: {name}.test}}, interval: 50ms, timeout: 5s, {check}}}\n"
+        )
+    };
+    let probes =
+        probe("http", "http: {path: /}") + &probe("tcp", "tcp: {}") + &probe("grpc", "grpc: {}");
+    let services: Vec<String> = [
+        ("talk.test", &talk),
+        ("told.test", &told),
+        ("http.test", &asked),
+        ("tcp.test", &tapped),
+        ("grpc.test", &dialled),
+    ]
+    .map(|(host, origin)| service_yaml(host, &[(origin.port, "")]))
+    .to_vec();
+    let to = |name: &str| {
+        format!(
+            "{{match: [{{uri: {{prefix: /{name}}}}}], route: [{{destination: {{host: {name}.test}}}}]}}"
+        )
+    };
+    let rules = ["talk", "told", "http", "tcp", "grpc"].map(to).join(", ");
+    let rules = format!("http: [{rules}]");
+    let web = "port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']";
+    let gateway = Start::with(&[
+        ("gateway.yaml", gateway(&[web])),
+        ("web.yaml", routes("web", "web.test", &rules)),
+        ("services.yaml", services.join("---\n")),
+        (
+            "rule.yaml",
+            rule("told.test", "proxyProtocol: {version: V1}"),
+        ),
+        ("probes.yaml", probes),
+    ])
+    .settings("client_bind_to_ipv4: [127.0.0.3]\n")
+    .ready();
+    let mut client = gateway.client();
+    client.write(b"GET /talk HTTP/1.1\r\nHost: web.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n");
+    assert_eq!(client.read().unwrap().status, 101);
+    // What begins with a PROXY header is no request to this origin.
+    gateway.get("web.test", "/told");
+    for origin in [&talk, &told, &asked, &tapped, &dialled] {
+        let clients = await_until("somebody has come", || {
+            let clients = origin.clients();
+            (!clients.is_empty()).then_some(clients)
+        });
+        assert_eq!(clients, [std::net::IpAddr::from([127, 0, 0, 3])]);
+    }
+}
+
+#[test]
 fn connections_are_shared_out_by_weight_and_a_zero_weight_gets_none() {
     let origins = ["a", "b", "c"].map(ByteOrigin::echo);
     let destinations = "tcp: [{route: [{destination: {host: a.test}, weight: 1}, {destination: {host: b.test}, weight: 1}, {destination: {host: c.test}, weight: 0}]}]";

@@ -109,13 +109,38 @@ fn streams_windows_and_heads_have_bounds_whichever_way_a_connection_came_to_http
 }
 
 #[test]
+fn streams_windows_and_pings_are_settings() {
+    const STREAMS: u32 = 3;
+    const WINDOW: u32 = 4;
+    const PING: u8 = 6;
+    let gateway = rig(
+        "  http2: {maxConcurrentStreams: 7, initialStreamWindowSize: 70000, initialConnectionWindowSize: 200000, keepaliveInterval: 0.1s, keepaliveTimeout: 0.5s}\n",
+    );
+    let (settings, window) = bounds(Wire::open(gateway.addr()).0);
+    assert!(settings.contains(&(STREAMS, 7)) && settings.contains(&(WINDOW, 70_000)));
+    assert_eq!(window, 200_000);
+    let mut stream = secure(&gateway);
+    stream.write_all(OPENING).unwrap();
+    let ping = await_frame(&mut stream, PING);
+    let answer = [&[0, 0, 8, PING, 1, 0, 0, 0, 0], &ping.content[..]].concat();
+    stream.write_all(&answer).unwrap();
+    // Answered, it is asked again; then not answered, it is closed.
+    await_frame(&mut stream, PING);
+    while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+}
+
+#[test]
 fn an_idle_connection_ends_when_its_time_is_over_and_is_told_of_the_end_of_the_process() {
     let gateway = rig("  limits: {keepaliveIdle: 0.3s}\n");
     let mut stream = secure(&gateway);
     stream.write_all(OPENING).unwrap();
     await_frame(&mut stream, SETTINGS);
-    // Pingora closes it without a word.
+    // NO_ERROR (RFC 9113 section 7).
+    assert_eq!(await_frame(&mut stream, GOAWAY).content[4..], [0; 4]);
     while stream.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
+    // One that agreed on HTTP/2 and never speaks it waits no longer.
+    let mut silent = secure(&gateway);
+    while silent.read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
     let mut gateway = rig("  drain: {delay: 0s, deadline: 30s}\n");
     let mut inside = secure(&gateway);
     let mut plain = Wire::open(gateway.addr()).0;
