@@ -22,9 +22,14 @@ pub struct Process {
 
 impl Process {
     /// Runs `command` and waits until somebody listens on `port`. `folder` lives as long.
-    pub fn spawn(mut command: Command, port: u16, folder: TempDir) -> Self {
+    pub fn spawn(command: Command, port: u16, folder: TempDir) -> Self {
+        Self::spawn_with(command, Stdio::null(), port, folder)
+    }
+
+    /// The same with another standard output than none.
+    pub fn spawn_with(mut command: Command, output: Stdio, port: u16, folder: TempDir) -> Self {
         let mut child = command
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -139,6 +144,18 @@ pub fn ask(addr: SocketAddr, path: &str, count: usize) {
     for _ in 0..count {
         request(&mut stream, path, &mut buffer);
     }
+}
+
+/// The same, with the time that each answer took.
+pub fn ask_timed(addr: SocketAddr, path: &str, count: usize) -> Vec<Duration> {
+    let mut stream = connect(addr);
+    let mut buffer = vec![0; 65536];
+    let times = (0..count).map(|_| {
+        let started = Instant::now();
+        request(&mut stream, path, &mut buffer);
+        started.elapsed()
+    });
+    times.collect()
 }
 
 /// A connection on which one answer came.
