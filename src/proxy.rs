@@ -22,6 +22,7 @@ mod hash;
 mod known;
 mod limits;
 mod mirror;
+mod names;
 mod panics;
 mod peer;
 mod reply;
