@@ -9,6 +9,7 @@
 mod admit;
 mod answer;
 mod attempt;
+mod attended;
 mod body;
 mod compression;
 mod connection;
