@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use divan::{Bencher, black_box};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pingress::base::{Share, clock};
+use pingress::base::clock;
 use pingress::policy::rate_limit::key::Asked;
-use pingress::policy::rate_limit::spec::{
-    Announce, Bucket, Counted, Limit, Manner, Part, RateLimit, Refusal, Source,
-};
+use pingress::policy::rate_limit::spec::{Bucket, Limit, Part, RateLimit, Source};
 use pingress::policy::rate_limit::state::{Limiter, Limiters};
 
 const KEYS: [u32; 2] = [1, 100_000];
@@ -63,16 +61,7 @@ fn limiter(key: Vec<Source>) -> Arc<Limiter> {
         keys: 1 << 18,
         otherwise: false,
     };
-    let policy = RateLimit {
-        id: "bench".into(),
-        limits: Box::new([limit]),
-        enabled: Share::ALL,
-        enforced: Share::ALL,
-        refusal: Refusal::default(),
-        announce: Announce::default(),
-        manner: Manner::Ours,
-        counted: Counted::Here,
-    };
+    let policy = RateLimit::new("bench", [limit]);
     let limiters = Limiters::default().of([Arc::new(policy)].iter());
     limiters.first().cloned().expect("a limiter")
 }

@@ -7,6 +7,7 @@ pub mod cause;
 pub mod cidr;
 pub mod clock;
 pub mod finding;
+pub mod grpc;
 pub mod host;
 pub mod object;
 pub mod origin;

@@ -34,7 +34,8 @@ pub use decide::{Decision, Request};
 pub use digest::Digest;
 pub use endpoints::{ClusterEndpoints, EndpointTable, Resolution};
 pub use guards::{
-    AccessId, BodyLimitId, Checks, CompressionId, Guarding, Guards, LimitId, PlacedLimit, Policy,
+    AccessId, BodyLimitId, Checks, CompressionId, Guarding, Guards, LimitId, Passed, PlacedLimit,
+    Policy,
 };
 pub use health_check::{HealthCheck, HttpProbe, Probe, ProbeKind, ProbeTls};
 pub use origin_tls::{OriginRules, OriginTls, ServerName};

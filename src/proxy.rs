@@ -9,6 +9,7 @@
 mod admit;
 mod answer;
 mod attempt;
+mod attended;
 mod body;
 mod compression;
 mod connection;
@@ -22,6 +23,7 @@ mod hash;
 mod known;
 mod limits;
 mod mirror;
+mod names;
 mod panics;
 mod peer;
 mod reply;

@@ -42,6 +42,12 @@ impl Share {
         random < self.0
     }
 
+    /// Whether a throw falls into the share; `below` gives uniformly random numbers below its
+    /// argument. Not asked where the outcome is sure.
+    pub fn is_thrown(self, below: impl FnOnce(u32) -> u32) -> bool {
+        self.is_all() || (!self.is_none() && self.takes(below(Self::WHOLE)))
+    }
+
     #[must_use]
     pub fn percent(self) -> f64 {
         f64::from(self.0) / 10_000.0

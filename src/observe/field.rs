@@ -11,6 +11,7 @@ use jiff::fmt::strtime;
 use super::out::Out;
 use super::record::Record;
 use super::redact::Redaction;
+use crate::base::grpc;
 
 mod parse;
 
@@ -33,27 +34,6 @@ const GRPC_STATUS: [&str; 17] = [
     "Unavailable",
     "DataLoss",
     "Unauthenticated",
-];
-
-/// The same, as the specification writes them.
-const GRPC_STATUS_SNAKE: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
 ];
 
 /// One operator.
@@ -211,7 +191,7 @@ impl Field {
             Self::GrpcStatus(text) => {
                 let names = match text {
                     GrpcText::Camel => &GRPC_STATUS,
-                    GrpcText::Snake => &GRPC_STATUS_SNAKE,
+                    GrpcText::Snake => &grpc::STATUSES,
                 };
                 let status = record.grpc_status.map(usize::from);
                 put_text(status.and_then(|it| names.get(it).copied()), out);

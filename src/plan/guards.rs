@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::ClusterId;
+use super::{ClusterId, Plan};
 use crate::base::{Cause, CauseKind, Origin};
 use crate::policy::access::Access;
 use crate::policy::compression::spec::Compression;
@@ -120,6 +120,43 @@ impl Guards {
             && front.is_empty()
             && back.is_empty()
             && compression.is_none()
+    }
+}
+
+/// A policy that requests pass.
+#[derive(Clone, Copy, Debug)]
+pub enum Passed<'p> {
+    Access(&'p Policy<Access>),
+    Body(&'p Policy<u64>),
+    /// In front of every other filter.
+    Front(&'p PlacedLimit),
+    /// Before the router.
+    Back(&'p PlacedLimit),
+    Compression(&'p Policy<Arc<Compression>>),
+}
+
+impl Plan {
+    /// The policies that guards stand for, in the order in which requests meet them.
+    pub fn passed<'p>(&'p self, guards: &'p Guards) -> impl Iterator<Item = Passed<'p>> {
+        let Guards {
+            access,
+            bodies,
+            front,
+            back,
+            compression,
+        } = guards;
+        let checks = &self.checks;
+        let limit = |id: &LimitId| self.limits.get(id.0 as usize);
+        let access = access.iter().filter_map(|id| checks.access.get(id.0));
+        let bodies = bodies.iter().filter_map(|id| checks.bodies.get(id.0));
+        let compression = compression.iter();
+        let compression = compression.filter_map(|id| checks.compression.get(id.0));
+        access
+            .map(Passed::Access)
+            .chain(bodies.map(Passed::Body))
+            .chain(front.iter().filter_map(limit).map(Passed::Front))
+            .chain(back.iter().filter_map(limit).map(Passed::Back))
+            .chain(compression.map(Passed::Compression))
     }
 }
 

@@ -12,8 +12,8 @@ use super::route::{Action, Destination, Fence, Forward, Route, Target};
 use super::table::{ForwardClientCert, HttpOptions, Listener, Plan, VirtualHost};
 use super::tracing::{CustomTag, TagValue, Tracing};
 use super::{
-    Cluster, Guarding, Guards, HealthCheck, Mirror, PlacedLimit, Policies, Policy, Protocol,
-    RetrySource,
+    Cluster, Guarding, Guards, HealthCheck, Mirror, Passed, PlacedLimit, Policies, Policy,
+    Protocol, RetrySource,
 };
 
 mod stream;
@@ -77,41 +77,21 @@ impl Plan {
 
     /// What requests of a listener or rule pass.
     fn guards_text(&self, out: &mut String, indent: &str, guards: Option<&Guards>) -> fmt::Result {
-        let Some(Guards {
-            access,
-            bodies,
-            front,
-            back,
-            compression,
-        }) = guards
-        else {
-            return Ok(());
-        };
-        let checks = &self.checks;
-        for policy in access.iter().filter_map(|id| checks.access.get(id.0)) {
-            let Policy { id, policy, origin } = policy;
-            writeln!(out, "{indent}passes {id} ({policy}) at {origin}")?;
-        }
-        for policy in bodies.iter().filter_map(|id| checks.bodies.get(id.0)) {
-            let Policy { id, policy, origin } = policy;
-            writeln!(
-                out,
-                "{indent}passes {id} ({policy} bytes of a body) at {origin}"
-            )?;
-        }
-        for (word, ids) in [("first ", front), ("", back)] {
-            for id in ids {
-                let limit = self.limits.get(id.0 as usize);
-                let name = limit.map_or("", |limit| &limit.policy.id);
-                writeln!(out, "{indent}passes {word}{name}")?;
-            }
-        }
-        for policy in compression
-            .iter()
-            .filter_map(|id| checks.compression.get(id.0))
-        {
-            let Policy { id, policy, origin } = policy;
-            writeln!(out, "{indent}passes {id} ({policy}) at {origin}")?;
+        for passed in guards.into_iter().flat_map(|guards| self.passed(guards)) {
+            write!(out, "{indent}passes ")?;
+            match passed {
+                Passed::Access(Policy { id, policy, origin }) => {
+                    writeln!(out, "{id} ({policy}) at {origin}")
+                }
+                Passed::Body(Policy { id, policy, origin }) => {
+                    writeln!(out, "{id} ({policy} bytes of a body) at {origin}")
+                }
+                Passed::Front(limit) => writeln!(out, "first {}", limit.policy.id),
+                Passed::Back(limit) => writeln!(out, "{}", limit.policy.id),
+                Passed::Compression(Policy { id, policy, origin }) => {
+                    writeln!(out, "{id} ({policy}) at {origin}")
+                }
+            }?;
         }
         Ok(())
     }

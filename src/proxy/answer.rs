@@ -9,6 +9,7 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::admit::authority;
+use super::attended::attended;
 use super::context::Context;
 use super::fault;
 use super::guard::{self, Passage, Position};
@@ -71,11 +72,11 @@ async fn guarded(
             Passage::Asks(asking) => asking,
         };
         // Apart, so that requests without such a policy do not carry room for it.
-        let said = Box::pin(asking.answer()).await;
+        let said = Box::pin(attended(session, ctx, "checked", asking.answer())).await?;
         if let Some(reply) = caught(ctx, |ctx| Ok(asking.heed(session, ctx, said)))? {
             return Ok(Some(reply));
         }
-        from = asking.place() + 1;
+        from = asking.place + 1;
     }
 }
 

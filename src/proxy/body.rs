@@ -50,6 +50,7 @@ pub(super) async fn from_client(
 /// # Errors
 /// The timeout has passed.
 pub(super) fn from_origin(ctx: &mut Context, data: &mut Option<Bytes>, end: bool) -> Result<()> {
+    ctx.parts = ctx.parts.saturating_add(1);
     grpc_web::to_client(ctx, data, end);
     if let Some(pick) = &mut ctx.pick {
         pick.received(end);

@@ -50,6 +50,35 @@ pub(super) fn begin(session: &mut Session, ctx: &Context, room: &Arc<Semaphore>)
     session.downstream_modules_ctx = modules.build_ctx();
 }
 
+/// Sees that the response in a coding ends before its trailers: Pingora's modules can put its end
+/// only in their place.
+///
+/// Pingora filters all that came together, then passes it through its modules, then writes it. So
+/// either the last part of the body is still on its way to the module, which then ends with it, or
+/// everything before is written.
+///
+/// Only HTTP/2 comes here: Pingora's HTTP/1 reads origins' trailers and forgets them, and writes
+/// none to clients, compressed or not (RFC 9110 section 6.5.1 allows to drop them).
+///
+/// # Errors
+/// The rest cannot be compressed or written.
+pub(super) async fn before_trailers(session: &mut Session, ctx: &Context) -> Result<()> {
+    let Some(response) = session.downstream_modules_ctx.get_mut::<Response>() else {
+        return Ok(());
+    };
+    if response.parts < ctx.parts {
+        response.last = Some(ctx.parts);
+        return Ok(());
+    }
+    match response.finish(b"")?.filter(|rest| !rest.is_empty()) {
+        Some(rest) => {
+            let client = session.as_downstream_mut();
+            client.write_response_body(rest, false).await
+        }
+        None => Ok(()),
+    }
+}
+
 /// What became of the response.
 pub(super) fn record(session: &Session) -> Option<CompressionRecord> {
     let response = session.downstream_modules_ctx.get::<Response>()?;
@@ -79,6 +108,10 @@ struct Response {
     asked: Asked,
     room: Arc<Semaphore>,
     body: Body,
+    /// Parts of the body so far.
+    parts: u64,
+    /// After so many of them there are only trailers.
+    last: Option<u64>,
 }
 
 enum Body {
@@ -86,6 +119,7 @@ enum Body {
     NoRoom,
     Coded {
         encoder: Box<Encoder>,
+        /// Until the encoder has said that the body ends.
         room: Option<OwnedSemaphorePermit>,
     },
 }
@@ -97,6 +131,8 @@ impl HttpModuleBuilder for Builder {
             asked: self.asked.clone(),
             room: self.room.clone(),
             body: Body::AsItIs,
+            parts: 0,
+            last: None,
         })
     }
 }
@@ -112,7 +148,8 @@ impl HttpModule for Response {
 
     fn response_body_filter(&mut self, body: &mut Option<Bytes>, end: bool) -> Result<()> {
         let part = body.as_deref().unwrap_or_default();
-        if end {
+        self.parts = self.parts.saturating_add(1);
+        if end || self.last == Some(self.parts) {
             if let Some(rest) = self.finish(part)? {
                 *body = Some(rest);
             }
@@ -122,8 +159,8 @@ impl HttpModule for Response {
         Ok(())
     }
 
-    /// Trailers cannot be passed on: what is returned takes their place. RFC 9110 section 6.5.1 allows to
-    /// drop them, and gRPC, which needs them, is never compressed here.
+    /// What is returned would take the trailers' place; [`before_trailers`] saw to it that there is
+    /// nothing.
     fn response_trailer_filter(&mut self, _: &mut Option<Box<HeaderMap>>) -> Result<Option<Bytes>> {
         self.finish(b"")
     }
@@ -172,7 +209,9 @@ impl Response {
         let Body::Coded { encoder, room } = &mut self.body else {
             return Ok(None);
         };
-        *room = None;
+        if room.take().is_none() {
+            return Ok(None);
+        }
         encoder.finish(part).map(Some).or_err(FAILED, "")
     }
 }

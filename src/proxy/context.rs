@@ -18,7 +18,7 @@ use super::mirror::Copies;
 use super::reply::Reply;
 use super::retry::Retrying;
 use super::timed::Alarm;
-use crate::base::{Cause, CauseKind, clock};
+use crate::base::{Cause, CauseKind, Origin, clock};
 use crate::listener::{Connection, Streaming};
 use crate::observe::{AttemptEnd, Trace};
 use crate::plan::{
@@ -103,6 +103,8 @@ pub struct Context {
     /// The answer to an HTTP/1 request, where it may have no end.
     pub(super) streaming: Option<Streaming>,
     pub(super) service_time: Option<Duration>,
+    /// Parts of the response's body that came so far.
+    pub(super) parts: u64,
     /// When the current attempt's answer began.
     pub(super) answered: Option<Instant>,
     pub(super) cause: Option<Cause>,
@@ -168,6 +170,7 @@ impl Context {
             alarm: None,
             streaming: None,
             service_time: None,
+            parts: 0,
             answered: None,
             panicked: false,
             stays: false,
@@ -260,8 +263,19 @@ impl Context {
 
     /// Notes the cause, with the rule that owns the request.
     pub(super) fn note(&mut self, kind: CauseKind, message: impl Into<Cow<'static, str>>) {
+        let owner = self.route().map(|route| route.origin.clone());
+        self.blame(kind, message, owner);
+    }
+
+    /// Notes the cause, with whoever else owns it.
+    pub(super) fn blame(
+        &mut self,
+        kind: CauseKind,
+        message: impl Into<Cow<'static, str>>,
+        owner: Option<Origin>,
+    ) {
         let mut cause = Cause::new(kind, message);
-        cause.owner = self.route().map(|route| route.origin.clone());
+        cause.owner = owner;
         self.cause = Some(cause);
     }
 

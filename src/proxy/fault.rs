@@ -1,13 +1,11 @@
 //! Step 3, injected faults: a delay that holds no thread, then perhaps an abort.
 
-use std::time::Duration;
-
+use pingora::Result;
 use pingora::proxy::Session;
-use pingora::{Error, Result};
 use tokio::time::sleep;
 
+use super::attended::attended;
 use super::context::Context;
-use super::limits::RETRY_BODY;
 use super::reply::Reply;
 use crate::base::CauseKind;
 use crate::policy::fault::spec::{AbortStatus, Fault};
@@ -24,7 +22,7 @@ pub(super) async fn inject(
     let injected = fault.inject(|limit| fastrand::u32(..limit));
     if let Some(delay) = injected.delay {
         ctx.delayed = true;
-        hold(session, ctx, delay).await?;
+        attended(session, ctx, "delayed", sleep(delay)).await?;
     }
     let Some(status) = injected.abort else {
         return Ok(None);
@@ -39,42 +37,4 @@ pub(super) async fn inject(
             ..reply
         },
     }))
-}
-
-/// Waits, unless the client leaves.
-async fn hold(session: &mut Session, ctx: &mut Context, delay: Duration) -> Result<()> {
-    let failed = tokio::select! {
-        () = sleep(delay) => return Ok(()),
-        failed = client_leaves(session, ctx) => failed,
-    };
-    let message = match failed {
-        Some(error) => format!("the client left while its request was delayed: {error}"),
-        None => "the client left while its request was delayed".into(),
-    };
-    Err(ctx.fail(CauseKind::ClientDisconnect, message).into_down())
-}
-
-/// Ends when the client leaves. What is left of a short body is read meanwhile and kept to be
-/// sent; behind a longer one nothing can be seen until it is read, so that is not waited for.
-async fn client_leaves(session: &mut Session, ctx: &Context) -> Option<Box<Error>> {
-    let client = session.as_downstream_mut();
-    if !client.is_http2() && !client.is_body_done() {
-        let length = client
-            .req_header()
-            .headers
-            .get(http::header::CONTENT_LENGTH);
-        let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if ctx.expects_continue || length.is_none_or(|length| length > RETRY_BODY) {
-            return std::future::pending().await;
-        }
-        client.enable_retry_buffering();
-        loop {
-            match client.read_request_body().await {
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(error) => return Some(error),
-            }
-        }
-    }
-    client.read_body_or_idle(true).await.err()
 }

@@ -120,7 +120,8 @@ impl ProxyHttp for Gateway {
         caught(ctx, |ctx| to_client::prepare(session, ctx, response))
     }
 
-    async fn response_trailer_filter(&self, _: &mut Session, trailers: &mut HeaderMap, ctx: &mut Context) -> Result<Option<Bytes>> {
+    async fn response_trailer_filter(&self, session: &mut Session, trailers: &mut HeaderMap, ctx: &mut Context) -> Result<Option<Bytes>> {
+        compression::before_trailers(session, ctx).await?;
         Ok(grpc_web::trailers(ctx, trailers))
     }
 

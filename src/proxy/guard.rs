@@ -6,6 +6,8 @@
 
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use std::sync::Arc;
+
 use pingora::Result;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -20,6 +22,7 @@ use crate::policy::outcall::Failed;
 use crate::policy::rate_limit::apply::{Reading, Verdict};
 use crate::policy::rate_limit::key::Asked;
 use crate::policy::rate_limit::spec::Counted;
+use crate::policy::rate_limit::state::Limiter;
 
 mod service;
 mod store;
@@ -40,13 +43,21 @@ pub(super) enum Passage {
     Free,
     Refused(Reply),
     /// Somebody is to be asked; then it goes on with the next policy.
-    Asks(Asking),
+    Asks(Box<Asking>),
 }
 
-/// A question of a policy whose requests are not counted here.
-pub(super) enum Asking {
-    Service(Box<service::Asking>),
-    Store(Box<store::Asking>),
+/// A policy whose requests are not counted here, and its question about one.
+pub(super) struct Asking {
+    /// The policy's place among its request's.
+    pub(super) place: usize,
+    id: LimitId,
+    limiter: Arc<Limiter>,
+    question: Question,
+}
+
+enum Question {
+    Service(service::Question),
+    Store(store::Question),
 }
 
 /// What is said to a question.
@@ -56,29 +67,31 @@ pub(super) enum Said {
 }
 
 impl Asking {
-    /// The policy's place among its request's.
-    pub(super) fn place(&self) -> usize {
-        match self {
-            Self::Service(asking) => asking.place,
-            Self::Store(asking) => asking.place,
-        }
-    }
-
     /// Asks; takes as long as the policy allows and no longer.
     pub(super) async fn answer(&self) -> Said {
-        match self {
-            Self::Service(asking) => Said::Service(asking.answer().await),
-            Self::Store(asking) => Said::Store(asking.answer().await),
+        let policy = self.limiter.spec();
+        match &self.question {
+            Question::Service(question) => Said::Service(question.answer(policy).await),
+            Question::Store(question) => Said::Store(question.answer(policy).await),
         }
     }
 
     /// Does what was said. The answer, if the request is refused.
     pub(super) fn heed(&self, session: &Session, ctx: &mut Context, said: Said) -> Option<Reply> {
-        match (self, said) {
-            (Self::Service(asking), Said::Service(said)) => asking.heed(ctx, said),
-            (Self::Store(asking), Said::Store(said)) => asking.heed(session, ctx, said),
+        match (&self.question, said) {
+            (Question::Service(question), Said::Service(said)) => question.heed(self, ctx, said),
+            (Question::Store(question), Said::Store(said)) => {
+                question.heed(self, session, ctx, said)
+            }
             _ => None,
         }
+    }
+
+    /// Notes a cause that the policy owns.
+    fn blame(&self, ctx: &mut Context, kind: CauseKind, message: String) {
+        let limit = ctx.plan().limits.get(self.id.0 as usize);
+        let owner = limit.map(|limit| limit.origin.clone());
+        ctx.blame(kind, message, owner);
     }
 }
 
@@ -160,10 +173,7 @@ fn too_large(ctx: &mut Context) {
         return;
     };
     let message = format!("the body is larger than the {limit} bytes of {id}");
-    ctx.note(CauseKind::BodyTooLarge, message);
-    if let Some(cause) = &mut ctx.cause {
-        cause.owner = Some(origin);
-    }
+    ctx.blame(CauseKind::BodyTooLarge, message, Some(origin));
 }
 
 /// Tells the client how the limit stands that is nearest to its end, and what services have to say.
@@ -200,28 +210,41 @@ fn limits(
     let count = guards(ctx).map_or(0, |guards| place(guards).len());
     for index in from..count {
         let id = guards(ctx).and_then(|guards| place(guards).get(index).copied());
-        let Some((id, limiter)) = id.and_then(|id| Some((id, ctx.serving.limiter(id)?))) else {
+        let known = id.and_then(|id| Some((id, ctx.serving.limiter(id)?)));
+        let Some((id, limiter)) = known.filter(|(_, limiter)| limiter.is_asked(below)) else {
             continue;
         };
-        let asking = match &limiter.spec().counted {
-            Counted::Here => None,
-            Counted::Service(_) => {
-                Some(service::question(session, ctx, index, id).map(Asking::Service))
-            }
-            Counted::Store(_) => Some(store::question(session, ctx, index, id).map(Asking::Store)),
-        };
-        match asking {
-            None => {}
-            Some(Some(asking)) => return Passage::Asks(asking),
-            Some(None) => continue,
-        }
         let asked = asked(session, ctx);
-        let verdict = limiter.ask(&asked, clock::now(), |limit| fastrand::u32(..limit));
-        if let Some(reply) = obey(ctx, id, verdict) {
-            return Passage::Refused(reply);
+        let question = match &limiter.spec().counted {
+            Counted::Here => {
+                let verdict = limiter.ask(&asked, clock::now(), below);
+                if let Some(reply) = obey(ctx, id, verdict) {
+                    return Passage::Refused(reply);
+                }
+                continue;
+            }
+            Counted::Service(service) => {
+                service::Question::of(ctx, id, service, &asked).map(Question::Service)
+            }
+            Counted::Store(_) => {
+                store::Question::of(ctx, id, limiter.spec(), &asked).map(Question::Store)
+            }
+        };
+        if let Some(question) = question {
+            return Passage::Asks(Box::new(Asking {
+                place: index,
+                id,
+                limiter: limiter.clone(),
+                question,
+            }));
         }
     }
     Passage::Free
+}
+
+/// A random number below another.
+fn below(limit: u32) -> u32 {
+    fastrand::u32(..limit)
 }
 
 /// Does what a policy says. The answer, if the request is refused.
@@ -277,10 +300,9 @@ fn refuse(ctx: &mut Context, id: LimitId, reading: Reading) -> Option<Reply> {
         policy, origins, ..
     } = serving.plan.limits.get(id.0 as usize)?;
     let refusal = &policy.refusal;
-    ctx.note(CauseKind::RateLimited, format!("{} is reached", policy.id));
-    if let Some(cause) = &mut ctx.cause {
-        cause.owner = origins.get(reading.limit).cloned();
-    }
+    let message = format!("{} is reached", policy.id);
+    let owner = origins.get(reading.limit).cloned();
+    ctx.blame(CauseKind::RateLimited, message, owner);
     let mut headers = refusal.headers.to_vec();
     if refusal.retry_after {
         headers.push((RETRY_AFTER, HeaderValue::from(reading.wait.max(1))));

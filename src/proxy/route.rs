@@ -88,13 +88,11 @@ pub(super) fn route(session: &Session, ctx: &mut Context) -> Routed {
         Decision::Fenced(fence) => Routed::Fenced(fenced(ctx, fence)),
         Decision::HttpsRedirect { server, .. } => {
             let reply = answer::https_redirect(ctx, request);
-            ctx.note(
+            ctx.blame(
                 CauseKind::HttpsRedirect,
                 "the Gateway's server redirects to https",
+                Some(server.clone()),
             );
-            if let Some(cause) = &mut ctx.cause {
-                cause.owner = Some(server.clone());
-            }
             Routed::Nowhere(reply)
         }
         Decision::NoRoute { .. } => Routed::Nowhere(local(
@@ -225,9 +223,7 @@ fn local(
 }
 
 fn fenced(ctx: &mut Context, fence: &Fence) -> Reply {
-    ctx.note(CauseKind::Fenced, fence.reason.to_string());
-    if let Some(cause) = &mut ctx.cause {
-        cause.owner = Some(fence.origin.clone());
-    }
+    let owner = Some(fence.origin.clone());
+    ctx.blame(CauseKind::Fenced, fence.reason.to_string(), owner);
     Reply::of(CauseKind::Fenced)
 }

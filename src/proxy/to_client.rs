@@ -13,6 +13,7 @@ use super::context::Context;
 use super::grpc_web;
 use super::guard;
 use super::known::known;
+use super::names;
 use super::timed;
 use crate::base::{Cause, CauseKind, clock};
 use crate::listener::Connection;
@@ -65,6 +66,7 @@ pub(super) fn prepare(
     ctx: &mut Context,
     response: &mut ResponseHeader,
 ) -> Result<()> {
+    names::forget_in_response(response);
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(connection) = Connection::of(session.digest()) {
             connection.begin_tunnel();

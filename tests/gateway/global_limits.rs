@@ -250,6 +250,86 @@ fn a_service_that_is_killed_and_comes_back_under_load_leaves_no_request_without_
     }
 }
 
+/// Envoy 1.40 told a service the same of the same requests.
+#[test]
+fn a_service_is_told_addresses_parameters_and_hits_as_envoy_tells_them() {
+    let origin = Origin::echo("shop");
+    let service = RateLimitService::start(&[(None, 10)]);
+    let actions = r#"- actions: [{query_parameters: {query_parameter_name: q, descriptor_key: q}}]
+        - actions: [{masked_remote_address: {v4_prefix_mask_len: 24}}]
+        - actions: [{query_parameter_value_match: {descriptor_value: qm, query_parameters: [{name: p, string_match: {exact: "a b"}}]}}]"#;
+    let gateway = start(&origin, filter(&service, "timeout: 10s", actions)).ready();
+    let paths = ["/?q=a%20b+c%2Bd&q=b", "/?q", "/?p=a%20b", "/?p=a+b"];
+    assert_eq!(statuses(&gateway, &paths), [200; 4]);
+    let network = "masked_remote_address=127.0.0.0/24";
+    assert_eq!(
+        service.asked(),
+        [
+            format!("shop q=a b+c+d {network}"),
+            format!("shop q= {network}"),
+            format!("shop {network} query_match=qm"),
+            format!("shop {network}"),
+        ]
+    );
+    let service = RateLimitService::start(&[(None, 10)]);
+    let own = r#"- actions: [{remote_address: {}}]
+        typed_per_filter_config:
+          envoy.filters.http.ratelimit:
+            "@type": type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute
+            rate_limits:
+            - {actions: [{generic_key: {descriptor_value: a}}], hits_addend: {format: "%REQ(x-hits)%"}}"#;
+    let gateway = start(&origin, filter(&service, "timeout: 10s", own)).ready();
+    let mut client = gateway.client();
+    let mut status = |hits| client.get(HOST, "/", &[hits]).status;
+    assert_eq!(status("x-hits: 7"), 200);
+    assert_eq!(status("x-hits: 3.5"), 200);
+    assert_eq!(status("x-hits: 1"), 429);
+    // Not a number that Envoy takes: there is nothing to ask.
+    assert_eq!(status("x-hits: all"), 200);
+    let told = [7, 3, 1].map(|hits| format!("shop generic_key=a (counts as {hits})"));
+    assert_eq!(service.asked(), told);
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_check_and_leaves_nothing_behind() {
+    let origin = Origin::echo("shop");
+    let service = RateLimitService::start(&[(None, 1000)]);
+    let fields = "timeout: 3600s\n          failure_mode_deny: true";
+    let gateway = start(&origin, filter(&service, fields, PATHS)).ready();
+    gateway.await_status(HOST, "/", 200);
+    let served = origin.count();
+    service.be(Mood::Stalls);
+    for request in [
+        format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"),
+        format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n\r\nhello"),
+        format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n\r\nhe"),
+    ] {
+        let mut client = gateway.client();
+        client.write(request.as_bytes());
+        await_until("the service is asked", || {
+            (service.held() == 1).then_some(())
+        });
+        drop(client);
+        await_until("the call is given up", || {
+            (service.held() == 0).then_some(())
+        });
+    }
+    await_until("no connection is open but the one that asks", || {
+        let metrics = gateway.metrics();
+        metrics
+            .contains("\npingress_connections_open 0\n")
+            .then_some(())
+    });
+    assert_eq!(origin.count(), served);
+    let line = gateway.await_log("\"POST / HTTP/1.1\" 0 DC ");
+    assert!(line.contains("downstream"), "{line}");
+    assert_eq!(counted(&gateway, "denied"), 0);
+    // The connection to the service is the same, and goes on.
+    service.be(Mood::Counts);
+    assert_eq!(statuses(&gateway, &["/"]), [200]);
+    assert_eq!(service.connections(), 1);
+}
+
 fn own_limit(global: &str, rest: &str) -> String {
     format!(
         "apiVersion: gateway.pingress.io/v1alpha1\nkind: RateLimit\nmetadata: {{name: limit}}\nspec:\n  targetRef: {{kind: VirtualService, name: shop}}\n  global: {{{global}}}\n{rest}"

@@ -166,3 +166,23 @@ fn a_redis_that_takes_connections_and_says_nothing_holds_no_request_up() {
     let line = gateway.await_log(" 500 ");
     assert!(line.contains(" 500 RLSE rate_limiter_error "), "{line}");
 }
+
+#[test]
+fn a_client_that_leaves_ends_its_wait_for_redis() {
+    let origin = Origin::echo("shop");
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let config = format!("url: 'redis://127.0.0.1:{port}', timeout: 3600s, onError: deny");
+    let gateway = start(&origin, &config, "{requests: 2, unit: day}").ready();
+    let mut client = gateway.client();
+    client.write(b"GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n");
+    drop(client);
+    gateway.await_log(" 0 DC ");
+    await_until("nothing of the request is left", || {
+        let metrics = gateway.metrics();
+        metrics
+            .contains("\npingress_connections_open 0\n")
+            .then_some(())
+    });
+    assert_eq!(errors(&gateway), 0);
+}

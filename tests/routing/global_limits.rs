@@ -2,30 +2,18 @@
 //! what becomes of shapes that are not honoured.
 
 use pingress::base::Code;
+use pingress::compile::Options;
 use pingress::plan::Resolution;
 
-use crate::support::{EDGE, World, answers, get, routes, service, world};
+use crate::support::envoy_filter::{BEFORE_ROUTER, EVERY_HOST, object, patch};
+use crate::support::{EDGE, World, answers, get, load, routes, service};
+
+mod actions;
 
 const TYPED: &str =
     "'@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit";
-const BEFORE_ROUTER: &str = "{context: GATEWAY, listener: {filterChain: {filter: {name: envoy.filters.network.http_connection_manager, subFilter: {name: envoy.filters.http.router}}}}}";
-const EVERY_HOST: &str =
-    "{context: GATEWAY, routeConfiguration: {vhost: {name: '', route: {action: ANY}}}}";
 const CLIENTS: &str = "{rate_limits: [{actions: [{remote_address: {}}]}]}";
 const SERVICE: &str = "rate_limit_service: {grpc_service: {envoy_grpc: {cluster_name: limiter}}}";
-
-fn patch(apply_to: &str, matches: &str, operation: &str, value: &str) -> String {
-    format!(
-        "  - {{applyTo: {apply_to}, match: {matches}, patch: {{operation: {operation}, value: {value}}}}}\n"
-    )
-}
-
-fn object(name: &str, patches: &[String]) -> String {
-    format!(
-        "apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\nmetadata: {{name: {name}, namespace: istio-system}}\nspec:\n  workloadSelector: {{labels: {{istio: ingressgateway}}}}\n  configPatches:\n{}",
-        patches.concat()
-    )
-}
 
 fn inserted(fields: &str) -> String {
     let value = format!("{{name: limit, typed_config: {{{TYPED}, domain: d, {fields}}}}}");
@@ -51,6 +39,10 @@ const STATIC: &str = "type: STATIC, http2_protocol_options: {}, load_assignment:
 
 /// Rules `cart` and an unnamed one for `a.com` that send on, and one that answers by itself.
 fn site(objects: &[String]) -> World {
+    site_with(objects, &Options::default())
+}
+
+fn site_with(objects: &[String], options: &Options) -> World {
     let to = "route: [{destination: {host: shop.internal}}]";
     let rules = format!(
         "  - {{name: cart, match: [{{uri: {{prefix: /cart}}}}], {to}}}\n{}  - {{{to}}}\n",
@@ -59,7 +51,7 @@ fn site(objects: &[String]) -> World {
     let (shop, origin) = (routes("shop", "a.com", &rules), service("shop.internal"));
     let mut documents = vec![EDGE, &shop, &origin];
     documents.extend(objects.iter().map(String::as_str));
-    world(&documents)
+    load(&documents, options)
 }
 
 /// What the service is told of requests to `cart`, to the unnamed rule, to the one that answers and
@@ -114,77 +106,6 @@ fn a_service_is_asked_about_what_is_sent_on_and_has_something_to_tell() {
     let limit = &world.compiled.plan.limits[0];
     assert_eq!(limit.origins.len(), 1);
     assert_ne!(limit.origins[0].to_string(), limit.origin.to_string());
-}
-
-#[test]
-fn a_routes_actions_take_the_place_of_its_hosts_unless_it_includes_or_ignores_them() {
-    let typed =
-        "'@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute";
-    let own = "route: {rate_limits: [{actions: [{generic_key: {descriptor_value: x}}]}]}";
-    let staged = "{route: {rate_limits: [{actions: [{generic_key: {descriptor_value: x}}]}, {stage: 1, actions: [{generic_key: {descriptor_value: z}}]}]}}";
-    let key = "generic_key=\"x\"".to_owned();
-    let client = CLIENT.to_owned();
-    for (fields, expected) in [
-        (own.to_owned(), vec![key.clone()]),
-        (
-            format!(
-                "{own}, typed_per_filter_config: {{limit: {{{typed}, vh_rate_limits: INCLUDE}}}}"
-            ),
-            vec![key.clone(), client.clone()],
-        ),
-        (
-            format!("typed_per_filter_config: {{limit: {{{typed}, vh_rate_limits: IGNORE}}}}"),
-            vec![],
-        ),
-    ] {
-        let value = format!("{{{fields}}}");
-        let patches = [
-            inserted(SERVICE),
-            added(STATIC),
-            hosts(CLIENTS),
-            route("cart", &value),
-        ];
-        let world = site(&[object("l", &patches)]);
-        assert_eq!(world.troubles(), [""; 0], "{fields}");
-        assert_eq!(
-            told(&world)[..2],
-            [expected, vec![client.clone()]],
-            "{fields}"
-        );
-    }
-    let other =
-        format!("{{typed_per_filter_config: {{other: {{{typed}, vh_rate_limits: IGNORE}}}}}}");
-    let patches = [
-        inserted(SERVICE),
-        added(STATIC),
-        hosts(CLIENTS),
-        route("cart", &other),
-    ];
-    let world = site(&[object("l", &patches)]);
-    assert_eq!(world.paths(Code::INERT_FIELD), ["spec.configPatches[3]"]);
-    assert_eq!(told(&world)[0], [client]);
-    let domain = format!("{{typed_per_filter_config: {{limit: {{{typed}, domain: other}}}}}}");
-    let patches = [
-        inserted(SERVICE),
-        added(STATIC),
-        hosts(CLIENTS),
-        route("cart", &domain),
-    ];
-    let world = site(&[object("l", &patches)]);
-    assert!(
-        policy(&world).contains("for domain other,"),
-        "{}",
-        policy(&world)
-    );
-    let filter = inserted(&format!("stage: 1, {SERVICE}"));
-    let patches = [filter, added(STATIC), route("cart", staged)];
-    let world = site(&[object("l", &patches)]);
-    assert_eq!(
-        told(&world)[..2],
-        [vec!["generic_key=\"z\"".to_owned()], vec![]]
-    );
-    // No filter is of the other item's stage.
-    assert_eq!(world.paths(Code::INERT_FIELD), ["spec.configPatches[2]"]);
 }
 
 #[test]
@@ -267,7 +188,7 @@ fn a_service_is_reached_by_a_cluster_of_any_supported_form() {
 fn what_is_not_honoured_fences_what_it_limits_and_is_quoted() {
     for (fields, said) in [
         ("unknown: 1", "`unknown` is not supported"),
-        ("stage: 11", "`stage: 11` is more than 10"),
+        ("stage: 11", "`stage`: 11 is more than 10"),
         (
             "request_type: internal",
             "`request_type: internal` is not supported",
@@ -295,6 +216,10 @@ fn what_is_not_honoured_fences_what_it_limits_and_is_quoted() {
             &[inserted(service), added(STATIC), hosts(CLIENTS)],
         )]);
         assert!(world.get("a.com", "/").starts_with("fenced"), "{service}");
+        if service.contains("google_grpc") {
+            let found = world.found(Code::UNENFORCED_PROTECTION);
+            assert!(found[0].contains("write `envoy_grpc` with"), "{found:?}");
+        }
     }
     let own = "{typed_per_filter_config: {limit: {'@type': type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute, override_option: INCLUDE_POLICY}}}";
     let patches = [

@@ -1,5 +1,7 @@
 //! Manifests in, decisions out.
 
+pub mod envoy_filter;
+
 use std::net::SocketAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::plan::{Decision, Guards, LimitId, Listener, PlacedLimit, Plan, Policy};
+use crate::plan::{Decision, Listener, Passed, PlacedLimit, Plan, Policy};
 
 /// A policy in front of the request.
 #[derive(Debug, Serialize)]
@@ -46,39 +46,8 @@ pub(super) fn of(
             guarding.unrouted()
         }
     };
-    let Some(Guards {
-        access,
-        bodies,
-        front,
-        back,
-        compression,
-    }) = guards
-    else {
-        return Vec::new();
-    };
-    let access = access.iter().filter_map(|id| plan.checks.access.get(id.0));
-    let access = access.map(|policy| GuardShown::of_check(policy, policy.policy.to_string()));
-    let compression = compression.iter();
-    let compression = compression.filter_map(|id| plan.checks.compression.get(id.0));
-    let compression = compression.map(|policy| GuardShown {
-        position: "on the response",
-        ..GuardShown::of_check(policy, policy.policy.to_string())
-    });
-    let bodies = bodies.iter().filter_map(|id| plan.checks.bodies.get(id.0));
-    let bodies = bodies.map(|policy| {
-        let effect = format!("at most {} bytes of a body", policy.policy);
-        GuardShown::of_check(policy, effect)
-    });
-    let shown = |position: &'static str| {
-        move |id: &LimitId| Some(GuardShown::of(plan.limits.get(id.0 as usize)?, position))
-    };
-    let front = front.iter().filter_map(shown("first"));
-    access
-        .chain(bodies)
-        .chain(front)
-        .chain(back.iter().filter_map(shown("before the router")))
-        .chain(compression)
-        .collect()
+    let guards = guards.into_iter().flat_map(|guards| plan.passed(guards));
+    guards.map(GuardShown::of).collect()
 }
 
 impl GuardShown {
@@ -92,7 +61,23 @@ impl GuardShown {
         }
     }
 
-    fn of(limit: &PlacedLimit, position: &'static str) -> Self {
+    fn of(passed: Passed<'_>) -> Self {
+        match passed {
+            Passed::Access(policy) => Self::of_check(policy, policy.policy.to_string()),
+            Passed::Body(policy) => {
+                let effect = format!("at most {} bytes of a body", policy.policy);
+                Self::of_check(policy, effect)
+            }
+            Passed::Front(limit) => Self::of_limit(limit, "first"),
+            Passed::Back(limit) => Self::of_limit(limit, "before the router"),
+            Passed::Compression(policy) => Self {
+                position: "on the response",
+                ..Self::of_check(policy, policy.policy.to_string())
+            },
+        }
+    }
+
+    fn of_limit(limit: &PlacedLimit, position: &'static str) -> Self {
         let PlacedLimit {
             policy,
             origin,

@@ -23,7 +23,7 @@ use crate::model::node::{Node, Value};
 
 use super::Guard;
 use super::scope::Scope;
-use actions::Item;
+use actions::{Item, Place};
 use cluster::Added;
 use local::Config;
 use node::{Fields, Wrong, get, quote};
@@ -134,6 +134,7 @@ pub(super) fn read<'a>(
         match understand(guard, patch) {
             Understood::Yes(what) => {
                 unshared(guard, &path, &what);
+                overcharged(guard, &path, &what);
                 collected.push(Patch {
                     object: guard.object,
                     index,
@@ -170,6 +171,19 @@ fn unshared(guard: &mut Guard<'_, '_>, path: &str, what: &What) {
     if is_unshared {
         let message = "without `filter_enabled` and `filter_enforced` the limit holds for 0 % of requests, as in Envoy";
         let hint = "set both to 100 % to put it in force";
+        guard.note(Code::INERT_FIELD, path, message.to_owned(), hint);
+    }
+}
+
+/// Says that Envoy counts such requests as one (1.40).
+fn overcharged(guard: &mut Guard<'_, '_>, path: &str, what: &What) {
+    let What::Table { limits, .. } = what else {
+        return;
+    };
+    if limits.iter().any(|item| item.is_overcharged) {
+        let message = "`hits_addend` in the `rate_limits` of a virtual host or route is passed over, as in Envoy";
+        let hint =
+            "write it in the `rate_limits` of a RateLimitPerRoute in typed_per_filter_config";
         guard.note(Code::INERT_FIELD, path, message.to_owned(), hint);
     }
 }
@@ -329,13 +343,13 @@ fn table(
     };
     let mut limits = Vec::new();
     for (item, place) in written {
-        limits.push(actions::read(item, &place, guard.patterns)?);
+        limits.push(actions::read(guard, item, &place, Place::Table)?);
     }
     let mut configs = Vec::new();
     let entries = fields.get("typed_per_filter_config");
     for entry in entries.map(Node::entries).unwrap_or_default() {
         if global::is_of_route(&entry.value) {
-            let own = global::read_of_route(&entry.value)?;
+            let own = global::read_of_route(guard, &entry.value)?;
             configs.push((entry.key.to_string(), OwnKind::Global(own)));
             continue;
         }

@@ -15,7 +15,7 @@ use crate::model::own::rate_limit::{KeyPart, Limit as WrittenLimit};
 use crate::model::{FieldPath, Object};
 use crate::plan::{LimitId, PlacedLimit};
 use crate::policy::rate_limit::spec::{
-    Announce, Counted, Limit, Manner, Part, PathTemplate, RateLimit, Refusal, Source,
+    Announce, Counted, Limit, Part, PathTemplate, RateLimit, Refusal, Source,
 };
 use crate::policy::rate_limit::store::Store;
 
@@ -107,9 +107,6 @@ fn compile(object: &Object, spec: &Written, replicas: NonZeroU32) -> PlacedLimit
     let headers = HEADERS.iter().find(|(name, _)| *name == headers);
     let (ietf, x_ratelimit) = headers.map(|(_, said)| *said).unwrap_or_default();
     let policy = RateLimit {
-        id: object.key.to_string().into(),
-        limits: limits.into(),
-        enabled: Share::ALL,
         enforced: match observes {
             true => Share::NONE,
             false => Share::ALL,
@@ -118,7 +115,6 @@ fn compile(object: &Object, spec: &Written, replicas: NonZeroU32) -> PlacedLimit
             retry_after: true,
             ..Refusal::default()
         },
-        manner: Manner::Ours,
         // Who only observes is not seen.
         announce: match observes {
             true => Announce::default(),
@@ -128,6 +124,7 @@ fn compile(object: &Object, spec: &Written, replicas: NonZeroU32) -> PlacedLimit
             },
         },
         counted: counted(spec),
+        ..RateLimit::new(object.key.to_string(), limits)
     };
     PlacedLimit {
         policy: Arc::new(policy),

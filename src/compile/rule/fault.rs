@@ -1,33 +1,12 @@
 //! `fault`: delays and aborts, as far as Istio hands them to its proxies.
 
-use crate::base::Share;
 use crate::base::quantity::parse_duration;
+use crate::base::{Share, grpc};
 use crate::model::istio::Percent;
 use crate::model::istio::virtual_service::{
     Abort as WrittenAbort, Delay as WrittenDelay, Fault as Written,
 };
 use crate::policy::fault::spec::{Abort, AbortStatus, Delay, Fault};
-
-/// Names of gRPC's status codes, by number.
-pub(crate) const GRPC_STATUSES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 
 /// Compiles a fault; `None` if it takes nobody.
 ///
@@ -69,7 +48,7 @@ fn abort(written: &WrittenAbort) -> Result<Option<Abort>, String> {
             AbortStatus::Http(fits.ok_or_else(|| format!("{status} is no status of an answer"))?)
         }
         (None, Some(name)) => {
-            let number = (0..).zip(GRPC_STATUSES).find(|(_, known)| *known == name);
+            let number = (0..).zip(grpc::STATUSES).find(|(_, known)| *known == name);
             let (number, _) = number.ok_or_else(|| format!("`{name}` is not a gRPC status"))?;
             AbortStatus::Grpc(number)
         }

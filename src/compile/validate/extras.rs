@@ -1,7 +1,7 @@
 //! What Istio refuses in the parts of a rule beside matching and routing: fault, mirror, CORS.
 
+use crate::base::grpc;
 use crate::base::quantity::parse_duration;
-use crate::compile::rule::fault::GRPC_STATUSES;
 use crate::compile::rule::matching;
 use crate::model::istio::Percent;
 use crate::model::istio::virtual_service::{CorsPolicy, Fault};
@@ -152,7 +152,7 @@ fn check_fault(check: &mut Check<'_>, fault: &Fault) {
         if let Some(status) = abort
             .grpc_status
             .as_deref()
-            .filter(|status| !GRPC_STATUSES.contains(status))
+            .filter(|status| !grpc::STATUSES.contains(status))
         {
             check.add(
                 "fault",

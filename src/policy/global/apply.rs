@@ -11,7 +11,7 @@ use super::message::{
     self, DescriptorStatus, Entry as Said, OVER_LIMIT, RateLimitDescriptor, RateLimitOverride,
     RateLimitRequest, RateLimitResponse,
 };
-use super::spec::{Absent, Descriptor, Override, Service, Value};
+use super::spec::{Absent, Descriptor, Hits, Override, Service, Value};
 use crate::policy::rate_limit::key::Asked;
 use crate::policy::rate_limit::spec::{Announce, Source};
 
@@ -35,6 +35,9 @@ const FRAMING: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// What a request counts as at most, as in Envoy.
+pub const MOST_HITS: u32 = 1_000_000_000;
 
 /// Headers in their order.
 pub type Headers = Vec<(HeaderName, HeaderValue)>;
@@ -75,6 +78,10 @@ impl Service {
 
 impl Descriptor {
     fn of(&self, asked: &Asked<'_>) -> Option<RateLimitDescriptor> {
+        let hits = match &self.hits {
+            Some(hits) => Some(hits.of(asked)?),
+            None => None,
+        };
         let mut entries = Vec::with_capacity(self.entries.len());
         for entry in &self.entries {
             let value = match &entry.value {
@@ -92,6 +99,8 @@ impl Descriptor {
                 }
                 Value::Of { source, absent } => match (source.text(asked), absent) {
                     (Some(text), _) if !text.is_empty() => text,
+                    // Of a parameter it is told.
+                    (Some(text), _) if matches!(source, Source::Parameter(_)) => text,
                     // As in Envoy: a header that is there and empty makes no entry.
                     (Some(_), Absent::Drops | Absent::Skips) | (None, Absent::Skips) => continue,
                     // A template says itself which requests it concerns.
@@ -115,8 +124,22 @@ impl Descriptor {
         (!entries.is_empty()).then_some(RateLimitDescriptor {
             entries,
             limit,
-            hits_addend: None,
+            hits_addend: hits,
         })
+    }
+}
+
+impl Hits {
+    /// Envoy's reading (1.40): any number from 0 to [`MOST_HITS`].
+    fn of(&self, asked: &Asked<'_>) -> Option<u64> {
+        let number = match self {
+            Self::Number(number) => return Some(u64::from(*number)),
+            Self::Of(source) => source.text(asked)?.parse::<f64>().ok()?,
+        };
+        // A cast cuts to a whole number.
+        (0.0..=f64::from(MOST_HITS))
+            .contains(&number)
+            .then_some(number as u64)
     }
 }
 

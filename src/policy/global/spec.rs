@@ -31,6 +31,16 @@ pub struct Descriptor {
     pub entries: Box<[Entry]>,
     /// In place of the limit that the service is configured with.
     pub limit: Option<Override>,
+    /// What the limit is charged with, if it is not one.
+    pub hits: Option<Hits>,
+}
+
+/// What one request counts as.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Hits {
+    Number(u32),
+    /// A number in the request, cut to a whole one. One without it is not asked about.
+    Of(Source),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -128,7 +138,11 @@ impl fmt::Display for Descriptor {
         if let Some(Override { requests, unit }) = self.limit {
             write!(f, "; {requests} per {}", unit.name())?;
         }
-        Ok(())
+        match &self.hits {
+            None => Ok(()),
+            Some(Hits::Number(number)) => write!(f, "; counts as {number}"),
+            Some(Hits::Of(source)) => write!(f, "; counts as the {source} says"),
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use super::key::Asked;
 use super::spec::{Manner, RateLimit};
 use super::state::{Fate, Limiter, State};
 use super::table::{Meter, Terms};
-use crate::base::Share;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -22,7 +21,7 @@ const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 /// What a policy says about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is not to be asked, or none of its limits concerns the request.
+    /// None of its limits concerns the request.
     Unconcerned,
     Allowed(Reading),
     /// To be refused.
@@ -45,19 +44,15 @@ pub struct Reading {
 }
 
 impl Limiter {
-    /// Asks about one request; `below` gives uniformly random numbers below its argument. Tokens
-    /// are taken of every limit that concerns the request, unless it is refused: then of none, or,
-    /// in Envoy's manner, of those before.
-    pub fn ask(
-        &self,
-        asked: &Asked<'_>,
-        now: Instant,
-        mut below: impl FnMut(u32) -> u32,
-    ) -> Verdict {
-        let mut takes = |share: Share| share.is_all() || share.takes(below(Share::WHOLE));
-        if !takes(self.spec.enabled) {
-            return Verdict::Unconcerned;
-        }
+    /// Whether one request is asked about at all; `below` gives uniformly random numbers below its
+    /// argument.
+    pub fn is_asked(&self, below: impl FnOnce(u32) -> u32) -> bool {
+        self.spec.enabled.is_thrown(below)
+    }
+
+    /// Asks about one request. Tokens are taken of every limit that concerns the request, unless it
+    /// is refused: then of none, or, in Envoy's manner, of those before.
+    pub fn ask(&self, asked: &Asked<'_>, now: Instant, below: impl FnOnce(u32) -> u32) -> Verdict {
         let is_envoys = self.spec.manner == Manner::Envoys;
         let mut nearest: Option<Reading> = None;
         let mut taken = SmallVec::<[(&State, u64, &Meter); 4]>::new();
@@ -75,7 +70,7 @@ impl Limiter {
                 Ok(full) => full,
                 Err(full) => {
                     let reading = Reading::of(index, terms, full, time);
-                    if !takes(self.spec.enforced) {
+                    if !self.spec.enforced.is_thrown(below) {
                         state.count(key, Fate::Observed);
                         return Verdict::Observed(reading);
                     }

@@ -62,9 +62,16 @@ pub enum Source {
         v4: u8,
         v6: u8,
     },
+    /// The same, told with the number of bits, as Envoy's `masked_remote_address` is.
+    Network {
+        v4: u8,
+        v6: u8,
+    },
     Header(HeaderName),
     Cookie(Box<str>),
     Query(Box<str>),
+    /// As Envoy reads it: the first of the name, percent-decoded.
+    Parameter(Box<str>),
     /// What the path has in a template's places.
     Path(PathTemplate),
     /// Path with query.
@@ -185,7 +192,7 @@ impl Source {
             true
         };
         match self {
-            Self::Client { v4, v6 } => match asked.client {
+            Self::Client { v4, v6 } | Self::Network { v4, v6 } => match asked.client {
                 None => false,
                 Some(IpAddr::V4(address)) => {
                     let bits = masked(address.to_bits().into(), 32, *v4);
@@ -210,6 +217,15 @@ impl Source {
                 });
                 joined(values, piece)
             }
+            Self::Parameter(name) => {
+                let value = parameter(asked.query.unwrap_or_default(), name);
+                value
+                    .clone()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|byte| piece(&[byte]));
+                value.is_some()
+            }
             Self::Path(template) => template.read(asked.path, piece),
             Self::Target => whole(asked.target),
             Self::Method => whole(asked.method),
@@ -226,20 +242,20 @@ impl Source {
     /// The value in words, as a rate limit service is told it.
     pub(in crate::policy) fn text<'r>(&self, asked: &Asked<'r>) -> Option<Cow<'r, str>> {
         match self {
-            Self::Client { v4, v6 } => {
-                let (address, length) = match asked.client? {
+            Self::Client { v4, v6 } | Self::Network { v4, v6 } => {
+                let (address, length, is_whole) = match asked.client? {
                     IpAddr::V4(address) => {
                         let bits = masked(address.to_bits().into(), 32, *v4) as u32;
-                        (IpAddr::from(bits.to_be_bytes()), (*v4 < 32).then_some(v4))
+                        (IpAddr::from(bits.to_be_bytes()), v4, *v4 >= 32)
                     }
                     IpAddr::V6(address) => {
                         let bits = masked(address.to_bits(), 128, *v6);
-                        (IpAddr::from(bits.to_be_bytes()), (*v6 < 128).then_some(v6))
+                        (IpAddr::from(bits.to_be_bytes()), v6, *v6 >= 128)
                     }
                 };
-                Some(Cow::Owned(match length {
-                    Some(length) => format!("{address}/{length}"),
-                    None => address.to_string(),
+                Some(Cow::Owned(match self {
+                    Self::Client { .. } if is_whole => address.to_string(),
+                    _ => format!("{address}/{length}"),
                 }))
             }
             Self::Path(template) => template.filled(asked.path).map(Cow::Owned),
@@ -263,6 +279,37 @@ fn masked(bits: u128, width: u32, length: u8) -> u128 {
     bits.checked_shr(dropped)
         .and_then(|bits| bits.checked_shl(dropped))
         .unwrap_or(0)
+}
+
+/// The first value that a query gives a parameter, as Envoy decodes both: `%XX` is a byte, all else
+/// stands for itself.
+fn parameter<'q>(query: &'q str, name: &str) -> Option<impl Iterator<Item = u8> + Clone + 'q> {
+    let mut pairs = query.split('&');
+    pairs.find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        decoded(key).eq(name.bytes()).then(|| decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> impl Iterator<Item = u8> + Clone {
+    let mut rest = text.as_bytes();
+    std::iter::from_fn(move || {
+        let (first, tail) = rest.split_first()?;
+        rest = tail;
+        if *first == b'%'
+            && let [high, low, after @ ..] = tail
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            rest = after;
+            return Some(high << 4 | low);
+        }
+        Some(*first)
+    })
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
 }
 
 /// Gives values with commas between them. Whether there is any.

@@ -144,6 +144,22 @@ impl Bucket {
 }
 
 impl RateLimit {
+    /// Limits of ours: every request is asked about and refused where it is too much, counted here.
+    /// Nothing is told.
+    #[must_use]
+    pub fn new(id: impl Into<Arc<str>>, limits: impl Into<Box<[Limit]>>) -> Self {
+        Self {
+            id: id.into(),
+            limits: limits.into(),
+            enabled: Share::ALL,
+            enforced: Share::ALL,
+            refusal: Refusal::default(),
+            announce: Announce::default(),
+            manner: Manner::default(),
+            counted: Counted::default(),
+        }
+    }
+
     /// Whether a bucket of it is all requests' together.
     #[must_use]
     pub fn is_shared(&self) -> bool {

@@ -17,7 +17,6 @@ use super::key::{self, Asked};
 use super::spec::RateLimit;
 use super::state::{Fate, Limiter};
 use super::table::Terms;
-use crate::base::Share;
 
 /// Takes a token of each bucket, or of none. `KEYS`: buckets. `ARGV`: for each, nanoseconds that a
 /// token needs and that all of them need. Gives the place of the first bucket without a token, or
@@ -155,7 +154,7 @@ impl Limiter {
         &self,
         question: &Question,
         answer: &[i64],
-        mut below: impl FnMut(u32) -> u32,
+        below: impl FnOnce(u32) -> u32,
     ) -> Option<Verdict> {
         let (over, lacks) = answer.split_first()?;
         if lacks.len() != question.keys.len() {
@@ -185,9 +184,7 @@ impl Limiter {
         }
         let mut places = places.skip(over - 1);
         let reading = reading(places.next()?)?;
-        let enforced = self.spec.enforced;
-        let is_refused = enforced.is_all() || enforced.takes(below(Share::WHOLE));
-        let (fate, verdict) = match is_refused {
+        let (fate, verdict) = match self.spec.enforced.is_thrown(below) {
             true => (Fate::Limited, Verdict::Limited(reading)),
             false => (Fate::Observed, Verdict::Observed(reading)),
         };

@@ -7,16 +7,16 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::RETRY_AFTER;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::proxy::Session;
 
-use super::asked;
-use crate::base::{CauseKind, Share};
+use super::{Asking, below};
+use crate::base::CauseKind;
 use crate::plan::LimitId;
 use crate::policy::global::apply::{Answer, Headers, METHOD};
 use crate::policy::global::spec::Service;
 use crate::policy::outcall::Failed;
+use crate::policy::rate_limit::key::Asked;
 use crate::policy::rate_limit::spec::RateLimit;
-use crate::policy::rate_limit::state::{Fate, Limiter};
+use crate::policy::rate_limit::state::Fate;
 use crate::proxy::context::Context;
 use crate::proxy::reply::Reply;
 use crate::upstream::GrpcCaller;
@@ -24,10 +24,7 @@ use crate::upstream::GrpcCaller;
 const RATE_LIMITED: http::HeaderName = http::HeaderName::from_static("x-envoy-ratelimited");
 
 /// A question on its way to a service.
-pub(in crate::proxy) struct Asking {
-    pub(super) place: usize,
-    id: LimitId,
-    limiter: Arc<Limiter>,
+pub(super) struct Question {
     caller: Arc<GrpcCaller>,
     message: Bytes,
 }
@@ -39,37 +36,28 @@ pub(in crate::proxy) struct Told {
     response: Headers,
 }
 
-/// The question of a policy about a request, if there is one.
-pub(super) fn question(
-    session: &Session,
-    ctx: &Context,
-    place: usize,
-    id: LimitId,
-) -> Option<Box<Asking>> {
-    let limiter = ctx.serving.limiter(id)?;
-    let service = limiter.spec().service()?;
-    if !takes(limiter.spec().enabled) {
-        return None;
+impl Question {
+    /// What a service is told about a request, if it is told anything.
+    pub(super) fn of(
+        ctx: &Context,
+        id: LimitId,
+        service: &Service,
+        asked: &Asked<'_>,
+    ) -> Option<Self> {
+        Some(Self {
+            message: service.question(asked)?,
+            caller: ctx.serving.service(id)?.clone(),
+        })
     }
-    let message = service.question(&asked(session, ctx))?;
-    Some(Box::new(Asking {
-        place,
-        id,
-        limiter: limiter.clone(),
-        caller: ctx.serving.service(id)?.clone(),
-        message,
-    }))
-}
 
-impl Asking {
     /// What the service says.
     ///
     /// # Errors
     /// It says nothing that can be used, in time.
-    pub(super) async fn answer(&self) -> Result<Answer, Failed> {
+    pub(super) async fn answer(&self, policy: &RateLimit) -> Result<Answer, Failed> {
         let Some(Service {
             authority, timeout, ..
-        }) = self.limiter.spec().service()
+        }) = policy.service()
         else {
             return Err(Failed::NoEndpoint);
         };
@@ -78,21 +66,27 @@ impl Asking {
     }
 
     /// Does what the service said. The answer, if the request is refused.
-    pub(super) fn heed(&self, ctx: &mut Context, said: Result<Answer, Failed>) -> Option<Reply> {
-        let policy = self.limiter.spec();
+    pub(super) fn heed(
+        &self,
+        asking: &Asking,
+        ctx: &mut Context,
+        said: Result<Answer, Failed>,
+    ) -> Option<Reply> {
+        let limiter = &asking.limiter;
+        let policy = limiter.spec();
         let service = policy.service()?;
-        let count = |fate| self.limiter.count(ctx.random, fate);
+        let count = |fate| limiter.count(ctx.random, fate);
         let mut answer = match (said, service.deny) {
             (Ok(answer), _) => answer,
             (Err(_), None) => {
-                self.limiter.count_failure();
+                limiter.count_failure();
                 count(Fate::Unchecked);
                 return None;
             }
             (Err(failed), Some(status)) => {
-                self.limiter.count_failure();
+                limiter.count_failure();
                 count(Fate::Denied);
-                return Some(self.unknown(ctx, status, failed));
+                return Some(self.unknown(asking, ctx, status, failed));
             }
         };
         // Who only observes is not seen.
@@ -104,9 +98,9 @@ impl Asking {
         headers.extend(answer.announced(&policy.announce));
         if !answer.is_over {
             count(Fate::Allowed);
-        } else if takes(policy.enforced) {
+        } else if policy.enforced.is_thrown(below) {
             count(Fate::Limited);
-            return Some(self.refuse(ctx, answer, headers));
+            return Some(refuse(asking, ctx, answer, headers));
         } else {
             count(Fate::Observed);
         }
@@ -119,44 +113,37 @@ impl Asking {
         None
     }
 
-    fn refuse(&self, ctx: &mut Context, answer: Answer, mut headers: Headers) -> Reply {
-        let RateLimit { id, refusal, .. } = self.limiter.spec();
-        note(
-            ctx,
-            self.id,
-            CauseKind::GlobalRateLimited,
-            format!("{id} is reached"),
-        );
-        if self
-            .limiter
-            .spec()
-            .service()
-            .is_some_and(|service| service.marks)
-        {
-            headers.push((RATE_LIMITED, HeaderValue::from_static("true")));
-        }
-        headers.extend(refusal.headers.iter().cloned());
-        if let Some(wait) = answer.wait().filter(|_| refusal.retry_after) {
-            headers.push((RETRY_AFTER, HeaderValue::from(wait)));
-        }
-        Reply {
-            status: refusal.status,
-            grpc_status: refusal.grpc_status,
-            headers,
-            body: answer.body,
-            ..Reply::of(CauseKind::GlobalRateLimited)
-        }
-    }
-
     /// The answer to a request that could not be checked.
-    fn unknown(&self, ctx: &mut Context, status: u16, failed: Failed) -> Reply {
-        let (id, name) = (&self.limiter.spec().id, self.caller.name());
+    fn unknown(&self, asking: &Asking, ctx: &mut Context, status: u16, failed: Failed) -> Reply {
+        let (id, name) = (&asking.limiter.spec().id, self.caller.name());
         let message = format!("{id} could not ask {name}: {failed}");
-        note(ctx, self.id, CauseKind::RateLimitUnknown, message);
+        asking.blame(ctx, CauseKind::RateLimitUnknown, message);
         Reply {
             status,
             ..Reply::of(CauseKind::RateLimitUnknown)
         }
+    }
+}
+
+/// The answer to a request that is over its limit.
+fn refuse(asking: &Asking, ctx: &mut Context, answer: Answer, mut headers: Headers) -> Reply {
+    let policy = asking.limiter.spec();
+    let RateLimit { id, refusal, .. } = policy;
+    let message = format!("{id} is reached");
+    asking.blame(ctx, CauseKind::GlobalRateLimited, message);
+    if policy.service().is_some_and(|service| service.marks) {
+        headers.push((RATE_LIMITED, HeaderValue::from_static("true")));
+    }
+    headers.extend(refusal.headers.iter().cloned());
+    if let Some(wait) = answer.wait().filter(|_| refusal.retry_after) {
+        headers.push((RETRY_AFTER, HeaderValue::from(wait)));
+    }
+    Reply {
+        status: refusal.status,
+        grpc_status: refusal.grpc_status,
+        headers,
+        body: answer.body,
+        ..Reply::of(CauseKind::GlobalRateLimited)
     }
 }
 
@@ -175,18 +162,4 @@ impl Told {
             let _ = response.append_header(name.clone(), value.clone());
         }
     }
-}
-
-/// Notes a policy's cause.
-pub(super) fn note(ctx: &mut Context, id: LimitId, kind: CauseKind, message: String) {
-    let limits = &ctx.plan().limits;
-    let origin = limits.get(id.0 as usize).map(|limit| limit.origin.clone());
-    ctx.note(kind, message);
-    if let Some(cause) = &mut ctx.cause {
-        cause.owner = origin;
-    }
-}
-
-pub(super) fn takes(share: Share) -> bool {
-    share.is_all() || share.takes(fastrand::u32(..Share::WHOLE))
 }

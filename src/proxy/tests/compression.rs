@@ -238,7 +238,7 @@ async fn next(body: &mut Incoming) -> Option<Bytes> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_event_is_read_before_the_next_is_said_and_the_stream_ends_whole() {
+async fn every_event_is_read_before_the_next_is_said_and_the_stream_ends_whole_with_its_trailers() {
     let events = || MediaTypes::These(Box::new(["text/event-stream".into()]));
     for (origin, client) in [
         (Protocol::Http1, Version::HTTP_11),
@@ -247,7 +247,7 @@ async fn every_event_is_read_before_the_next_is_said_and_the_stream_ends_whole()
         (Protocol::H2c, Version::HTTP_2),
     ] {
         for coding in ["gzip", "br", "zstd"] {
-            for trailers in [false, true] {
+            for (trailers, is_late) in [(false, false), (true, false), (true, true)] {
                 let (address, speak) = speaker(origin).await;
                 let site = Site::of(vec![route("/", forward(0))]).cluster(origin, &[address]);
                 let rig = compressing(site, events()).serve().await;
@@ -268,16 +268,30 @@ async fn every_event_is_read_before_the_next_is_said_and_the_stream_ends_whole()
                         }
                     }
                 }
+                if is_late {
+                    // Comes together with the trailers.
+                    speak.send(Frame::data("last".into())).unwrap();
+                    said.push_str("last");
+                }
                 if trailers {
                     let mut trailers = HeaderMap::new();
                     trailers.insert("x-end", "yes".parse().unwrap());
                     speak.send(Frame::trailers(trailers)).unwrap();
                 }
                 drop(speak);
-                while let Some(part) = next(&mut body).await {
-                    all.extend_from_slice(&part);
+                let mut end = None;
+                while let Some(frame) = within(body.frame()).await {
+                    match frame.unwrap().into_data() {
+                        Ok(part) => all.extend_from_slice(&part),
+                        Err(frame) => end = frame.into_trailers().ok(),
+                    }
                 }
-                let case = format!("{origin:?} {client:?} {coding} {trailers}");
+                let case = format!("{origin:?} {client:?} {coding} {trailers} {is_late}");
+                // Pingora carries trailers only from HTTP/2 to HTTP/2.
+                let are_carried = (origin, client) == (Protocol::H2c, Version::HTTP_2);
+                let expected = (trailers && are_carried).then_some("yes");
+                let seen = end.as_ref().map(|end| end["x-end"].to_str().unwrap());
+                assert_eq!(seen, expected, "{case}");
                 assert_eq!(decoded(coding, &all).expect(&case), said, "{case}");
                 if coding != "zstd" {
                     // It says that it ends, so one that was cut short is not taken for whole.

@@ -8,7 +8,7 @@ use super::rig::*;
 use crate::base::{CauseKind, Share};
 use crate::plan::{Action, LimitId, PlacedLimit};
 use crate::policy::rate_limit::spec::{
-    Announce, Bucket, Counted, Limit, Manner, Part, RateLimit, Refusal, Source,
+    Announce, Bucket, Limit, Manner, Part, RateLimit, Refusal, Source,
 };
 
 fn limit(requests: u32, key: Vec<Source>) -> Limit {
@@ -32,10 +32,6 @@ fn limit(requests: u32, key: Vec<Source>) -> Limit {
 
 fn policy(limit: Limit) -> RateLimit {
     RateLimit {
-        id: "RateLimit default/limit".into(),
-        limits: Box::new([limit]),
-        enabled: Share::ALL,
-        enforced: Share::ALL,
         refusal: Refusal {
             retry_after: true,
             ..Refusal::default()
@@ -44,8 +40,7 @@ fn policy(limit: Limit) -> RateLimit {
             ietf: Some("limit".into()),
             x_ratelimit: true,
         },
-        manner: Manner::Ours,
-        counted: Counted::Here,
+        ..RateLimit::new("RateLimit default/limit", [limit])
     }
 }
 

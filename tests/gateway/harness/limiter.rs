@@ -37,6 +37,9 @@ struct Descriptor {
     entries: Vec<Pair>,
     #[prost(message, optional, tag = "2")]
     limit: Option<Override>,
+    /// A `google.protobuf.UInt64Value`.
+    #[prost(message, optional, tag = "3")]
+    hits_addend: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -122,6 +125,7 @@ struct Shared {
     asked: Mutex<Vec<Asked>>,
     extra: Mutex<Extra>,
     connections: AtomicUsize,
+    held: AtomicUsize,
 }
 
 #[derive(Clone, Default)]
@@ -146,6 +150,7 @@ impl RateLimitService {
                 asked: Mutex::default(),
                 extra: Mutex::default(),
                 connections: AtomicUsize::new(0),
+                held: AtomicUsize::new(0),
             }),
             runtime: None,
         };
@@ -199,6 +204,11 @@ impl RateLimitService {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// Calls that it stalls and that are not given up.
+    pub fn held(&self) -> usize {
+        self.shared.held.load(Ordering::SeqCst)
+    }
+
     /// What was asked: domain, then each descriptor as `key=value,… (requests per unit)`.
     pub fn asked(&self) -> Vec<String> {
         let asked = self.shared.asked.lock().unwrap();
@@ -225,6 +235,9 @@ impl Asked {
             text += &format!(" {}", pairs.join(","));
             if let Some(limit) = &descriptor.limit {
                 text += &format!(" ({} per {})", limit.requests_per_unit, limit.unit);
+            }
+            if let Some(hits) = descriptor.hits_addend {
+                text += &format!(" (counts as {hits})");
             }
         }
         text
@@ -267,9 +280,31 @@ impl UnaryService<Asked> for Decide {
         self.0.asked.lock().unwrap().push(asked.clone());
         match *self.0.mood.lock().unwrap() {
             Mood::Counts => Box::pin(ready(Ok(Response::new(self.0.decide(&asked))))),
-            Mood::Stalls => Box::pin(pending()),
+            Mood::Stalls => {
+                let held = Held::of(self.0.clone());
+                Box::pin(async move {
+                    let _held = held;
+                    pending().await
+                })
+            }
             Mood::Fails => Box::pin(ready(Err(Status::internal("on purpose")))),
         }
+    }
+}
+
+/// A call without an answer, until it is given up.
+struct Held(Arc<Shared>);
+
+impl Held {
+    fn of(shared: Arc<Shared>) -> Self {
+        shared.held.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -311,7 +346,8 @@ impl Shared {
         };
         let mut counts = self.counts.lock().unwrap();
         let count = counts.entry(descriptor.entries.clone()).or_default();
-        *count += 1;
+        let hits = descriptor.hits_addend.unwrap_or(1);
+        *count = count.saturating_add(u32::try_from(hits).unwrap_or(u32::MAX));
         Standing {
             code: if *count > requests_per_unit { 2 } else { 1 },
             current_limit: Some(Limit {

@@ -1,22 +1,40 @@
-//! `rate_limits`: how a virtual host or route makes descriptors of its requests, and
-//! which of its requests a configured descriptor therefore concerns.
+//! `rate_limits`: how a virtual host or route makes descriptors of its requests.
 
 use http::HeaderName;
 
+use crate::compile::Options;
 use crate::compile::pattern::Patterns;
 use crate::model::node::Node;
-use crate::policy::global::spec::{self as global, Absent, Value};
-use crate::policy::rate_limit::spec::{Condition, Part, Source, Test};
+use crate::policy::global::apply::MOST_HITS;
+use crate::policy::global::spec::{self as global, Absent, Hits, Value};
+use crate::policy::rate_limit::spec::{Condition, Source, Test};
 
-use super::local::Descriptor;
+use super::super::Guard;
+use super::local;
 use super::node::{Fields, Wrong};
+
+mod ways;
+
+pub(super) use ways::ways;
 
 /// One item of `rate_limits`: the descriptor that it makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Item {
     /// It is only for filters of the same.
     pub stage: u32,
+    /// It says what requests count as, where Envoy passes over that.
+    pub is_overcharged: bool,
     entries: Vec<Entry>,
+    hits: Option<Hits>,
+}
+
+/// Where `rate_limits` stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In a virtual host or route, for all filters.
+    Table,
+    /// In what a virtual host or route has for one filter.
+    Filter,
 }
 
 /// One action: the entry that it makes, if it makes one.
@@ -46,33 +64,74 @@ enum EntryValue {
 const CLIENT: Source = Source::Client { v4: 32, v6: 128 };
 
 /// Reads one item of `rate_limits`.
-pub(super) fn read(node: &Node, place: &str, patterns: &Patterns) -> Result<Item, Wrong> {
+pub(super) fn read(
+    guard: &Guard<'_, '_>,
+    node: &Node,
+    place: &str,
+    of: Place,
+) -> Result<Item, Wrong> {
     // `disable_key` names a runtime key, of which there is none.
-    let known = ["actions", "stage", "disable_key"];
-    let fields = Fields::read(node, place, &known)?;
-    let stage = fields.number("stage")?.unwrap_or(0);
-    if stage > 10 {
-        return Err(format!(
-            "`{place}`: a `stage` of more than 10, which Envoy refuses"
-        ));
-    }
+    let known: &[&str] = match of {
+        Place::Table => &["actions", "stage", "disable_key", "hits_addend"],
+        // Envoy refuses the others here.
+        Place::Filter => &["actions", "hits_addend"],
+    };
+    let fields = Fields::read(node, place, known)?;
+    let hits = match fields.map("hits_addend", &["number", "format"])? {
+        Some(fields) => Some(hits(&fields)?),
+        None => None,
+    };
+    let stage = local::stage(&fields)?;
     let mut entries = Vec::new();
     for (item, place) in fields.list("actions")? {
-        entries.push(action(item, &place, patterns)?);
+        entries.push(action(guard, item, &place)?);
     }
     match entries.is_empty() {
         true => Err(format!("`{place}` has no actions")),
-        false => Ok(Item { stage, entries }),
+        false => Ok(Item {
+            stage,
+            entries,
+            is_overcharged: of == Place::Table && hits.is_some(),
+            hits: hits.filter(|_| of == Place::Filter),
+        }),
     }
 }
 
-fn action(node: &Node, place: &str, patterns: &Patterns) -> Result<Entry, Wrong> {
+/// `hits_addend`.
+fn hits(fields: &Fields<'_>) -> Result<Hits, Wrong> {
+    let place = fields.place("format");
+    match (fields.number("number")?, fields.text("format")?) {
+        (Some(_), Some(_)) => Err(format!("`{place}` and `number` may not both be set")),
+        (Some(number), None) if number <= MOST_HITS => Ok(Hits::Number(number)),
+        (Some(number), None) => Err(format!(
+            "`{}`: {number} is more than {MOST_HITS}, which Envoy refuses",
+            fields.place("number")
+        )),
+        (None, Some(format)) => {
+            let inner = format.strip_prefix("%REQ(");
+            let name = inner.and_then(|inner| inner.strip_suffix(")%"));
+            match name.filter(|name| !name.contains(['?', '%', ')'])) {
+                Some(name) => Ok(Hits::Of(source(&name.to_ascii_lowercase())?)),
+                None => Err(format!(
+                    "`{place}: {format}` is not supported; write `number` or `%REQ(name)%`"
+                )),
+            }
+        }
+        (None, None) => Err(format!("`{place}` and `number` are missing")),
+    }
+}
+
+fn action(guard: &Guard<'_, '_>, node: &Node, place: &str) -> Result<Entry, Wrong> {
+    let patterns = guard.patterns;
     let known = [
         "request_headers",
+        "query_parameters",
         "header_value_match",
         "query_parameter_value_match",
         "remote_address",
+        "masked_remote_address",
         "generic_key",
+        "source_cluster",
         "destination_cluster",
     ];
     let fields = Fields::read(node, place, &known)?;
@@ -90,6 +149,19 @@ fn action(node: &Node, place: &str, patterns: &Patterns) -> Result<Entry, Wrong>
         let source = source(fields.text("header_name")?.unwrap_or_default())?;
         let skips = fields.boolean("skip_if_absent")?.unwrap_or(false);
         let key = fields.text("descriptor_key")?.unwrap_or_default();
+        return Ok(entry(key, EntryValue::Of { source, skips }));
+    }
+    let parameter_fields = ["query_parameter_name", "descriptor_key", "skip_if_absent"];
+    if let Some(fields) = fields.map("query_parameters", &parameter_fields)? {
+        let name = fields.text("query_parameter_name")?.unwrap_or_default();
+        let key = fields.text("descriptor_key")?.unwrap_or_default();
+        if name.is_empty() || key.is_empty() {
+            return Err(format!(
+                "`{place}.query_parameters` has no name or no descriptor_key, which Envoy refuses"
+            ));
+        }
+        let source = Source::Parameter(name.into());
+        let skips = fields.boolean("skip_if_absent")?.unwrap_or(false);
         return Ok(entry(key, EntryValue::Of { source, skips }));
     }
     for (name, key, list) in [
@@ -129,11 +201,47 @@ fn action(node: &Node, place: &str, patterns: &Patterns) -> Result<Entry, Wrong>
         Fields::read(node, place, &[])?;
         return Ok(entry("remote_address", of(CLIENT)));
     }
+    if let Some(fields) = fields.map(
+        "masked_remote_address",
+        &["v4_prefix_mask_len", "v6_prefix_mask_len"],
+    )? {
+        let source = Source::Network {
+            v4: bits(&fields, "v4_prefix_mask_len", 32)?,
+            v6: bits(&fields, "v6_prefix_mask_len", 128)?,
+        };
+        return Ok(entry("masked_remote_address", of(source)));
+    }
+    if let Some(node) = fields.get("source_cluster") {
+        Fields::read(node, place, &[])?;
+        let cluster = own_cluster(guard.options)?;
+        return Ok(entry("source_cluster", EntryValue::Fixed(cluster)));
+    }
     if let Some(node) = fields.get("destination_cluster") {
         Fields::read(node, place, &[])?;
         return Ok(entry("destination_cluster", of(Source::Cluster)));
     }
     Err(format!("`{place}` is empty"))
+}
+
+/// How many bits of an address count.
+fn bits(fields: &Fields<'_>, name: &str, most: u8) -> Result<u8, Wrong> {
+    let Some(written) = fields.number(name)? else {
+        return Ok(most);
+    };
+    let bits = u8::try_from(written).ok().filter(|bits| *bits <= most);
+    bits.ok_or_else(|| {
+        format!(
+            "`{}`: {written} is more than {most}, which Envoy refuses",
+            fields.place(name)
+        )
+    })
+}
+
+/// Envoy's `--service-cluster`, as Istio's agent names a gateway: the label `app`, and the namespace.
+fn own_cluster(options: &Options) -> Result<String, Wrong> {
+    let app = options.labels.get("app");
+    let app = app.ok_or("`source_cluster` is told by the gateway's label `app`, which it lacks")?;
+    Ok(format!("{app}.{}", options.namespace))
 }
 
 /// What the request has; without it there is no descriptor.
@@ -213,7 +321,7 @@ fn parameter(node: &Node, place: &str, patterns: &Patterns) -> Result<Condition,
     let is_present = fields.boolean("present_match")?.unwrap_or(true);
     let test = string_match(&fields, patterns)?;
     Ok(Condition {
-        source: Source::Query(name.into()),
+        source: Source::Parameter(name.into()),
         inverted: test.is_none() && !is_present,
         test: test.unwrap_or(Test::Present),
         missing_is_empty: false,
@@ -271,75 +379,6 @@ fn test(
     Ok(Some(Test::Regex(pattern)))
 }
 
-/// The ways of requests of which an item makes this descriptor; none if it never does.
-pub(super) fn ways(descriptor: &Descriptor, item: &Item) -> Vec<Box<[Part]>> {
-    let mut ways = Vec::new();
-    follow(&descriptor.entries, &item.entries, Vec::new(), &mut ways);
-    ways
-}
-
-/// Goes on with what is left of a descriptor and of an item.
-fn follow(
-    wanted: &[(String, String)],
-    made: &[Entry],
-    mut parts: Vec<Part>,
-    ways: &mut Vec<Box<[Part]>>,
-) {
-    let Some((entry, made)) = made.split_first() else {
-        if wanted.is_empty() {
-            ways.push(parts.into());
-        }
-        return;
-    };
-    if let EntryValue::Of {
-        source,
-        skips: true,
-    } = &entry.value
-    {
-        let mut parts = parts.clone();
-        parts.push(Part::When {
-            conditions: Box::new([Condition {
-                source: source.clone(),
-                test: Test::Present,
-                inverted: true,
-                missing_is_empty: false,
-            }]),
-            expected: true,
-        });
-        follow(wanted, made, parts, ways);
-    }
-    let Some(((key, value), wanted)) = wanted.split_first() else {
-        return;
-    };
-    if *key != entry.key {
-        return;
-    }
-    match &entry.value {
-        EntryValue::Of { source, .. } if value.is_empty() => parts.push(Part::Each {
-            source: source.clone(),
-            shared: false,
-        }),
-        EntryValue::Of { source, .. } => match bytes(source, value) {
-            Some(value) => parts.push(Part::Is {
-                source: source.clone(),
-                value,
-            }),
-            None => return,
-        },
-        EntryValue::Fixed(text) if value.is_empty() || value == text => {}
-        EntryValue::FixedWhen {
-            text,
-            conditions,
-            expected,
-        } if value.is_empty() || value == text => parts.push(Part::When {
-            conditions: conditions.clone(),
-            expected: *expected,
-        }),
-        EntryValue::Fixed(_) | EntryValue::FixedWhen { .. } => return,
-    }
-    follow(wanted, made, parts, ways);
-}
-
 impl Item {
     /// What a service is told.
     pub(super) fn descriptor(&self) -> global::Descriptor {
@@ -371,17 +410,7 @@ impl Item {
         global::Descriptor {
             entries: entries.collect(),
             limit: None,
+            hits: self.hits.clone(),
         }
-    }
-}
-
-/// A value as its source gives it. `None` if it never does.
-fn bytes(source: &Source, value: &str) -> Option<Box<[u8]>> {
-    match source {
-        Source::Client { .. } => match value.parse().ok()? {
-            std::net::IpAddr::V4(address) => Some(Box::new(address.octets())),
-            std::net::IpAddr::V6(address) => Some(Box::new(address.octets())),
-        },
-        _ => Some(value.as_bytes().into()),
     }
 }

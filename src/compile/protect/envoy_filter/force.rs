@@ -38,11 +38,20 @@ struct Own<'p> {
     limits: &'p [Item],
 }
 
+/// Whose `rate_limits` hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Said {
+    /// Those of a virtual host or route, by the patch.
+    Table(usize),
+    /// Those that a patch has for the filter alone.
+    Filter(usize),
+}
+
 /// What is needed to make each limit once.
 struct Force<'p, 'g, 'o, 'a> {
     patches: &'p [Patch<'a>],
     guard: &'g mut Guard<'o, 'a>,
-    known: HashMap<(usize, String, Vec<usize>), LimitId>,
+    known: HashMap<(usize, String, Vec<Said>), LimitId>,
     /// The patches of tables, with the virtual hosts that they match.
     matched: Vec<(BTreeSet<Spot>, &'p What, Own<'p>)>,
     /// What global filters ask, by their patch.
@@ -182,7 +191,11 @@ impl<'p> Force<'p, '_, '_, '_> {
             (filter.patch, of_filter, place.to_owned())
         };
         self.used_by(patch);
-        let sources = sources(config.host_limits, host, own, 0);
+        // As of no other, Envoy makes no descriptors of requests that it answers itself.
+        let sources = match *route.action {
+            Action::Forward(_) => sources(config.host_limits, host, own, config.stage),
+            _ => Vec::new(),
+        };
         for own in &sources {
             self.used_by(own.patch);
         }
@@ -209,29 +222,36 @@ impl<'p> Force<'p, '_, '_, '_> {
         if let Some((patch, _)) = own_config {
             self.used_by(patch);
         }
-        let own_config = own_config.map(|(_, config)| config);
-        let host_limits = own_config.map_or(HostLimits::Override, |own| own.host_limits);
-        let sources = sources(host_limits, host, own, config.stage);
-        for own in &sources {
-            self.used_by(own.patch);
-        }
-        if sources.is_empty() || !matches!(*route.action, Action::Forward(_)) {
+        let host_limits = own_config.map_or(HostLimits::Override, |(_, own)| own.host_limits);
+        let (said, items) = match own_config.filter(|(_, own)| !own.limits.is_empty()) {
+            Some((patch, own)) => {
+                let items = own.limits.iter().map(|item| (patch, item.descriptor()));
+                (vec![Said::Filter(patch)], items.collect::<Vec<_>>())
+            }
+            None => {
+                let sources = sources(host_limits, host, own, config.stage);
+                for own in &sources {
+                    self.used_by(own.patch);
+                }
+                let items = sources.iter().flat_map(|own| {
+                    let items = own.limits.iter();
+                    let own_items = items.filter(|item| item.stage == config.stage);
+                    own_items.map(|item| (own.patch, item.descriptor()))
+                });
+                let said = sources.iter().map(|own| Said::Table(own.patch));
+                (said.collect(), items.collect())
+            }
+        };
+        if said.is_empty() || !matches!(*route.action, Action::Forward(_)) {
             return None;
         }
         self.used_by(filter.patch);
-        let domain = own_config.and_then(|own| own.domain.as_ref());
+        let domain = own_config.and_then(|(_, own)| own.domain.as_ref());
         let domain = domain.unwrap_or(&config.domain);
-        let patches = sources.iter().map(|own| own.patch).collect();
-        let key = (filter.patch, domain.to_string(), patches);
+        let key = (filter.patch, domain.to_string(), said);
         if let Some(known) = self.known.get(&key) {
             return Some(*known);
         }
-        let items = sources.iter().flat_map(|own| {
-            let items = own.limits.iter();
-            let own_items = items.filter(|item| item.stage == config.stage);
-            own_items.map(|item| (own.patch, item.descriptor()))
-        });
-        let items: Vec<_> = items.collect();
         let limit = self.services.limit(
             self.guard,
             self.patches,
@@ -264,7 +284,7 @@ impl<'p> Force<'p, '_, '_, '_> {
         let key = (
             number,
             place.to_owned(),
-            sources.iter().map(|own| own.patch).collect(),
+            sources.iter().map(|own| Said::Table(own.patch)).collect(),
         );
         if let Some(known) = self.known.get(&key) {
             return Some(*known);
@@ -275,7 +295,7 @@ impl<'p> Force<'p, '_, '_, '_> {
             sources
                 .iter()
                 .flat_map(|own| own.limits)
-                .filter(|item| item.stage == 0)
+                .filter(|item| item.stage == config.stage)
         };
         let apart = config.per_connection.then_some(Part::Each {
             source: Source::Connection,

@@ -6,7 +6,9 @@ use std::time::Duration;
 use crate::model::node::Node;
 use crate::policy::rate_limit::spec::Refusal;
 
-use super::local::{HostLimits, grpc_status, headers, host_limits, status, x_ratelimit};
+use super::super::Guard;
+use super::actions::{self, Item, Place};
+use super::local::{HostLimits, grpc_status, headers, host_limits, stage, status, x_ratelimit};
 use super::node::{Fields, Wrong, get};
 
 const GLOBAL: &str = "envoy.extensions.filters.http.ratelimit.v3.RateLimit";
@@ -41,6 +43,8 @@ pub(super) struct Config {
 pub(super) struct OfRoute {
     pub host_limits: HostLimits,
     pub domain: Option<Arc<str>>,
+    /// In place of all other `rate_limits`, if there are any.
+    pub limits: Vec<Item>,
 }
 
 /// Whether an `Any` configures the filter.
@@ -84,12 +88,6 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
     if domain.is_empty() {
         return Err("it has no `domain`, which Envoy refuses".into());
     }
-    let stage = fields.number("stage")?.unwrap_or(0);
-    if stage > 10 {
-        return Err(format!(
-            "`stage: {stage}` is more than 10, which Envoy refuses"
-        ));
-    }
     // Every request is external: what a client says about that is not believed.
     match fields.text("request_type")? {
         None | Some("" | "both" | "external") => {}
@@ -111,7 +109,7 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
     let on_error = status(&fields, "status_on_error", ON_ERROR)?;
     Ok(Config {
         domain: domain.into(),
-        stage,
+        stage: stage(&fields)?,
         cluster,
         authority,
         timeout: match (fields.duration("timeout")?, own_timeout) {
@@ -135,9 +133,16 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
 /// Cluster, authority and timeout of a `grpc_service`.
 fn grpc(service: &Fields<'_>) -> Result<(String, Option<String>, Option<Duration>), Wrong> {
     let place = service.place("grpc_service");
-    let Some(grpc) = service.map("grpc_service", &["envoy_grpc", "timeout"])? else {
+    let known = ["envoy_grpc", "google_grpc", "timeout"];
+    let Some(grpc) = service.map("grpc_service", &known)? else {
         return Err(format!("`{place}` is missing"));
     };
+    if grpc.get("google_grpc").is_some() {
+        return Err(format!(
+            "`{place}.google_grpc` is not supported; write `envoy_grpc` with the `cluster_name` of a \
+             cluster that a CLUSTER patch adds, or `outbound|8081||host`"
+        ));
+    }
     let Some(envoy) = grpc.map("envoy_grpc", &["cluster_name", "authority"])? else {
         return Err(format!("`{place}.envoy_grpc` is missing"));
     };
@@ -158,15 +163,26 @@ fn grpc(service: &Fields<'_>) -> Result<(String, Option<String>, Option<Duration
 }
 
 /// Reads what a virtual host or route has.
-pub(super) fn read_of_route(node: &Node) -> Result<OfRoute, Wrong> {
-    let known = ["@type", "vh_rate_limits", "override_option", "domain"];
+pub(super) fn read_of_route(guard: &Guard<'_, '_>, node: &Node) -> Result<OfRoute, Wrong> {
+    let known = [
+        "@type",
+        "vh_rate_limits",
+        "override_option",
+        "domain",
+        "rate_limits",
+    ];
     let fields = Fields::read(node, "", &known)?;
     match fields.text("override_option")? {
         None | Some("DEFAULT" | "0") => {}
         Some(other) => return Err(format!("`override_option: {other}` is not supported")),
     }
     let domain = fields.text("domain")?.filter(|domain| !domain.is_empty());
+    let mut limits = Vec::new();
+    for (item, place) in fields.list("rate_limits")? {
+        limits.push(actions::read(guard, item, &place, Place::Filter)?);
+    }
     Ok(OfRoute {
+        limits,
         host_limits: host_limits(&fields)?,
         domain: domain.map(Arc::from),
     })

@@ -41,6 +41,8 @@ pub(super) struct Config {
     pub host_limits: HostLimits,
     /// Each connection of a client has buckets of its own.
     pub per_connection: bool,
+    /// Which of the `rate_limits` are this filter's.
+    pub stage: u32,
 }
 
 /// Whether a virtual host's `rate_limits` count beside the route's.
@@ -95,9 +97,6 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
             "local_rate_limit_per_downstream_connection",
         ],
     )?;
-    if fields.number("stage")?.unwrap_or(0) != 0 {
-        return Err("a `stage` other than 0 is not supported".into());
-    }
     let mut descriptors = Vec::new();
     for (index, (item, place)) in fields.list("descriptors")?.into_iter().enumerate() {
         descriptors.push(descriptor(item, &place, index)?);
@@ -127,7 +126,19 @@ pub(super) fn read(node: &Node) -> Result<Config, Wrong> {
             .boolean("local_rate_limit_per_downstream_connection")?
             .unwrap_or(false),
         host_limits: host_limits(&fields)?,
+        stage: stage(&fields)?,
     })
+}
+
+/// Of a filter.
+pub(super) fn stage(fields: &Fields<'_>) -> Result<u32, Wrong> {
+    match fields.number("stage")?.unwrap_or(0) {
+        stage @ 0..=10 => Ok(stage),
+        stage => Err(format!(
+            "`{}`: {stage} is more than 10, which Envoy refuses",
+            fields.place("stage")
+        )),
+    }
 }
 
 /// Of refused gRPC requests, in place of what their status maps to.

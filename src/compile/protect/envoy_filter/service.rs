@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::Share;
 use crate::compile::registry::{Apart, DestinationRef, Registry, Resolved};
 use crate::plan::{ClusterId, PlacedLimit};
 use crate::policy::global::spec::{Descriptor, Service};
@@ -99,10 +98,6 @@ impl Services {
         };
         Some(PlacedLimit {
             policy: Arc::new(RateLimit {
-                id: format!("{} {}", patch.object.key, patch.path()).into(),
-                limits: Box::default(),
-                enabled: Share::ALL,
-                enforced: Share::ALL,
                 refusal: config.refusal.clone(),
                 announce: Announce {
                     ietf: None,
@@ -110,6 +105,7 @@ impl Services {
                 },
                 manner: Manner::Envoys,
                 counted: Counted::Service(Box::new(service)),
+                ..RateLimit::new(format!("{} {}", patch.object.key, patch.path()), [])
             }),
             origin,
             origins,

@@ -25,7 +25,10 @@ fn stage(patch: &Patch<'_>) -> Option<u32> {
             config: Kind::Global(config),
             ..
         } => Some(config.stage),
-        What::Filter { .. } => Some(0),
+        What::Filter {
+            config: Kind::Local(config),
+            ..
+        } => Some(config.stage),
         What::Table { .. } | What::Cluster(_) => None,
     }
 }

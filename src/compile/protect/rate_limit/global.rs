@@ -146,6 +146,7 @@ fn descriptor(written: &Limit, name: &str) -> Option<Descriptor> {
     }
     let unit = written.unit.as_deref().and_then(Unit::parse);
     Some(Descriptor {
+        hits: None,
         entries: entries.into(),
         limit: match (written.requests, unit) {
             (Some(requests), Some(unit)) => Some(Override { requests, unit }),

@@ -34,6 +34,7 @@ fn service(descriptors: Vec<Vec<(&str, Value)>>) -> Service {
             requests: 5,
             unit: Unit::Hour,
         }),
+        hits: None,
     };
     Service {
         cluster: "c".into(),
@@ -89,6 +90,22 @@ fn a_value_is_told_in_the_words_that_a_service_is_configured_with() {
         (Source::Header("x-key".parse().unwrap()), "", "a,\u{fffd}"),
         (Source::Cookie("id".into()), "", "7"),
         (Source::Query("q".into()), "", "1"),
+        (Source::Parameter("q".into()), "", "1"),
+        (
+            Source::Network { v4: 32, v6: 64 },
+            "10.1.2.3",
+            "10.1.2.3/32",
+        ),
+        (
+            Source::Network { v4: 24, v6: 64 },
+            "10.1.2.3",
+            "10.1.2.0/24",
+        ),
+        (
+            Source::Network { v4: 24, v6: 64 },
+            "2001:db8::1",
+            "2001:db8::/64",
+        ),
         (path("/users/{id}/**"), "", "/users/7/**"),
         (path("/users/*/{what}"), "", "/users/*/cart"),
         (Source::Target, "", "/users/7/cart?q=1"),
@@ -102,6 +119,37 @@ fn a_value_is_told_in_the_words_that_a_service_is_configured_with() {
         let expected = vec![vec![("k".to_owned(), expected.to_owned())]];
         assert_eq!(told(&service, &asked), expected, "{source}");
     }
+}
+
+#[test]
+fn a_request_counts_as_it_says_where_that_is_a_number_that_envoy_takes() {
+    let hits = |text: &str| {
+        let mut headers = HeaderMap::new();
+        headers.append("x-hits", text.parse().unwrap());
+        let source = Source::Header("x-hits".parse().unwrap());
+        Hits::Of(source).of(&ask("", &headers, "/"))
+    };
+    // Each as Envoy 1.40 told the service.
+    for (text, expected) in [
+        ("7", Some(7)),
+        ("0", Some(0)),
+        ("3.5", Some(3)),
+        ("1000000000", Some(1_000_000_000)),
+        ("1000000001", None),
+        ("99999999999", None),
+        ("-1", None),
+        ("abc", None),
+        ("nan", None),
+        ("", None),
+    ] {
+        assert_eq!(hits(text), expected, "{text}");
+    }
+    let none = HeaderMap::new();
+    assert_eq!(Hits::Number(5).of(&ask("", &none, "/")), Some(5));
+    let mut service = service(vec![vec![("k", Value::Fixed("v".into()))]]);
+    let source = Source::Header("x-hits".parse().unwrap());
+    service.descriptors[0].hits = Some(Hits::Of(source));
+    assert_eq!(told(&service, &ask("", &none, "/")), [[]; 0]);
 }
 
 #[test]

@@ -3,10 +3,10 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use super::super::spec::{Announce, Bucket, Counted, Limit, Manner, Part, Refusal, Source};
+use super::super::spec::{Announce, Bucket, Limit, Manner, Part, Source};
 use super::super::state::Limiters;
 use super::*;
-use crate::base::clock;
+use crate::base::{Share, clock};
 
 fn limit(requests: u32, parts: Vec<Part>) -> Limit {
     Limit {
@@ -31,32 +31,11 @@ fn by_header(name: &'static str) -> Vec<Part> {
 }
 
 fn policy(limits: Vec<Limit>) -> RateLimit {
-    RateLimit {
-        id: "RateLimit default/a".into(),
-        limits: limits.into(),
-        enabled: Share::ALL,
-        enforced: Share::ALL,
-        refusal: Refusal::default(),
-        announce: Announce::default(),
-        manner: Manner::Ours,
-        counted: Counted::Here,
-    }
+    RateLimit::new("RateLimit default/a", limits)
 }
 
 fn ask_at(limiter: &Limiter, headers: &HeaderMap, now: Instant, random: u32) -> Verdict {
-    let asked = Asked {
-        client: None,
-        headers,
-        path: "/",
-        query: None,
-        target: "/",
-        method: "GET",
-        authority: "a.com",
-        scheme: "http",
-        cluster: None,
-        connection: 0,
-    };
-    limiter.ask(&asked, now, |_| random)
+    limiter.ask(&Asked::bare(headers), now, |_| random)
 }
 
 fn ask(limiter: &Limiter, value: &'static str) -> Verdict {
@@ -134,7 +113,8 @@ fn gotcha_40_shares_say_for_which_requests_limits_are_asked_and_enforced() {
     (spec.enabled, spec.enforced) = (Share::of_percent(50.0), Share::of_percent(10.0));
     let limiter = alone(spec).0;
     let ask = |random| ask_at(&limiter, &HeaderMap::new(), clock::now(), random);
-    assert_eq!(ask(600_000), Verdict::Unconcerned);
+    assert!(!limiter.is_asked(|_| 600_000));
+    assert!(limiter.is_asked(|_| 400_000));
     assert!(matches!(ask(400_000), Verdict::Allowed(_)));
     assert!(matches!(ask(400_000), Verdict::Observed(_)));
     assert!(is_limited(ask(50_000)));

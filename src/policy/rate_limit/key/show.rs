@@ -20,7 +20,7 @@ impl fmt::Display for Part {
         match self {
             Self::Each { source, .. } => write!(f, "for each {source}"),
             Self::Is { source, value } => match (source, <[u8; 4]>::try_from(&**value)) {
-                (Source::Client { .. }, Ok(octets)) => {
+                (Source::Client { .. } | Source::Network { .. }, Ok(octets)) => {
                     write!(f, "where the {source} is {}", IpAddr::from(octets))
                 }
                 _ => write!(
@@ -50,8 +50,10 @@ impl fmt::Display for Source {
         match self {
             Self::Client { v4: 32, v6: 128 } => f.write_str("client address"),
             Self::Client { v4, v6 } => write!(f, "client address (IPv4 /{v4}, IPv6 /{v6})"),
+            Self::Network { v4, v6 } => write!(f, "client network (IPv4 /{v4}, IPv6 /{v6})"),
             Self::Header(name) => write!(f, "header {name}"),
             Self::Cookie(name) => write!(f, "cookie {name}"),
+            Self::Parameter(name) => write!(f, "first query parameter {name}"),
             Self::Query(name) => write!(f, "query parameter {name}"),
             Self::Path(template) => write!(f, "path {template}"),
             Self::Target => f.write_str("path with query"),

@@ -1,17 +1,31 @@
 use super::*;
 
+impl<'r> Asked<'r> {
+    /// A request for the root of a host, by nobody.
+    pub(in crate::policy) fn bare(headers: &'r HeaderMap) -> Self {
+        Self {
+            client: None,
+            headers,
+            path: "/",
+            query: None,
+            target: "/",
+            method: "GET",
+            authority: "a.com",
+            scheme: "http",
+            cluster: None,
+            connection: 0,
+        }
+    }
+}
+
 fn request(headers: &HeaderMap) -> Asked<'_> {
     Asked {
         client: "10.1.2.3".parse().ok(),
-        headers,
         path: "/users/7",
         query: Some("q=1&p=2&q=3"),
         target: "/users/7?q=1&p=2&q=3",
-        method: "GET",
-        authority: "a.com",
-        scheme: "http",
         cluster: Some("outbound|80||a"),
-        connection: 0,
+        ..Asked::bare(headers)
     }
 }
 
@@ -220,5 +234,32 @@ fn conditions_hold_as_envoys_header_matchers_do() {
         };
         let shown = part.to_string();
         assert_eq!(keys(vec![part], &[asked])[0].is_some(), holds, "{shown}");
+    }
+}
+
+#[test]
+fn envoy_reads_the_first_of_a_query_parameter_and_decodes_it() {
+    let map = HeaderMap::new();
+    let read = |query: &str| {
+        let asked = Asked {
+            query: Some(query),
+            ..Asked::bare(&map)
+        };
+        Source::Parameter("q".into())
+            .text(&asked)
+            .map(Cow::into_owned)
+    };
+    // Each as Envoy 1.40 told a rate limit service.
+    for (query, expected) in [
+        ("q=a&q=b", Some("a")),
+        ("p=x&q=a%20b+c%2Bd", Some("a b+c+d")),
+        ("q=", Some("")),
+        ("q", Some("")),
+        ("%71=enc", Some("enc")),
+        ("q=%zz%2", Some("%zz%2")),
+        ("Q=a&qq=b", None),
+        ("", None),
+    ] {
+        assert_eq!(read(query).as_deref(), expected, "{query}");
     }
 }

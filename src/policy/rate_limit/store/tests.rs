@@ -3,23 +3,14 @@ use std::net::IpAddr;
 use http::HeaderMap;
 
 use super::*;
-use crate::policy::rate_limit::spec::{
-    Announce, Bucket, Counted, Limit, Manner, Part, Refusal, Source,
-};
+use crate::base::Share;
+use crate::policy::rate_limit::spec::{Bucket, Counted, Limit, Part, Source};
 use crate::policy::rate_limit::state::Limiters;
 
 fn ask<'r>(client: &str, headers: &'r HeaderMap) -> Asked<'r> {
     Asked {
         client: client.parse::<IpAddr>().ok(),
-        headers,
-        path: "/",
-        query: None,
-        target: "/",
-        method: "GET",
-        authority: "a.com",
-        scheme: "http",
-        cluster: None,
-        connection: 0,
+        ..Asked::bare(headers)
     }
 }
 
@@ -48,23 +39,21 @@ fn policy(enforced: Share) -> RateLimit {
         value: b"POST".as_slice().into(),
     };
     RateLimit {
-        id: "RateLimit default/a".into(),
-        limits: Box::new([
-            limit("a clients", 3, vec![clients]),
-            limit("a posts", 9, vec![posts]),
-            limit("a all", 5, vec![]),
-        ]),
-        enabled: Share::ALL,
         enforced,
-        refusal: Refusal::default(),
-        announce: Announce::default(),
-        manner: Manner::Ours,
         counted: Counted::Store(Box::new(Store {
             url: "redis://a:b@c:6379/0".into(),
             shown: "redis://c:6379/0".into(),
             timeout: Duration::from_millis(5),
             on_error: OnError::Local,
         })),
+        ..RateLimit::new(
+            "RateLimit default/a",
+            [
+                limit("a clients", 3, vec![clients]),
+                limit("a posts", 9, vec![posts]),
+                limit("a all", 5, vec![]),
+            ],
+        )
     }
 }
 
