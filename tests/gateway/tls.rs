@@ -53,3 +53,28 @@ fn start(servers: &[(&str, &[&str], &str)], secrets: &[String], hosts: &[&str]) 
     .port(443)
     .ready()
 }
+
+/// One HTTPS server for `a.example.com` that knows clients' certificates but asks for none, in front
+/// of an origin.
+fn start_optional(own: &Issued, clients: &Authority, origin: &Origin) -> Start {
+    let tls = "mode: OPTIONAL_MUTUAL, credentialName: own";
+    Start::with(&[
+        (
+            "gateway.yaml",
+            gateway(&[("https", &["a.example.com"], tls)]),
+        ),
+        (
+            "routes.yaml",
+            routes_yaml("r", &["a.example.com"], &everything_to("origin.test")),
+        ),
+        (
+            "origin.yaml",
+            service_yaml("origin.test", &[(origin.port, "")]),
+        ),
+        (
+            "secrets.yaml",
+            secret_yaml("own", Some(own), &[("ca.crt", &clients.pem)]),
+        ),
+    ])
+    .port(443)
+}

@@ -110,16 +110,15 @@ pub(super) async fn relay(
     };
     let connection = session.connection.clone();
     connection.begin_tunnel();
+    let side = |of, stream| Side {
+        of,
+        stream,
+        connection: &connection,
+        meter: &meter,
+    };
     let mut relay = Relay {
-        client: Client {
-            stream: client,
-            connection: &connection,
-            meter: &meter,
-        },
-        origin: Origin {
-            stream: origin,
-            meter: &meter,
-        },
+        client: side(CLIENT, client),
+        origin: side(ORIGIN, origin),
         up: Direction::new(),
         down: Direction::new(),
     };
@@ -131,8 +130,8 @@ pub(super) async fn relay(
 
 /// Both sides, and what is on its way between them.
 struct Relay<'m> {
-    client: Client<'m>,
-    origin: Origin<'m>,
+    client: Side<'m>,
+    origin: Side<'m>,
     up: Direction,
     down: Direction,
 }
@@ -290,19 +289,26 @@ impl Meter {
     }
 }
 
-/// The client's side: everything that moves, moves through it.
-struct Client<'m> {
+/// One side. Everything that moves, moves through the client's, which is where it is counted.
+struct Side<'m> {
+    /// [`CLIENT`] or [`ORIGIN`].
+    of: u8,
     stream: Stream,
     connection: &'m Connection,
     meter: &'m Meter,
 }
 
-struct Origin<'m> {
-    stream: Stream,
-    meter: &'m Meter,
+impl Side<'_> {
+    fn is_client(&self) -> bool {
+        self.of == CLIENT
+    }
+
+    fn note<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+        outcome.inspect_err(|_| self.meter.note_failure(self.of))
+    }
 }
 
-impl AsyncRead for Client<'_> {
+impl AsyncRead for Side<'_> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -311,19 +317,16 @@ impl AsyncRead for Client<'_> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buffer));
-        match &read {
-            Ok(()) => {
-                this.connection
-                    .count_received(buffer.filled().len() - before);
-                this.meter.note_activity();
-            }
-            Err(_) => this.meter.note_failure(CLIENT),
+        if read.is_ok() && this.is_client() {
+            this.connection
+                .count_received(buffer.filled().len() - before);
+            this.meter.note_activity();
         }
-        Poll::Ready(read)
+        Poll::Ready(this.note(read))
     }
 }
 
-impl AsyncWrite for Client<'_> {
+impl AsyncWrite for Side<'_> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -331,62 +334,23 @@ impl AsyncWrite for Client<'_> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes));
-        match &written {
-            Ok(count) => {
-                this.connection.count_sent(*count);
-                this.meter.note_activity();
-            }
-            Err(_) => this.meter.note_failure(CLIENT),
+        if let (Ok(count), true) = (&written, this.is_client()) {
+            this.connection.count_sent(*count);
+            this.meter.note_activity();
         }
-        Poll::Ready(written)
+        Poll::Ready(this.note(written))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = ready!(Pin::new(&mut this.stream).poll_flush(cx));
-        Poll::Ready(flushed.inspect_err(|_| this.meter.note_failure(CLIENT)))
+        Poll::Ready(this.note(flushed))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let shut = ready!(Pin::new(&mut this.stream).poll_shutdown(cx));
-        Poll::Ready(unless_gone(shut).inspect_err(|_| this.meter.note_failure(CLIENT)))
-    }
-}
-
-impl AsyncRead for Origin<'_> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let read = ready!(Pin::new(&mut this.stream).poll_read(cx, buffer));
-        Poll::Ready(read.inspect_err(|_| this.meter.note_failure(ORIGIN)))
-    }
-}
-
-impl AsyncWrite for Origin<'_> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes));
-        Poll::Ready(written.inspect_err(|_| this.meter.note_failure(ORIGIN)))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let flushed = ready!(Pin::new(&mut this.stream).poll_flush(cx));
-        Poll::Ready(flushed.inspect_err(|_| this.meter.note_failure(ORIGIN)))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        let shut = ready!(Pin::new(&mut this.stream).poll_shutdown(cx));
-        Poll::Ready(unless_gone(shut).inspect_err(|_| this.meter.note_failure(ORIGIN)))
+        Poll::Ready(this.note(unless_gone(shut)))
     }
 }
 

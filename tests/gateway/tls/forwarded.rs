@@ -17,29 +17,10 @@ fn each_mode_forwards_what_it_says_of_the_clients_certificate() {
         ("ALWAYS_FORWARD_ONLY", received, received),
     ] {
         let origin = Origin::echo("origin");
-        let tls = "mode: OPTIONAL_MUTUAL, credentialName: own";
-        let gateway = Start::with(&[
-            (
-                "gateway.yaml",
-                gateway(&[("https", &["a.example.com"], tls)]),
-            ),
-            (
-                "routes.yaml",
-                routes_yaml("r", &["a.example.com"], &everything_to("origin.test")),
-            ),
-            (
-                "origin.yaml",
-                service_yaml("origin.test", &[(origin.port, "")]),
-            ),
-            (
-                "secrets.yaml",
-                secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)]),
-            ),
-        ])
+        let gateway = start_optional(&own, &root, &origin)
         .settings(&format!(
             "  mesh: {{defaultConfig: {{gatewayTopology: {{forwardClientCertDetails: {mode}}}}}}}\n"
         ))
-        .port(443)
         .ready();
         let addr = gateway.addr_of(443);
         let ask = || Asking::of(addr, "a.example.com");

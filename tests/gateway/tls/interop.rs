@@ -21,30 +21,7 @@ fn curl_verifies_the_server_and_is_told_to_the_origin_by_its_certificate() {
     let own = root.issue(&["a.example.com"]);
     let client = root.issue(&["spiffe://cluster/one", "one.client"]);
     let origin = Origin::echo("origin");
-    let gateway = Start::with(&[
-        (
-            "gateway.yaml",
-            gateway(&[(
-                "https",
-                &["a.example.com"],
-                "mode: OPTIONAL_MUTUAL, credentialName: own",
-            )]),
-        ),
-        (
-            "routes.yaml",
-            routes_yaml("r", &["a.example.com"], &everything_to("origin.test")),
-        ),
-        (
-            "origin.yaml",
-            service_yaml("origin.test", &[(origin.port, "")]),
-        ),
-        (
-            "secrets.yaml",
-            secret_yaml("own", Some(&own), &[("ca.crt", &root.pem)]),
-        ),
-    ])
-    .port(443)
-    .ready();
+    let gateway = start_optional(&own, &root, &origin).ready();
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
