@@ -21,6 +21,8 @@ use tokio::sync::watch;
 const EXCESS: f64 = 10.0;
 const THREADS: usize = 8;
 const KEYS: usize = 10_000;
+/// A machine that cannot ask for so much asks so many times as long.
+const PATIENCE: f64 = 3.0;
 /// How long a check at the service may take.
 const TIMEOUT: Duration = Duration::from_millis(50);
 
@@ -82,7 +84,7 @@ fn main() {
             burst: 200.0,
         },
     );
-    let limit = "{requests: 6, unit: minute, burst: 3, key: [{header: x-key}]}";
+    let limit = "{requests: 3, unit: minute, burst: 1, key: [{header: x-key}]}";
     accuracy(
         "10,000 keys",
         origin,
@@ -90,8 +92,8 @@ fn main() {
         time,
         limit,
         Rate {
-            per_second: 0.1,
-            burst: 3.0,
+            per_second: 0.05,
+            burst: 1.0,
         },
     );
     delays(origin, time);
@@ -109,7 +111,8 @@ fn accuracy(name: &str, origin: u16, keys: usize, time: Duration, limit: &str, r
     let gateway = gateway(origin, &format!("  limits:\n  - {limit}\n"));
     let addr = gateway.addr;
     let began = Instant::now();
-    let per_second = rate.per_second * EXCESS * keys as f64 / THREADS as f64;
+    let per_key = rate.per_second + rate.burst / time.as_secs_f64();
+    let per_second = per_key * EXCESS * keys as f64 / THREADS as f64;
     let ask = |thread: usize| {
         let mut client = Client::connect(addr);
         let mut asked: HashMap<usize, Asked> = HashMap::new();
@@ -120,8 +123,14 @@ fn accuracy(name: &str, origin: u16, keys: usize, time: Duration, limit: &str, r
         for (number, key) in own.iter().cycle().enumerate() {
             let due = began + Duration::from_secs_f64(number as f64 / per_second);
             // Whole rounds, so that all keys are asked for as long.
-            if number % own.len() == 0 && due.max(Instant::now()) >= began + time {
-                return asked;
+            if number % own.len() == 0 {
+                let passed = (due.max(Instant::now()) - began).as_secs_f64();
+                let let_through = (rate.burst + rate.per_second * passed) * keys as f64;
+                let is_enough = (number * THREADS) as f64 >= EXCESS * let_through;
+                let least = time.as_secs_f64();
+                if passed >= least && is_enough || passed >= PATIENCE * least {
+                    return asked;
+                }
             }
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             let (status, now) = client.get(&key.to_string());
@@ -147,8 +156,9 @@ fn accuracy(name: &str, origin: u16, keys: usize, time: Duration, limit: &str, r
     let least = of_keys.values().map(off).fold(f64::MAX, f64::min);
     let most = of_keys.values().map(off).fold(f64::MIN, f64::max);
     println!(
-        "{name}: {count} asked in {:.1} s, {admitted} let through of {expected} ({:+.2} %), keys off by {least:+} to {most:+}",
+        "{name}: {count} asked in {:.1} s, {:.1} times as much as the {admitted} let through, of {expected} ({:+.2} %), keys off by {least:+} to {most:+}",
         began.elapsed().as_secs_f64(),
+        count as f64 / admitted as f64,
         (admitted as f64 / expected - 1.0) * 100.0
     );
 }
@@ -174,7 +184,7 @@ fn delays(origin: u16, time: Duration) {
     let gateway = gateway(origin, &limit);
     let addr = gateway.addr;
     Client::connect(addr).get("first");
-    for (name, status) in [("answers", 200), ("stalls", 500), ("is gone", 500)] {
+    for name in ["answers", "stalls", "is gone"] {
         match name {
             "answers" => {}
             "stalls" => service.stall(),
@@ -183,20 +193,23 @@ fn delays(origin: u16, time: Duration) {
         let began = Instant::now();
         let ask = |_| {
             let mut client = Client::connect(addr);
-            let mut took = Vec::new();
+            let (mut took, mut refused) = (Vec::new(), 0);
             while began.elapsed() < time {
-                let (seen, (sent, answered)) = client.get("all");
-                assert_eq!(seen, status, "{name}");
+                let (status, (sent, answered)) = client.get("all");
+                assert!(status == 200 || status == 500, "{status}");
+                refused += usize::from(status == 500);
                 took.push((answered - sent).as_secs_f64() * 1000.0);
             }
-            took
+            (took, refused)
         };
-        let mut took: Vec<f64> = in_threads(&ask).into_iter().flatten().collect();
+        let (took, refused): (Vec<_>, Vec<usize>) = in_threads(&ask).into_iter().unzip();
+        let mut took: Vec<f64> = took.into_iter().flatten().collect();
         took.sort_by(f64::total_cmp);
         let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
         println!(
-            "a service that {name}, timeout {TIMEOUT:?}: {} requests, median {:.1} ms, p99 {:.1}, p99.9 {:.1}, most {:.1}",
+            "a service that {name}, timeout {TIMEOUT:?}: {} requests, {} refused, median {:.1} ms, p99 {:.1}, p99.9 {:.1}, most {:.1}",
             took.len(),
+            refused.iter().sum::<usize>(),
             at(0.5),
             at(0.99),
             at(0.999),
