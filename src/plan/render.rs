@@ -446,7 +446,11 @@ fn http_text(out: &mut String, http: &HttpOptions) -> fmt::Result {
     writeln!(
         out,
         "  server header {:?}",
-        server_header.as_deref().unwrap_or("of the origin")
+        server_header
+            .as_ref()
+            .map_or("of the origin", |server| server
+                .to_str()
+                .unwrap_or_default())
     )?;
     if *client_cert != ForwardClientCert::SanitizeSet {
         writeln!(out, "  x-forwarded-client-cert {client_cert:?}")?;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use crate::base::{HostPattern, Origin};
 pub use crate::policy::path::PathNormalization;
 
@@ -114,7 +116,7 @@ pub struct HttpOptions {
     /// Serve HTTP/1.0 instead of answering 426.
     pub http10: bool,
     /// Value of the `server` response header; `None` passes the origin's through.
-    pub server_header: Option<Arc<str>>,
+    pub server_header: Option<HeaderValue>,
     /// Generate `x-request-id`.
     pub request_id: bool,
     /// Send `x-envoy-attempt-count` to origins.
@@ -153,7 +155,7 @@ impl Default for HttpOptions {
             trusted_proxies: 0,
             client_cert: ForwardClientCert::SanitizeSet,
             http10: false,
-            server_header: Some("istio-envoy".into()),
+            server_header: Some(HeaderValue::from_static("istio-envoy")),
             request_id: true,
             attempt_count: true,
             envoy_debug_headers: true,

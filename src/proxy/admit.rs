@@ -11,7 +11,6 @@ use pingora::proxy::Session;
 
 use super::context::Context;
 use super::limits::Limits;
-use super::names;
 use crate::base::{CauseKind, clock};
 use crate::listener::Connection;
 use crate::plan::HttpOptions;
@@ -65,7 +64,6 @@ pub(super) fn admit(
     let options = &serving.plan.http;
     set_timers(session, limits);
     check(session, ctx, limits, options)?;
-    names::forget_in_request(session.req_header_mut());
     target::normalise(session, ctx, options)?;
     let request = session.req_header();
     ctx.host = lower_case(host::without_port(authority(request)));

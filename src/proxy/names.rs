@@ -1,32 +1,50 @@
-//! The case of field names, which nobody may depend on (RFC 9110 section 5.1) and Envoy does not
-//! keep either. Pingora keeps it in a second map beside the fields, which every edit has to follow
-//! and every attempt would copy.
+//! Fields of heads whose names have one case: nobody may depend on it (RFC 9110 section 5.1), and
+//! Envoy does not keep it either.
+//!
+//! Pingora keeps the case in a second map beside the fields, which every edit has to follow and
+//! every attempt would copy, and its edits read each name anew. These edit the fields themselves,
+//! and forget the map.
 
+use std::mem;
+
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 
-/// Forgets in which case the client wrote its fields' names.
-pub(super) fn forget_in_request(head: &mut RequestHeader) {
-    if !head.has_case() {
-        return;
-    }
-    // What is kept must have the target: one in absolute form, or that is no UTF-8, lies outside.
+/// Edits a request's fields. Everything else of its head stays, but for the case of names.
+pub(super) fn edit_request<R>(
+    head: &mut RequestHeader,
+    edit: impl FnOnce(&mut HeaderMap) -> R,
+) -> R {
+    // A target in absolute form, or one that is no UTF-8, lies beside the URI.
     let target = head.uri.path_and_query().map(|target| target.as_str());
-    if target.map(str::as_bytes) != Some(head.raw_path()) || !head.raw_path_is_utf8() {
-        return;
-    }
+    let lies_beside =
+        target.map(str::as_bytes) != Some(head.raw_path()) || !head.raw_path_is_utf8();
+    let beside = lies_beside.then(|| head.raw_path().to_vec());
+    let sends_end = head.send_end_stream();
     let (nothing, ()) = http::Request::new(()).into_parts();
-    let kept: http::request::Parts = std::mem::replace(head, nothing.into()).into();
-    *head = kept.into();
+    let mut parts: http::request::Parts = mem::replace(head, nothing.into()).into();
+    let result = edit(&mut parts.headers);
+    *head = parts.into();
+    if let Some(target) = beside {
+        // It was taken before.
+        let _ = head.set_raw_path(&target);
+    }
+    if let Some(sends_end) = sends_end {
+        head.set_send_end_stream(sends_end);
+    }
+    result
 }
 
-/// The same for an origin's answer. Its reason phrase goes too: Envoy writes the standard one.
-pub(super) fn forget_in_response(head: &mut ResponseHeader) {
-    if !head.has_case() {
-        return;
-    }
+/// Edits a response's fields. The reason phrase becomes the standard one, as Envoy writes it.
+pub(super) fn edit_response<R>(
+    head: &mut ResponseHeader,
+    edit: impl FnOnce(&mut HeaderMap) -> R,
+) -> R {
     let (nothing, ()) = http::Response::new(()).into_parts();
-    let kept: http::response::Parts = std::mem::replace(head, nothing.into()).into();
-    *head = kept.into();
+    let mut parts: http::response::Parts = mem::replace(head, nothing.into()).into();
+    let result = edit(&mut parts.headers);
+    *head = parts.into();
+    result
 }
 
 #[cfg(test)]
@@ -39,7 +57,7 @@ mod tests {
         head.append_header("X-One", "1").unwrap();
         head.append_header("x-ONE", "2").unwrap();
         head.set_version(http::Version::HTTP_10);
-        forget_in_request(&mut head);
+        edit_request(&mut head, |_| ());
         assert!(!head.has_case());
         assert_eq!(
             (head.method.as_str(), head.version),
@@ -51,7 +69,7 @@ mod tests {
         assert_eq!(wire, b"x-one: 1\r\nx-one: 2\r\n");
         let mut head = ResponseHeader::build(299, None).unwrap();
         head.append_header("X-One", "1").unwrap();
-        forget_in_response(&mut head);
+        edit_response(&mut head, |_| ());
         assert_eq!((head.has_case(), head.status.as_u16()), (false, 299));
         assert_eq!(head.headers["x-one"], "1");
     }
@@ -60,7 +78,7 @@ mod tests {
     fn a_target_that_only_pingora_keeps_is_not_lost() {
         for target in [&b"http://other.example/a"[..], b"/\xff", b"*"] {
             let mut head = RequestHeader::build("GET", target, None).unwrap();
-            forget_in_request(&mut head);
+            edit_request(&mut head, |_| ());
             assert_eq!(head.raw_path(), target);
         }
     }

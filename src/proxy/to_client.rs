@@ -66,7 +66,6 @@ pub(super) fn prepare(
     ctx: &mut Context,
     response: &mut ResponseHeader,
 ) -> Result<()> {
-    names::forget_in_response(response);
     if response.status == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(connection) = Connection::of(session.digest()) {
             connection.begin_tunnel();
@@ -83,7 +82,9 @@ pub(super) fn prepare(
         && let Some(time) = ctx.service_time
     {
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        response.insert_header(SERVICE_TIME, HeaderValue::from(millis))?;
+        names::edit_response(response, |fields| {
+            fields.insert(SERVICE_TIME, HeaderValue::from(millis))
+        });
     }
     if let Some(cookie) = &ctx.set_cookie {
         response.append_header(SET_COOKIE, cookie)?;
@@ -139,7 +140,7 @@ pub(super) fn finish(
     }
     guard::announce(ctx, response);
     if let Some(server) = &ctx.plan().http.server_header {
-        response.insert_header(SERVER, &**server)?;
+        names::edit_response(response, |fields| fields.insert(SERVER, server.clone()));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use super::admit::authority;
 use super::context::Context;
 use super::grpc_web;
 use super::known::known;
+use super::names;
 use crate::policy::headers::edit_request;
 use crate::policy::path::split_target;
 
@@ -47,15 +48,17 @@ pub(super) fn prepare(session: &Session, ctx: &Context, request: &mut RequestHea
         request.insert_header(TE, "trailers")?;
     }
     grpc_web::ask(ctx, request)?;
-    if options.attempt_count {
-        request.insert_header(ATTEMPT_COUNT, HeaderValue::from(1 + ctx.retrying.retries))?;
-    }
-    if options.envoy_debug_headers
-        && let Some(timeout) = forward.timeout
-    {
-        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        request.insert_header(EXPECTED_TIMEOUT, HeaderValue::from(millis))?;
-    }
+    names::edit_request(request, |fields| {
+        if options.attempt_count {
+            fields.insert(ATTEMPT_COUNT, HeaderValue::from(1 + ctx.retrying.retries));
+        }
+        if options.envoy_debug_headers
+            && let Some(timeout) = forward.timeout
+        {
+            let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            fields.insert(EXPECTED_TIMEOUT, HeaderValue::from(millis));
+        }
+    });
     if let Some(told) = &ctx.told {
         told.to_origin(request);
     }

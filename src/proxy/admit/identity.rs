@@ -7,7 +7,6 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use smallvec::SmallVec;
 use uuid::Uuid;
@@ -16,6 +15,7 @@ use crate::listener::PeerCertificate;
 use crate::observe::Trace;
 use crate::plan::{ForwardClientCert, Plan};
 use crate::proxy::context::Context;
+use crate::proxy::names;
 
 pub(in crate::proxy) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -54,81 +54,92 @@ pub(super) fn stamp(session: &mut Session, ctx: &mut Context, plan: &Plan) {
         .connection
         .as_ref()
         .and_then(|connection| connection.tls()?.peer.as_ref());
-    let request = session.req_header_mut();
-    strip_foreign(request);
-    forward_client_certificate(request, certificate, options.client_cert);
-    ctx.client = client(&request.headers, peer, options.trusted_proxies);
-    let proto = protocol(&request.headers, tls, options.trusted_proxies);
-    ctx.forwarded_https = proto == "https" && !tls;
-    ctx.https = proto == "https";
-    set(request, FORWARDED_PROTO, HeaderValue::from_static(proto));
-    if let Some(value) = ctx.client.and_then(address) {
-        set(request, EXTERNAL_ADDRESS, value);
-    }
-    if let Some(value) = peer.and_then(|peer| forwarded_for(&request.headers, peer)) {
-        set(request, FORWARDED_FOR, value);
-    }
-    if options.forwarded_port
-        && (options.trusted_proxies == 0 || !request.headers.contains_key(FORWARDED_PORT))
-        && let Some(local) = local
-    {
-        set(request, FORWARDED_PORT, HeaderValue::from(local.port()));
-    }
-    if let Some(tracing) = &plan.tracing {
-        ctx.trace = Some(Box::new(Trace::begin(&request.headers, tracing)));
-    }
-    let id = Uuid::new_v4();
-    // All but the two variant bits of this half are random.
-    ctx.random = id.as_u64_pair().1 & (u64::MAX >> 2);
-    if options.request_id {
-        let mut text = Uuid::encode_buffer();
-        let length = id.hyphenated().encode_lower(&mut text).len();
-        if ctx.trace.as_ref().is_some_and(|trace| trace.is_sampled())
-            && let Some(version) = text.get_mut(TRACE_REASON)
+    let own = peer.and_then(address);
+    names::edit_request(session.req_header_mut(), |fields| {
+        strip_foreign(fields);
+        forward_client_certificate(fields, certificate, options.client_cert);
+        ctx.client = client(fields, peer, options.trusted_proxies);
+        let proto = protocol(fields, tls, options.trusted_proxies);
+        ctx.forwarded_https = proto == "https" && !tls;
+        ctx.https = proto == "https";
+        fields.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
+        let external = match ctx.client == peer {
+            true => own.clone(),
+            false => ctx.client.and_then(address),
+        };
+        if let Some(value) = external {
+            fields.insert(EXTERNAL_ADDRESS, value);
+        }
+        if let Some(value) = own.and_then(|own| forwarded_for(fields, own)) {
+            fields.insert(FORWARDED_FOR, value);
+        }
+        if options.forwarded_port
+            && (options.trusted_proxies == 0 || !fields.contains_key(FORWARDED_PORT))
+            && let Some(local) = local
         {
-            *version = SAMPLED;
+            fields.insert(FORWARDED_PORT, HeaderValue::from(local.port()));
         }
-        let text = text.get(..length).unwrap_or_default();
-        if let Ok(value) = HeaderValue::from_bytes(text) {
-            set(request, REQUEST_ID, value);
+        if let Some(tracing) = &plan.tracing {
+            ctx.trace = Some(Box::new(Trace::begin(fields, tracing)));
         }
+        let id = Uuid::new_v4();
+        // All but the two variant bits of this half are random.
+        ctx.random = id.as_u64_pair().1 & (u64::MAX >> 2);
+        if options.request_id
+            && let Some(value) = request_id(id, ctx.trace.as_deref())
+        {
+            fields.insert(REQUEST_ID, value);
+        }
+    });
+}
+
+/// A request's id as it is told.
+fn request_id(id: Uuid, trace: Option<&Trace>) -> Option<HeaderValue> {
+    let mut text = Uuid::encode_buffer();
+    let length = id.hyphenated().encode_lower(&mut text).len();
+    if trace.is_some_and(Trace::is_sampled)
+        && let Some(version) = text.get_mut(TRACE_REASON)
+    {
+        *version = SAMPLED;
     }
+    HeaderValue::from_bytes(text.get(..length)?).ok()
 }
 
 /// Says who the client's certificate is, and what becomes of the client's own word for it.
 fn forward_client_certificate(
-    request: &mut RequestHeader,
+    fields: &mut HeaderMap,
     certificate: Option<&PeerCertificate>,
     mode: ForwardClientCert,
 ) {
     use ForwardClientCert::*;
     match (mode, certificate) {
         (AlwaysForwardOnly, _) | (ForwardOnly, Some(_)) => {}
-        (SanitizeSet, Some(peer)) => set(request, CLIENT_CERT, peer.element.clone()),
+        (SanitizeSet, Some(peer)) => {
+            fields.insert(CLIENT_CERT, peer.element.clone());
+        }
         (AppendForward, Some(peer)) => {
-            let received = request.headers.get_all(CLIENT_CERT).iter();
+            let received = fields.get_all(CLIENT_CERT).iter();
             let mut list: Vec<&[u8]> = received.map(HeaderValue::as_bytes).collect();
             list.push(peer.element.as_bytes());
             if let Ok(value) = HeaderValue::from_bytes(&list.join(&b","[..])) {
-                set(request, CLIENT_CERT, value);
+                fields.insert(CLIENT_CERT, value);
             }
         }
         (Sanitize, _) | (ForwardOnly | SanitizeSet | AppendForward, None) => {
-            request.remove_header(&CLIENT_CERT);
+            fields.remove(&CLIENT_CERT);
         }
     }
 }
 
 /// Headers only Envoy-like proxies may write.
-fn strip_foreign(request: &mut RequestHeader) {
-    let foreign: SmallVec<[HeaderName; 4]> = request
-        .headers
+fn strip_foreign(fields: &mut HeaderMap) {
+    let foreign: SmallVec<[HeaderName; 4]> = fields
         .keys()
         .filter(|name| name.as_str().starts_with("x-envoy-"))
         .cloned()
         .collect();
     for name in foreign {
-        request.remove_header(&name);
+        fields.remove(&name);
     }
 }
 
@@ -165,10 +176,10 @@ fn protocol(headers: &HeaderMap, tls: bool, trusted: u32) -> &'static str {
 }
 
 /// The received list with the peer appended, as Envoy writes it: without a space.
-fn forwarded_for(headers: &HeaderMap, peer: IpAddr) -> Option<HeaderValue> {
+fn forwarded_for(headers: &HeaderMap, peer: HeaderValue) -> Option<HeaderValue> {
     let mut received = headers.get_all(FORWARDED_FOR).iter();
     let Some(first) = received.next() else {
-        return address(peer);
+        return Some(peer);
     };
     let mut list = Vec::with_capacity(first.len() + 48);
     list.extend_from_slice(first.as_bytes());
@@ -176,7 +187,8 @@ fn forwarded_for(headers: &HeaderMap, peer: IpAddr) -> Option<HeaderValue> {
         list.push(b',');
         list.extend_from_slice(more.as_bytes());
     }
-    write!(list, ",{peer}").ok()?;
+    list.push(b',');
+    list.extend_from_slice(peer.as_bytes());
     HeaderValue::from_bytes(&list).ok()
 }
 
@@ -187,11 +199,6 @@ fn address(ip: IpAddr) -> Option<HeaderValue> {
     write!(rest, "{ip}").ok()?;
     let left = rest.len();
     HeaderValue::from_bytes(text.get(..text.len() - left)?).ok()
-}
-
-fn set(request: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
-    // Both types are already those of the map: this cannot fail.
-    let _ = request.insert_header(name, value);
 }
 
 #[cfg(test)]
@@ -228,7 +235,7 @@ mod tests {
     fn the_peer_is_appended_without_a_space() {
         let value = forwarded_for(
             &headers(&["1.1.1.1", "2.2.2.2, 3.3.3.3"]),
-            PEER.parse().unwrap(),
+            HeaderValue::from_static(PEER),
         );
         assert_eq!(value.unwrap(), "1.1.1.1,2.2.2.2, 3.3.3.3,10.0.0.1");
     }

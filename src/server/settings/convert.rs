@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use pingora_core::server::configuration::ServerConf;
 
 use crate::base::{Cidr, Share};
@@ -85,6 +86,7 @@ impl Settings {
                 gateway.limits.retry_body
             ));
         }
+        self.server_header()?;
         self.verify_http2()?;
         self.observe_options()?;
         self.verify_tracing()?;
@@ -92,6 +94,21 @@ impl Settings {
         self.default_retry()
             .map_err(|message| format!("gateway.mesh.defaultHttpRetryPolicy: {message}"))?;
         Ok(())
+    }
+
+    /// `server` of every answer.
+    fn server_header(&self) -> Result<Option<HeaderValue>, String> {
+        let server = &self.gateway.mesh.default_config.proxy_headers.server;
+        if server.disabled {
+            return Ok(None);
+        }
+        let value = HeaderValue::from_str(&server.value);
+        value.map(Some).map_err(|_| {
+            format!(
+                "gateway.mesh.defaultConfig.proxyHeaders.server.value: `{}` is no value of a header; use visible ASCII characters",
+                server.value.escape_debug()
+            )
+        })
     }
 
     /// Where a successor of this process connects.
@@ -180,7 +197,8 @@ impl Settings {
                 ClientCertDetails::AlwaysForwardOnly => ForwardClientCert::AlwaysForwardOnly,
             },
             http10: self.gateway.http10,
-            server_header: (!headers.server.disabled).then(|| headers.server.value.as_str().into()),
+            // `verify` has refused a value that no header can have.
+            server_header: self.server_header().unwrap_or_default(),
             request_id: !headers.request_id.disabled,
             attempt_count: !headers.attempt_count.disabled,
             envoy_debug_headers: !headers.envoy_debug_headers.disabled,
