@@ -12,7 +12,7 @@ use crate::plan::{HttpOptions, RetryPolicy};
 /// The compiler's view of the settings file (`gateway:` section).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Labels of the gateway's pod; a Gateway's selector must be a subset (`istio: ingressgateway`).
+    /// Labels of the gateway's pod; a Gateway's selector must be a subset.
     pub labels: BTreeMap<String, String>,
     /// The gateway's own namespace (`istio-system`).
     pub namespace: Arc<str>,
@@ -61,7 +61,9 @@ impl Default for Options {
     fn default() -> Self {
         let all = || vec!["*".to_owned()];
         Self {
-            labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+            labels: [("app", "istio-ingressgateway"), ("istio", "ingressgateway")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             namespace: "istio-system".into(),
             locality: Arc::default(),
             locality_failover: true,

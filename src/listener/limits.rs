@@ -10,6 +10,9 @@ use super::proxy_protocol::ProxyProtocol;
 /// section 5, Envoy's edge advice).
 const MOST_CONNECTIONS: usize = 50_000;
 
+/// Below what the load balancers of the large clouds allow (240 and 350 seconds).
+const TCP_KEEPALIVE: Duration = Duration::from_secs(180);
+
 /// Limits of every listener. The defaults are on in every profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerLimits {
@@ -20,6 +23,8 @@ pub struct ListenerLimits {
     pub handshake: Duration,
     /// How long a connection may wait for its first or next request, HTTP/2 with none at work.
     pub keepalive_idle: Duration,
+    /// Silence after which the kernel asks whether a client's host is still there; `None` is never.
+    pub tcp_keepalive: Option<Duration>,
     /// How long an idle connection is still served once its listener closes: a client may be about
     /// to send. Its answer says `Connection: close`.
     pub drain_idle: Duration,
@@ -44,6 +49,7 @@ impl Default for ListenerLimits {
             // Envoy's (`transport_socket_connect_timeout` as Istio sets it).
             handshake: Duration::from_secs(15),
             keepalive_idle: Duration::from_secs(3600),
+            tcp_keepalive: Some(TCP_KEEPALIVE),
             drain_idle: Duration::from_secs(5),
             max_connections: connections_for(open_files_limit()),
             // An idle connection keeps it; bodies are read past it.

@@ -16,6 +16,7 @@ use pingora_core::apps::HttpServerApp;
 use pingora_core::listeners::{L4BufferSettings, ListenerConfig};
 use pingora_core::server::{Fds, ListenFds};
 use pingora_core::services::{Service as _, listening::Service};
+use rustix::net::sockopt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -46,6 +47,23 @@ struct Port {
     socket: TcpListener,
     close: watch::Sender<bool>,
     accepting: JoinHandle<()>,
+}
+
+/// Between probes of a client that has not answered the first, and how many of them it may miss.
+const PROBE_AGAIN: Duration = Duration::from_secs(60);
+const PROBES: u32 = 3;
+
+/// Has the kernel probe clients that are silent. Linux gives it on from the listening socket to
+/// each that it accepts.
+fn keep_alive(socket: &TcpListener, silence: Option<Duration>) -> std::io::Result<()> {
+    if let Some(silence) = silence {
+        sockopt::set_tcp_keepidle(socket, silence)?;
+        sockopt::set_tcp_keepintvl(socket, PROBE_AGAIN.min(silence))?;
+        sockopt::set_tcp_keepcnt(socket, PROBES)?;
+    }
+    // A predecessor may have had it otherwise.
+    sockopt::set_socket_keepalive(socket, silence.is_some())?;
+    Ok(())
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
@@ -176,6 +194,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listeners<A> {
             None => TcpListener::bind(address)?,
         };
         socket.set_nonblocking(true)?;
+        keep_alive(&socket, self.shared.limits.tcp_keepalive)?;
         Ok(socket)
     }
 

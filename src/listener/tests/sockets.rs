@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use super::rig::*;
 use crate::base::CauseKind;
@@ -220,4 +221,40 @@ async fn bytes_are_counted_both_ways_over_all_requests_of_a_connection() {
     drop(client);
     let counted = rig.ear.until(|heard| heard.closed.first().copied()).await;
     assert_eq!(counted, ((2 * GET.len() + post.len()) as u64, sent as u64));
+}
+
+/// The kernel's timer of an accepted connection: 2 is keepalive's (proc(5), `tcp_timer`).
+fn timer_of(listener: SocketAddr, client: SocketAddr) -> Option<String> {
+    let hex = |address: SocketAddr| format!(":{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table
+        .lines()
+        .map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let mut rows =
+        rows.filter(|row| row[1].ends_with(&hex(listener)) && row[2].ends_with(&hex(client)));
+    rows.next().map(|row| row[5][..2].to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_kernel_probes_silent_clients_unless_it_is_told_not_to() {
+    for (silence, timer) in [(Some(Duration::from_secs(180)), "02"), (None, "00")] {
+        let limits = ListenerLimits {
+            tcp_keepalive: silence,
+            ..ListenerLimits::default()
+        };
+        let (_rig, address) = Rig::open(limits).await;
+        let mut client = Client::connect(address).await;
+        client.ask(GET).await;
+        let local = client.0.local_addr().unwrap();
+        let seen = within(async {
+            loop {
+                // Right after an answer it is that of the answer's own acknowledgement.
+                match timer_of(address, local).as_deref() {
+                    Some("01") | None => tokio::task::yield_now().await,
+                    Some(timer) => return timer.to_owned(),
+                }
+            }
+        });
+        assert_eq!(seen.await, timer, "{silence:?}");
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderValue;
 use pingora_core::server::configuration::ServerConf;
@@ -27,6 +28,10 @@ use super::{Profile, Settings};
 
 /// Of one source in a second, under the edge profile (edge-hardening section 5).
 const EDGE_HANDSHAKES: u32 = 100;
+
+/// What Linux takes.
+const TCP_KEEPALIVE: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(32_767);
 
 impl Settings {
     /// Checks what types cannot: addresses, ports that collide.
@@ -85,6 +90,12 @@ impl Settings {
                 "gateway.limits.retryBody: {} is more than the {RETRY_BODY} bytes that are kept",
                 gateway.limits.retry_body
             ));
+        }
+        let silence = gateway.limits.tcp_keepalive.0;
+        if !silence.is_zero() && !TCP_KEEPALIVE.contains(&silence) {
+            return Err(
+                "gateway.limits.tcpKeepalive: write 1s to 32767s, or 0s for no probes".into(),
+            );
         }
         self.server_header()?;
         self.verify_http2()?;
@@ -285,6 +296,8 @@ impl Settings {
             None if self.gateway.profile == Profile::Edge => EDGE_HANDSHAKES,
             other => other.unwrap_or(0),
         };
+        let silence = limits.tcp_keepalive.0;
+        converted.tcp_keepalive = (!silence.is_zero()).then_some(silence);
         converted.handshakes_per_source = NonZeroU32::new(per_source);
         converted.http2_pings = self.http2_pings();
         // `verify` has refused ranges that cannot be read.

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::compile::Options;
+
 use super::describe::section;
 use super::mesh::Mesh;
 use super::tag::Tag;
@@ -14,8 +16,8 @@ section! { "camelCase",
         pub ports: BTreeMap<u16, u16> = BTreeMap::new(),
         /// Addresses on which servers without `bind` listen.
         pub bind: Vec<std::net::IpAddr> = vec![std::net::IpAddr::from([0, 0, 0, 0])],
-        /// Labels of this gateway's pod; a Gateway whose selector they satisfy is ours.
-        pub labels: BTreeMap<String, String> = BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]),
+        /// Labels of this gateway's pod; a Gateway whose selector they satisfy is ours. Unset, they are those of Istio's own ingress gateway.
+        pub labels: BTreeMap<String, String> = Options::default().labels,
         /// Namespace this gateway runs in; policies and DestinationRules there apply to it.
         pub namespace: String = "istio-system".to_owned(),
         /// Where this gateway runs, as `region/zone/subzone`; unset means that no endpoint is nearer than another.
@@ -168,6 +170,8 @@ section! { "camelCase",
         pub handshakes_per_source: Option<u32> = None,
         /// Time a connection may stay open without a request.
         pub keepalive_idle: Span = Span::seconds(3600),
+        /// Silence after which the kernel probes a client's host (TCP keepalive), which keeps idle WebSockets and byte streams known to NATs and load balancers; again after at most 60s, and the third unanswered probe closes the connection. 1s to 32767s, 0s means never.
+        pub tcp_keepalive: Span = Span::seconds(180),
         /// Bytes of all header fields of a request; more is answered with 431.
         pub max_header_bytes: usize = 60 * 1024,
         /// Header fields of a request; more is answered with 431.

@@ -126,7 +126,7 @@ fn a_local_address_that_is_none_is_refused_before_pingora_panics_at_it() {
 }
 
 #[test]
-fn bounds_of_http2_that_serve_nobody_are_refused_and_pings_are_off_by_default() {
+fn bounds_of_connections_that_serve_nobody_are_refused_and_pings_are_off_by_default() {
     for (http2, part) in [
         ("maxConcurrentStreams: 0", "maxConcurrentStreams: 0 would"),
         (
@@ -145,6 +145,16 @@ fn bounds_of_http2_that_serve_nobody_are_refused_and_pings_are_off_by_default() 
         let error = Settings::parse(&format!("gateway: {{http2: {{{http2}}}}}")).unwrap_err();
         assert!(error.contains(part), "{http2}: {error}");
     }
+    for silence in ["500ms", "32768s"] {
+        let error = Settings::parse(&format!("gateway: {{limits: {{tcpKeepalive: {silence}}}}}"));
+        let error = error.unwrap_err();
+        assert!(
+            error.contains("tcpKeepalive: write 1s to 32767s"),
+            "{error}"
+        );
+    }
+    let never = Settings::parse("gateway: {limits: {tcpKeepalive: 0s}}").unwrap();
+    assert_eq!(never.listener_limits().tcp_keepalive, None);
     assert_eq!(Settings::default().listener_limits().http2_pings, None);
     let text = "gateway: {http2: {maxConcurrentStreams: 7, keepaliveInterval: 30s}}";
     let settings = Settings::parse(text).unwrap();
