@@ -389,7 +389,7 @@ fn what_is_not_honoured_of_a_limit_fences_it_and_its_finding_quotes_the_patch() 
         );
     }
     for action in [
-        "{source_cluster: {}}",
+        "{source_cluster: {name: a}}",
         "{masked_remote_address: {v4_prefix_mask_len: 33}}",
         "{query_parameters: {descriptor_key: a}}",
         "{remote_address: {}, generic_key: {}}",
