@@ -102,10 +102,15 @@ impl Config {
                     started.elapsed().as_millis()
                 );
             }
-            if swapped || !self.state.failed.is_empty() {
+            let opens = swapped || !self.state.failed.is_empty();
+            if opens {
                 self.open_listeners().await;
             }
+            // Whoever waits for readiness finds what was found.
             self.show_findings();
+            if opens {
+                self.begin_serving();
+            }
             changed = match self.next_change(&mut changes).await {
                 Some(paths) => Some(paths),
                 None => return,
@@ -180,8 +185,6 @@ impl Config {
         }
         self.state.failed = failed;
         self.observe.listeners_open(&listeners.open_addresses());
-        self.life.ready.plan_is_live();
-        self.begin_serving();
     }
 
     /// Whether the sockets are this process's. Where a predecessor has them, it is asked once the
@@ -214,8 +217,13 @@ impl Config {
         false
     }
 
-    /// Now that the listeners are open, a predecessor may end, and a successor may come.
+    /// Now that the listeners are open, this process is ready, a predecessor may end, and a
+    /// successor may come.
     fn begin_serving(&mut self) {
+        if self.life.listeners.get().is_none() {
+            return;
+        }
+        self.life.ready.plan_is_live();
         if let Some(successor) = self.successor.take() {
             match successor.accepting() {
                 Ok(()) => info!("accepting; the predecessor drains"),
