@@ -86,15 +86,6 @@ fn slice_yaml(port: u16, group: usize) -> String {
     text
 }
 
-/// Ends the clients however the test ends: a scope waits for them also when it fails.
-struct Ends<'o>(&'o AtomicBool);
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
-    }
-}
-
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata:\n  name: shop\n  namespace: default\nspec:\n  ports:\n    - name: http\n      port: 80\n";
 
 #[test]

@@ -49,6 +49,15 @@ pub fn free_port() -> u16 {
     }
 }
 
+/// Ends the clients however the test ends: a scope waits for them also when it fails.
+pub struct Ends<'o>(pub &'o std::sync::atomic::AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
 /// A loopback socket address.
 pub fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))

@@ -15,12 +15,37 @@ fn an_authority_is_replaced_under_traffic_and_the_old_one_counts_no_more() {
     ];
     let gateway = start(&to, &[ca(&old)]);
     let over = AtomicBool::new(false);
-    let (asked, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let failed = AtomicUsize::new(0);
+    let asked: [AtomicUsize; 4] = Default::default();
     let both = [old.pem.as_str(), &new.pem].concat();
+    let swaps = || {
+        let metrics = gateway.metrics();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("pingress_plan_swaps_total"));
+        line.map(ToOwned::to_owned)
+    };
+    // What was asked before a change is answered by the end of this.
+    let change = |text: &str| {
+        let (before, handshakes) = (swaps(), origin.seen().len());
+        gateway.write("secrets.yaml", text);
+        await_until("the change is live", || (swaps() != before).then_some(()));
+        let seen = asked.each_ref().map(|count| count.load(Ordering::Relaxed));
+        await_until("every client has been answered twice", || {
+            let mut pairs = asked.iter().zip(seen);
+            pairs
+                .all(|(count, seen)| count.load(Ordering::Relaxed) >= seen + 2)
+                .then_some(())
+        });
+        await_until("both destinations shook hands anew", || {
+            (origin.seen().len() >= handshakes + 2).then_some(())
+        });
+    };
     std::thread::scope(|scope| {
-        for name in ["h1", "h2", "h1", "h2"] {
+        let _ends = Ends(&over);
+        for (name, asked) in ["h1", "h2", "h1", "h2"].iter().zip(&asked) {
             let mut client = gateway.client();
-            let (over, asked, failed) = (&over, &asked, &failed);
+            let (over, failed) = (&over, &failed);
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
                     let answer = client.get(HOST, &format!("/{name}"), &[]);
@@ -32,23 +57,11 @@ fn an_authority_is_replaced_under_traffic_and_the_old_one_counts_no_more() {
             });
         }
         // As operators rotate: both are trusted while the origins change over.
-        let handshakes = origin.seen().len();
-        gateway.write(
-            "secrets.yaml",
-            &secret_yaml("ca", None, &[("ca.crt", &both)]),
-        );
-        await_until("both destinations shook hands anew", || {
-            (origin.seen().len() >= handshakes + 2).then_some(())
-        });
+        change(&secret_yaml("ca", None, &[("ca.crt", &both)]));
         origin.show(Shows::of(&new.issue(&[HOST])));
-        let handshakes = origin.seen().len();
-        gateway.write("secrets.yaml", &ca(&new));
-        await_until("both destinations shook hands anew", || {
-            (origin.seen().len() >= handshakes + 2).then_some(())
-        });
-        over.store(true, Ordering::Relaxed);
+        change(&ca(&new));
     });
-    assert_eq!(failed.into_inner(), 0, "of {}", asked.into_inner());
+    assert_eq!(failed.into_inner(), 0, "of {asked:?}");
     origin.show(Shows::of(&old.issue(&[HOST])));
     gateway.write("secrets.yaml", &ca(&Authority::new("third")));
     for name in ["h1", "h2"] {
