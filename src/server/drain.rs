@@ -13,6 +13,9 @@ use super::life::Life;
 use super::notify;
 use crate::base::clock;
 
+/// For so long there must be no connection: one that was accepted right before its port closed is
+/// only counted once its task has run.
+const SETTLED: Duration = Duration::from_millis(200);
 /// How often the drain looks whether connections are left.
 const LOOK: Duration = Duration::from_millis(20);
 /// How often it says how far it is.
@@ -52,22 +55,30 @@ impl Life {
         listeners.gather_answers(times.stream_age);
         let tunnels = listeners.tunnels();
         let mut said = Duration::ZERO;
+        let mut empty_since = None;
         loop {
             let passed = started.elapsed();
             let (connections, open) = (listeners.connections(), listeners.tunnels());
             self.ready.note_left(connections, open);
-            if connections == 0 {
+            let since = match connections {
+                0 => *empty_since.get_or_insert(passed),
+                _ => {
+                    empty_since = None;
+                    passed
+                }
+            };
+            if connections == 0 && (passed - since >= SETTLED || passed >= times.deadline) {
                 info!("every connection has ended");
                 return;
             }
-            if passed >= times.deadline {
+            if connections > 0 && passed >= times.deadline {
                 warn!(
                     "{connections} connections are still open after {:?}; closing them",
                     times.deadline
                 );
                 return;
             }
-            if passed >= said {
+            if connections > 0 && passed >= said {
                 info!("draining: {connections} connections open, {open} of them streams");
                 said = passed + SAY;
             }
